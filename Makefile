@@ -1,0 +1,66 @@
+# genfn: generation functions on NATS. `make help` lists the targets.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+PYTHON  ?= python3
+CC      ?= gcc
+RUNTIME := .runtime/openvino
+OLDER   := .runtime/openvino-2024.6
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFILES := $(shell find bindings events functions -name '*.go' -not -name '*_test.go' 2>/dev/null)
+SCHEMAS := $(wildcard events/schema/*.json)
+KERNELS := bindings/kernels/lib/libgenfn_kernels.so
+
+export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
+
+.PHONY: help demo build native runtime model test unit race check-native strangers lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+demo: build runtime ## make one picture the whole way: embedded NATS, instance, runner, OpenVINO; flags through ARGS="--prompt ..."
+	bin/genfn demo $(ARGS)
+
+build: bin/genfn ## build bin/genfn, without cgo, with the native kernels inside
+
+bin/genfn: $(GOFILES) $(SCHEMAS) go.mod go.sum $(KERNELS)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./functions/genfn
+
+native: $(KERNELS) ## compile the native kernels (needs a C compiler; without one the Go reference is used)
+
+# No compiler is no error: the binary then says "go" for its kernels.
+$(KERNELS): $(wildcard native/kernels/*.c native/kernels/*.h native/kernels/Makefile)
+	@if command -v $(CC) >/dev/null; then $(MAKE) -C native/kernels CC=$(CC); \
+	else echo "no C compiler ($(CC)): genfn will use its Go kernels"; fi
+
+runtime: $(RUNTIME)/.complete ## install the pinned OpenVINO runtime into .runtime (needs Python 3 with pip, once)
+
+$(RUNTIME)/.complete: deploy/runtime/requirements.txt
+	PYTHON=$(PYTHON) deploy/runtime/install.sh $(RUNTIME) deploy/runtime/requirements.txt
+
+$(OLDER)/.complete: deploy/runtime/requirements-2024.6.txt
+	PYTHON=$(PYTHON) deploy/runtime/install.sh $(OLDER) deploy/runtime/requirements-2024.6.txt
+
+test: unit race check-native strangers ## build what is needed and pass every test
+
+unit: build $(RUNTIME)/.complete $(OLDER)/.complete
+	CGO_ENABLED=0 $(GO) vet ./...
+	CGO_ENABLED=0 $(GO) test -shuffle=on -timeout 20m ./...
+
+race: build $(RUNTIME)/.complete $(OLDER)/.complete ## the tests under the race detector (this lane alone uses cgo)
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 25m ./...
+
+check-native: ## the C tests of the native kernels under address and undefined-behaviour sanitizers
+	$(MAKE) -C native/kernels CC=$(CC) check
+
+lint: ## golangci-lint at its pinned version
+	$(GO) -C deploy/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	.cache/golangci-lint run ./...
+
+bench: build runtime ## run the benchmark harness: tables and JSON beside their peers
+	$(GO) run ./bench all
+
+clean: ## remove what was built (the runtime in .runtime stays; remove it by hand)
+	rm -rf bin .cache $(KERNELS)
