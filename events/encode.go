@@ -1,0 +1,136 @@
+package events
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
+)
+
+const (
+	headerPrefix      = "ce-"
+	headerContentType = "Content-Type"
+	mediaStructured   = "application/cloudevents+json"
+)
+
+// EncodeBinary writes e as a NATS message in binary content mode: every
+// attribute in a header named ce-<attribute>, percent-encoded, and the data as
+// the payload. Content-Type repeats the datacontenttype for receivers that know
+// the HTTP binding only. The payload is e's own slice; the header is new and can
+// be used as a nats.Header.
+func EncodeBinary(e Event) (header map[string][]string, data []byte, err error) {
+	c, err := encodable(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := headerWriter{header: make(map[string][]string, 9+len(c.Extensions)), values: make([]string, 0, 9+len(c.Extensions))}
+	w.add("ce-specversion", event.CloudEventsVersionV1)
+	w.add("ce-id", c.ID)
+	w.add("ce-source", c.Source.String())
+	w.add("ce-type", c.Type)
+	if c.Subject != nil {
+		w.add("ce-subject", *c.Subject)
+	}
+	if c.Time != nil {
+		w.add("ce-time", types.FormatTime(c.Time.Time))
+	}
+	if c.DataSchema != nil {
+		w.add("ce-dataschema", c.DataSchema.String())
+	}
+	if c.DataContentType != nil {
+		w.add("ce-datacontenttype", *c.DataContentType)
+		w.add(headerContentType, *c.DataContentType)
+	}
+	for name, value := range c.Extensions {
+		s, ok := value.(string)
+		if !ok {
+			if s, err = types.Format(value); err != nil {
+				return nil, nil, attributeError(name, fmt.Sprintf("a %T", value), "a CloudEvents value")
+			}
+		}
+		w.add(extensionHeader(name), s)
+	}
+	return w.header, e.DataEncoded, w.err
+}
+
+// EncodeStructured writes e as a NATS message in structured content mode: the
+// whole event as JSON (CloudEvents JSON format 1.0).
+func EncodeStructured(e Event) (header map[string][]string, data []byte, err error) {
+	if _, err := encodable(e); err != nil {
+		return nil, nil, err
+	}
+	if !e.DataBase64 && len(e.DataEncoded) > 0 && jsonMedia(e.DataContentType()) {
+		if err := checkJSON(e.DataEncoded); err != nil {
+			return nil, nil, err
+		}
+	}
+	var b bytes.Buffer
+	if err := event.WriteJson(&e.Event, &b); err != nil {
+		return nil, nil, &Error{Code: CodeInvalidRequest, Message: "the event cannot be written as JSON: " + err.Error(), Cause: err}
+	}
+	if b.Len() > MaxEventBytes {
+		return nil, nil, tooLarge(b.Len())
+	}
+	return map[string][]string{headerContentType: {mediaStructured}}, b.Bytes(), nil
+}
+
+// encodable returns the attributes of e if e is complete and small enough.
+func encodable(e Event) (*event.EventContextV1, error) {
+	c, ok := e.Context.(*event.EventContextV1)
+	if !ok {
+		return nil, attributeError("specversion", "an event without CloudEvents 1.0 attributes", "1.0")
+	}
+	for _, a := range []struct{ name, value string }{{"id", c.ID}, {"source", c.Source.String()}, {"type", c.Type}} {
+		if a.value == "" {
+			return nil, attributeError(a.name, "nothing", "a value: the attribute is required")
+		}
+	}
+	if len(e.DataEncoded) > MaxEventBytes {
+		return nil, tooLarge(len(e.DataEncoded))
+	}
+	return c, nil
+}
+
+func tooLarge(n int) *Error {
+	e := Errorf(CodeInvalidRequest, "the event has %d bytes", n)
+	e.Expected = fmt.Sprintf("at most %d bytes", MaxEventBytes)
+	e.Advice = "Put large inputs and outputs into the object store and refer to them."
+	return e
+}
+
+// headerWriter fills a header whose values share one backing array.
+type headerWriter struct {
+	header map[string][]string
+	values []string
+	err    error
+}
+
+func (w *headerWriter) add(name, value string) {
+	if at := badCharacter(value); at >= 0 && w.err == nil {
+		w.err = attributeError(name, fmt.Sprintf("a character that CloudEvents do not allow, at byte %d", at), allowedText)
+	}
+	n := len(w.values)
+	w.values = append(w.values, escapeHeader(value))
+	w.header[name] = w.values[n : n+1 : n+1]
+}
+
+func extensionHeader(name string) string {
+	switch name {
+	case ExtSequence:
+		return "ce-sequence"
+	case ExtCorrelationID:
+		return "ce-correlationid"
+	case ExtCausationID:
+		return "ce-causationid"
+	case ExtTraceParent:
+		return "ce-traceparent"
+	case ExtExpiryTime:
+		return "ce-expirytime"
+	case ExtAttempt:
+		return "ce-attempt"
+	case ExtDataRef:
+		return "ce-dataref"
+	}
+	return headerPrefix + name
+}

@@ -1,0 +1,186 @@
+package events
+
+import "time"
+
+// Values of ImageGenerate.Fallback: what may happen when the device fails.
+const (
+	FallbackNever    = "never"    // only devices of the same class
+	FallbackAllowed  = "allowed"  // any device; the default
+	FallbackDeadline = "deadline" // another class only if it will finish in time
+)
+
+// Values of ImageGenerate.Format.
+const (
+	FormatPNG  = "png" // the default
+	FormatJPEG = "jpeg"
+	FormatWebP = "webp"
+)
+
+// Values of Artifact.Role.
+const (
+	RoleImage    = "image"
+	RoleLatents  = "latents"
+	RoleMetadata = "metadata"
+)
+
+// Values of Progress.Stage.
+const (
+	StageQueue       = "queue"
+	StageLoad        = "load"
+	StageTokenize    = "tokenize"
+	StageTextEncoder = "text_encoder"
+	StageDenoise     = "denoise"
+	StageVAEDecode   = "vae_decode"
+	StageEncode      = "encode"
+	StageStore       = "store"
+)
+
+// MaxSeed is the largest seed: the largest integer every JSON reader keeps exactly.
+const MaxSeed = 1<<53 - 1
+
+// ImageGenerate is the data of a TypeImageGenerate event. A nil or empty field
+// takes the model's default. The schema image.generate.v1 states the limits.
+type ImageGenerate struct {
+	Model          string   `json:"model"`
+	Prompt         string   `json:"prompt"`
+	NegativePrompt string   `json:"negative_prompt,omitempty"`
+	Width          *int     `json:"width,omitempty"`  // pixels
+	Height         *int     `json:"height,omitempty"` // pixels
+	Steps          *int     `json:"steps,omitempty"`
+	GuidanceScale  *float64 `json:"guidance_scale,omitempty"` // 1 or less: no guidance
+	Seed           *uint64  `json:"seed,omitempty"`           // at most MaxSeed; nil: the instance draws one
+	Scheduler      string   `json:"scheduler,omitempty"`
+	Count          *int     `json:"count,omitempty"`         // nil: 1
+	Format         string   `json:"format,omitempty"`        // "": FormatPNG
+	PreviewEvery   int      `json:"preview_every,omitempty"` // steps between previews; 0: none
+	Latents        *Ref     `json:"latents,omitempty"`       // NPY file, float32, NCHW
+	OutputLatents  bool     `json:"output_latents,omitempty"`
+	Fallback       string   `json:"fallback,omitempty"` // "": FallbackAllowed
+}
+
+// Ref points to an object in the object store.
+type Ref struct {
+	Bucket    string `json:"bucket"`
+	Object    string `json:"object"`
+	SHA256    string `json:"sha256"` // of the bytes, lower-case hex
+	Size      int64  `json:"size"`   // bytes
+	MediaType string `json:"media_type"`
+}
+
+// Accepted is the data of a TypeAccepted event.
+type Accepted struct {
+	Instance string `json:"instance"`
+	Attempt  int    `json:"attempt"`
+}
+
+// Started is the data of a TypeStarted event.
+type Started struct {
+	Instance string `json:"instance"`
+	Device   string `json:"device"`
+	Attempt  int    `json:"attempt"`
+	Model    string `json:"model"`
+}
+
+// Progress is the data of a TypeProgress event.
+type Progress struct {
+	Stage     string   `json:"stage"`
+	Step      int      `json:"step,omitempty"`  // finished steps of the stage, from 1
+	Steps     int      `json:"steps,omitempty"` // steps of the stage; 0: the stage has none
+	ElapsedMS int64    `json:"elapsed_ms"`      // since the attempt began
+	EtaMS     int64    `json:"eta_ms,omitempty"`
+	Instance  string   `json:"instance,omitempty"`
+	Device    string   `json:"device,omitempty"`
+	Preview   *Preview `json:"preview,omitempty"`
+}
+
+// Preview is an early look at one image of the batch, in the event (Data) or in
+// the object store (Ref).
+type Preview struct {
+	MediaType string `json:"media_type"`
+	Data      []byte `json:"data,omitempty"` // base64 in JSON
+	Ref       *Ref   `json:"ref,omitempty"`
+	Index     int    `json:"index"` // which image, from 0
+}
+
+// Succeeded is the data of a TypeSucceeded event: the results and everything
+// needed to repeat them.
+type Succeeded struct {
+	Artifacts    []Artifact         `json:"artifacts"`
+	Request      ImageGenerate      `json:"request"` // as run: defaults filled in, seed drawn
+	Model        ModelRef           `json:"model"`
+	Device       string             `json:"device"`
+	DeviceName   string             `json:"device_name,omitempty"`
+	Precision    string             `json:"precision,omitempty"` // f32, f16, bf16
+	Versions     map[string]string  `json:"versions,omitempty"`
+	Degradations []string           `json:"degradations,omitempty"`
+	Warnings     []Warning          `json:"warnings,omitempty"`
+	TimingsMS    map[string]float64 `json:"timings_ms,omitempty"` // by stage
+	Memory       *Memory            `json:"memory,omitempty"`
+	Attempts     []Attempt          `json:"attempts,omitempty"`
+}
+
+// Artifact is one file of the result.
+type Artifact struct {
+	Name   string  `json:"name"`
+	Role   string  `json:"role"`
+	Index  int     `json:"index"`            // which image, from 0
+	Width  int     `json:"width,omitempty"`  // pixels
+	Height int     `json:"height,omitempty"` // pixels
+	Seed   *uint64 `json:"seed,omitempty"`
+	Ref    Ref     `json:"ref"`
+}
+
+// ModelRef names a model and the bytes it consists of.
+type ModelRef struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// Warning says what did not go as asked although the request succeeded.
+type Warning struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Memory is what an attempt did to memory, in bytes. Ledger counts the native
+// memory this program allocated; RSS is the resident memory of the runner
+// process; Device is the driver's count, absent where the driver gives none.
+type Memory struct {
+	LedgerBefore int64  `json:"ledger_before"`
+	LedgerPeak   int64  `json:"ledger_peak"`
+	LedgerAfter  int64  `json:"ledger_after"`
+	RSSBefore    int64  `json:"rss_before,omitempty"`
+	RSSPeak      int64  `json:"rss_peak,omitempty"`
+	RSSAfter     int64  `json:"rss_after,omitempty"`
+	DeviceBefore *int64 `json:"device_before,omitempty"`
+	DeviceAfter  *int64 `json:"device_after,omitempty"`
+}
+
+// Attempt is one try at a request.
+type Attempt struct {
+	Number    int       `json:"number"` // from 1
+	Instance  string    `json:"instance"`
+	Device    string    `json:"device,omitempty"`
+	Cause     string    `json:"cause,omitempty"` // why the attempt before this one ended; "" for the first
+	Error     *Error    `json:"error,omitempty"` // how this attempt ended, if badly
+	StartedAt time.Time `json:"started_at"`
+}
+
+// Failed is the data of a TypeFailed event.
+type Failed struct {
+	Error    *Error    `json:"error"`
+	Attempts []Attempt `json:"attempts,omitempty"`
+}
+
+// Cancelled is the data of a TypeCancelled event.
+type Cancelled struct {
+	Reason   string    `json:"reason,omitempty"`
+	Stage    string    `json:"stage,omitempty"` // where the work stopped
+	Attempts []Attempt `json:"attempts,omitempty"`
+}
+
+// Expired is the data of a TypeExpired event.
+type Expired struct {
+	ExpiryTime time.Time `json:"expiry_time"`
+	FoundAt    time.Time `json:"found_at"` // when an instance found the request expired
+}
