@@ -8,6 +8,8 @@ PYTHON  ?= python3
 CC      ?= gcc
 RUNTIME := .runtime/openvino
 OLDER   := .runtime/openvino-2024.6
+CLIENTS := .runtime/clients
+TOOLS   := $(RUNTIME)/.complete $(OLDER)/.complete $(CLIENTS)/.complete
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions -name '*.go' -not -name '*_test.go' 2>/dev/null)
 SCHEMAS := $(wildcard events/schema/*.json)
@@ -15,7 +17,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime model test unit race check-native strangers lint bench clean
+.PHONY: help demo build native runtime model test unit race check-native lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -43,13 +45,16 @@ $(RUNTIME)/.complete: deploy/runtime/requirements.txt
 $(OLDER)/.complete: deploy/runtime/requirements-2024.6.txt
 	PYTHON=$(PYTHON) deploy/runtime/install.sh $(OLDER) deploy/runtime/requirements-2024.6.txt
 
-test: unit race check-native strangers ## build what is needed and pass every test
+$(CLIENTS)/.complete: $(wildcard deploy/clients/* events/examples/python/requirements.txt events/examples/javascript/*)
+	PYTHON=$(PYTHON) deploy/clients/install.sh $(CURDIR)/$(CLIENTS)
 
-unit: build $(RUNTIME)/.complete $(OLDER)/.complete
+test: unit race check-native ## build what is needed and pass every test
+
+unit: build $(TOOLS)
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) test -shuffle=on -timeout 20m ./...
 
-race: build $(RUNTIME)/.complete $(OLDER)/.complete ## the tests under the race detector (this lane alone uses cgo)
+race: build $(TOOLS) ## the tests under the race detector (this lane alone uses cgo)
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 25m ./...
 
 check-native: ## the C tests of the native kernels under address and undefined-behaviour sanitizers
