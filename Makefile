@@ -9,7 +9,7 @@ CC      ?= gcc
 RUNTIME := .runtime/openvino
 OLDER   := .runtime/openvino-2024.6
 CLIENTS := .runtime/clients
-TOOLS   := $(RUNTIME)/.complete $(OLDER)/.complete $(CLIENTS)/.complete
+TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions -name '*.go' -not -name '*_test.go' 2>/dev/null)
 SCHEMAS := $(wildcard events/schema/*.json)
@@ -37,15 +37,15 @@ $(KERNELS): $(wildcard native/kernels/*.c native/kernels/*.h native/kernels/Make
 	@if command -v $(CC) >/dev/null; then $(MAKE) -C native/kernels CC=$(CC); \
 	else echo "no C compiler ($(CC)): genfn will use its Go kernels"; fi
 
-runtime: $(RUNTIME)/.complete ## install the pinned OpenVINO runtime into .runtime (needs Python 3 with pip, once)
+runtime: $(RUNTIME)/.installed ## install the pinned OpenVINO runtime into .runtime (needs Python 3 with pip, once)
 
-$(RUNTIME)/.complete: deploy/runtime/requirements.txt
+$(RUNTIME)/.installed: deploy/runtime/requirements.txt deploy/runtime/install.sh deploy/runtime/unpack.py
 	PYTHON=$(PYTHON) deploy/runtime/install.sh $(RUNTIME) deploy/runtime/requirements.txt
 
-$(OLDER)/.complete: deploy/runtime/requirements-2024.6.txt
+$(OLDER)/.installed: deploy/runtime/requirements-2024.6.txt deploy/runtime/install.sh deploy/runtime/unpack.py
 	PYTHON=$(PYTHON) deploy/runtime/install.sh $(OLDER) deploy/runtime/requirements-2024.6.txt
 
-$(CLIENTS)/.complete: $(wildcard deploy/clients/* events/examples/python/requirements.txt events/examples/javascript/*)
+$(CLIENTS)/.installed: $(wildcard deploy/clients/* events/examples/python/requirements.txt events/examples/javascript/*)
 	PYTHON=$(PYTHON) deploy/clients/install.sh $(CURDIR)/$(CLIENTS)
 
 test: unit race check-native ## build what is needed and pass every test

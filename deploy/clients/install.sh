@@ -21,4 +21,4 @@ ln -s "$node/bin/node" "$dir/bin/node"
 mkdir "$dir/javascript"
 cp "$examples"/javascript/package*.json "$examples"/javascript/*.mjs "$dir/javascript/"
 (cd "$dir/javascript" && "$dir/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent --no-audit --no-fund)
-touch "$dir/.complete"
+touch "$dir/.installed"
