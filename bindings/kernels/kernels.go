@@ -1,0 +1,192 @@
+// Package kernels holds the element-wise arithmetic of the diffusion loop and the generators of its noise,
+// as a C library embedded in the binary and as a Go reference that gives the same values bit for bit.
+//
+// The equality covers every result that is a number. Where a result is NaN both give a NaN, whose sign and
+// payload are unspecified. Every product and sum is rounded to float32 on its own, never fused.
+package kernels
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// MaxHistory is the largest number of earlier outputs that one Step can combine.
+const MaxHistory = 8
+
+// ErrNotBuilt says that this binary was built without the C library.
+var ErrNotBuilt = errors.New("kernels: this binary was built without the C library: run `make native build` with a C compiler, or use the Go reference")
+
+// Info says which implementation a Set uses.
+type Info struct {
+	Backend string // "native" or "go"
+	Path    string // the unpacked library; empty for "go"
+	SHA256  string // of the library, in hex; empty for "go"
+	ISA     string // instruction set that the C library chose: "avx512", "avx2" or "baseline"; empty for "go"
+}
+
+// Set is one implementation of the kernels. It has no state of its own and is safe for concurrent use, as long as
+// concurrent calls do not write to memory that another call uses.
+type Set struct {
+	info   Info
+	native *library // nil: the Go reference
+}
+
+// Reference returns the kernels in Go.
+func Reference() *Set { return &Set{info: Info{Backend: "go"}} }
+
+// Info says which implementation this is.
+func (s *Set) Info() Info { return s.info }
+
+// StepArgs describes one scheduler step over N values, N = len(Sample). Every slice that is not nil has N values.
+//
+//	e         = Uncond + Guidance*(Cond-Uncond)          without Uncond: Cond; without Cond: 0
+//	m         = ConvSample*Sample + ConvOutput*e         clamped to [-Clip, Clip] where Clip > 0
+//	Converted = m
+//	Prev      = SampleCoef*Sample + OutputCoef*e + ConvertedCoef*m + HistoryCoef[0]*History[0] + ... + NoiseCoef*Noise
+//
+// e is classifier-free guidance (Ho and Salimans 2022, as in diffusers); with the right coefficients m is the
+// model output converted to what the solver integrates (usually the denoised sample), and Prev the next sample.
+//
+// Sums run from left to right. A term whose coefficient is 0, or whose slice is nil, is left out: it is not read
+// and a NaN in it does no harm. A sum whose first term is left out starts at +0. NaN passes the clamp.
+//
+// Converted and Prev may each be the very same slice as any input (all inputs of a position are read before its
+// outputs are written), so Converted may replace an entry of History. Any other overlap is an error.
+type StepArgs struct {
+	Sample, Cond, Uncond []float32
+	Guidance             float32
+
+	ConvSample, ConvOutput, Clip float32
+	Converted                    []float32 // out; nil: not wanted
+
+	SampleCoef, OutputCoef, ConvertedCoef, NoiseCoef float32
+	History                                          [][]float32 // at most MaxHistory
+	HistoryCoef                                      []float32   // one for each entry of History
+	Noise                                            []float32
+	Prev                                             []float32 // out; nil: not wanted
+}
+
+// Step runs one scheduler step. It fails, before it writes anything, when a does not describe one.
+func (s *Set) Step(a *StepArgs) error {
+	if err := checkStep(a); err != nil {
+		return err
+	}
+	if len(a.Sample) == 0 {
+		return nil
+	}
+	if s.native != nil {
+		s.native.step(a)
+		return nil
+	}
+	step(a)
+	return nil
+}
+
+// Scale computes dst = src*mul + add with two roundings. dst may be src; any other overlap is an error.
+func (s *Set) Scale(dst, src []float32, mul, add float32) error {
+	if len(dst) != len(src) {
+		return fmt.Errorf("kernels: Scale: dst has %d values, expected %d as in src", len(dst), len(src))
+	}
+	if overlaps(dst, src) {
+		return errors.New("kernels: Scale: dst overlaps src without being the same slice")
+	}
+	if len(src) == 0 {
+		return nil
+	}
+	if s.native != nil {
+		s.native.scale(dst, src, mul, add)
+		return nil
+	}
+	scale(dst, src, mul, add)
+	return nil
+}
+
+// ImageToU8 turns one image of channels x height x width float32 values in [-1, 1] into height x width x channels
+// bytes: clamp(x/2 + 0.5, 0, 1) * 255 rounded half to even, as diffusers' VaeImageProcessor does. NaN becomes 0.
+// dst must not share memory with src.
+func (s *Set) ImageToU8(dst []uint8, src []float32, channels, height, width int) error {
+	const limit = 1 << 20 // keeps the product of three within 63 bits
+	for _, n := range [...]int{channels, height, width} {
+		if n < 0 || n > limit {
+			return fmt.Errorf("kernels: ImageToU8: %d channels of %d rows of %d pixels, expected 0 to %d each", channels, height, width, limit)
+		}
+	}
+	n := channels * height * width
+	if len(src) != n || len(dst) != n {
+		return fmt.Errorf("kernels: ImageToU8: src has %d values and dst %d bytes, expected %d for %d x %d x %d", len(src), len(dst), n, channels, height, width)
+	}
+	if n == 0 {
+		return nil
+	}
+	if s.native != nil {
+		s.native.imageToU8(dst, src, channels, height*width)
+		return nil
+	}
+	imageToU8(dst, src, channels, height*width)
+	return nil
+}
+
+// CountNonFinite returns how many values of src are NaN or infinite.
+func (s *Set) CountNonFinite(src []float32) int {
+	if len(src) == 0 {
+		return 0
+	}
+	if s.native != nil {
+		return s.native.countNonFinite(src)
+	}
+	return countNonFinite(src)
+}
+
+func checkStep(a *StepArgs) error {
+	n := len(a.Sample)
+	if a.Prev == nil && a.Converted == nil {
+		return errors.New("kernels: Step: neither Prev nor Converted is given, so there is nothing to compute")
+	}
+	if a.Uncond != nil && a.Cond == nil {
+		return errors.New("kernels: Step: Uncond without Cond, expected both for guidance")
+	}
+	if len(a.History) != len(a.HistoryCoef) || len(a.History) > MaxHistory {
+		return fmt.Errorf("kernels: Step: %d entries in History and %d in HistoryCoef, expected as many of both and at most %d", len(a.History), len(a.HistoryCoef), MaxHistory)
+	}
+	if math.IsNaN(float64(a.Clip)) || a.Clip < 0 {
+		return fmt.Errorf("kernels: Step: Clip is %v, expected 0 (no clamp) or more", a.Clip)
+	}
+	named := [...]struct {
+		name  string
+		slice []float32
+	}{{"Cond", a.Cond}, {"Uncond", a.Uncond}, {"Noise", a.Noise}, {"Converted", a.Converted}, {"Prev", a.Prev}}
+	for _, s := range named {
+		if s.slice != nil && len(s.slice) != n {
+			return fmt.Errorf("kernels: Step: %s has %d values, expected %d as in Sample", s.name, len(s.slice), n)
+		}
+	}
+	for k, h := range a.History {
+		if len(h) != n {
+			return fmt.Errorf("kernels: Step: History[%d] has %d values, expected %d as in Sample", k, len(h), n)
+		}
+	}
+	return checkStepMemory(a)
+}
+
+func checkStepMemory(a *StepArgs) error {
+	if n := len(a.Sample); n > 0 && a.Prev != nil && a.Converted != nil && (overlaps(a.Prev, a.Converted) || &a.Prev[0] == &a.Converted[0]) {
+		return errors.New("kernels: Step: Prev and Converted share memory")
+	}
+	for _, out := range [...]struct {
+		name  string
+		slice []float32
+	}{{"Converted", a.Converted}, {"Prev", a.Prev}} {
+		for _, in := range [...][]float32{a.Sample, a.Cond, a.Uncond, a.Noise} {
+			if overlaps(out.slice, in) {
+				return fmt.Errorf("kernels: Step: %s overlaps an input without being the same slice", out.name)
+			}
+		}
+		for k, h := range a.History {
+			if overlaps(out.slice, h) {
+				return fmt.Errorf("kernels: Step: %s overlaps History[%d] without being the same slice", out.name, k)
+			}
+		}
+	}
+	return nil
+}
