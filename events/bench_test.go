@@ -1,0 +1,78 @@
+package events
+
+import (
+	"testing"
+	"time"
+)
+
+func benchmarkEvent(b *testing.B) Event {
+	b.Helper()
+	steps := 20
+	e, err := NewRequest(TypeImageGenerate, Meta{
+		RequestID: "01k2m4qq9x", Source: "/clients/bench", CorrelationID: "c1", TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b9c7c989f97918e1-01",
+		Time: time.Unix(1700000000, 123456789), ExpiryTime: time.Unix(1700003600, 0), Attempt: 1, Sequence: 12,
+	}, ImageGenerate{Model: "emoji-64", Prompt: "a red apple", Steps: &steps})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return e
+}
+
+func BenchmarkEncodeBinary(b *testing.B) {
+	e := benchmarkEvent(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := EncodeBinary(e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecodeBinary(b *testing.B) {
+	header, data, err := EncodeBinary(benchmarkEvent(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode(header, data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodeStructured(b *testing.B) {
+	e := benchmarkEvent(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := EncodeStructured(e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecodeStructured(b *testing.B) {
+	header, data, err := EncodeStructured(benchmarkEvent(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode(header, data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkPayload(b *testing.B) {
+	e := benchmarkEvent(b)
+	if err := Validate(e); err != nil { // compiles the schemas
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Payload[ImageGenerate](e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

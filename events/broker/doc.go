@@ -1,0 +1,33 @@
+// Package broker is everything of genfn that speaks NATS: the streams, the
+// queue of requests, attempts and their fence, the one terminal event of each
+// request, artefacts in the object store, dead letters, and the sweeper.
+//
+// A request's life: Queue.Next hands out a Job; Job.Open reads and checks it and
+// answers what cannot run; Job.Begin appends the attempt record; Attempt.Publish
+// emits live events and Attempt.PutObject stores results; Attempt.Finish writes
+// the terminal event; Job.Done acknowledges. In this order a crash at any point
+// loses nothing: objects without a terminal event are collected later, a
+// terminal event without the acknowledgement makes the redelivered request be
+// acknowledged only.
+//
+// These details have caused bugs:
+//   - A negative acknowledgement counts against MaxDeliver, and a message that
+//     used it up stays in the stream undelivered: MaxDeliver is off and attempts
+//     are counted in records of our own.
+//   - Acknowledgements of a lost delivery are accepted and an extension of a lost
+//     lease reports nothing: only the attempt record tells who holds a request.
+//   - A core subscription sees what a stream then refuses: a live terminal event
+//     is only a hint to read the stored one.
+//   - With AllowDirect a follower may answer a read with old data: everything
+//     that decides something is read from the stream's leader.
+//   - A refused publish is reported to nobody but the connection's error handler;
+//     the publisher itself only times out.
+//   - A pull that is cancelled may have been answered already: pulls are left to
+//     expire, and what comes too late is handed back.
+//   - A message TTL removes queued and running requests silently: none is set.
+//   - Storing an object under an existing name replaces it: names carry the attempt.
+//   - The window for duplicate message ids is shorter than a result's life: a
+//     request is compared with the stored terminal events as well.
+//   - Moved work must be published before it is acknowledged, and handed-back
+//     messages leave num_pending: see Job.Move.
+package broker

@@ -1,0 +1,126 @@
+package broker
+
+import (
+	"slices"
+	"strings"
+
+	"genfn/events"
+)
+
+// Names of the streams.
+const (
+	StreamRequests    = "GEN_REQ" // requests until they are answered
+	StreamEvents      = "GEN_EVT" // live events, in memory
+	StreamTerminals   = "GEN_FIN" // one terminal event per request
+	StreamAttempts    = "GEN_ATT" // attempt records
+	StreamDeadLetters = "GEN_DLQ" // what could not be read, with the reason
+)
+
+// DefaultTenant is the tenant of installations that have only one.
+const DefaultTenant = "default"
+
+// Lane says which class of device may take a request.
+type Lane string
+
+// The lanes.
+const (
+	LaneAny   Lane = "any"   // any device
+	LaneGPU   Lane = "gpu"   // GPUs only
+	LaneCPU   Lane = "cpu"   // CPUs only
+	LaneRetry Lane = "retry" // work that failed elsewhere; every class serves it
+)
+
+// Lanes returns all lanes.
+func Lanes() []Lane { return []Lane{LaneAny, LaneGPU, LaneCPU, LaneRetry} }
+
+// Priority orders requests: batch waits for interactive.
+type Priority string
+
+// The priorities.
+const (
+	Interactive Priority = "interactive"
+	Batch       Priority = "batch"
+)
+
+// Priorities returns all priorities, the most urgent first.
+func Priorities() []Priority { return []Priority{Interactive, Batch} }
+
+// Kinds of live events: the last token of their subject.
+const (
+	KindAccepted = "accepted"
+	KindStarted  = "started"
+	KindProgress = "progress"
+)
+
+// Address is what the subject of a request says.
+type Address struct {
+	Pool     string // events.PoolToken of kind and model
+	Lane     Lane
+	Priority Priority
+	Tenant   string
+	ID       string // request id
+}
+
+const requestSubjects = "gen.req.*.*.*.*.*"
+
+// Subject returns gen.req.<pool>.<lane>.<priority>.<tenant>.<id>.
+func (a Address) Subject() string {
+	return strings.Join([]string{"gen.req", a.Pool, string(a.Lane), string(a.Priority), a.Tenant, a.ID}, ".")
+}
+
+// consumer returns the name of the consumer that delivers the request.
+func (a Address) consumer() string { return consumerName(a.Pool, a.Lane, a.Priority) }
+
+// valid reports whether the request can be delivered: the lane and the
+// priority exist, and tenant and id can be names.
+func (a Address) valid() bool {
+	return slices.Contains(Lanes(), a.Lane) && slices.Contains(Priorities(), a.Priority) &&
+		events.ValidTenant(a.Tenant) && events.ValidID(a.ID)
+}
+
+// ParseSubject is the inverse of Address.Subject. It accepts any tokens: what
+// they may be is checked where they are used.
+func ParseSubject(subject string) (Address, bool) {
+	t := strings.Split(subject, ".")
+	if len(t) != 7 || t[0] != "gen" || t[1] != "req" {
+		return Address{}, false
+	}
+	return Address{Pool: t[2], Lane: Lane(t[3]), Priority: Priority(t[4]), Tenant: t[5], ID: t[6]}, true
+}
+
+// EventSubject returns the subject of a live event; kind "*" matches all.
+func EventSubject(tenant, id, kind string) string { return "gen.evt." + tenant + "." + id + "." + kind }
+
+// TerminalSubject returns the subject of a request's terminal event.
+func TerminalSubject(tenant, id string) string { return "gen.fin." + tenant + "." + id }
+
+// HeartbeatSubject returns the subject of an instance's heartbeats.
+func HeartbeatSubject(instance string) string { return "gen.hb." + instance }
+
+func attemptSubject(tenant, id string) string    { return "gen.att." + tenant + "." + id }
+func deadLetterSubject(tenant, id string) string { return "gen.dlq." + tenant + "." + id }
+
+// Bucket returns the name of a tenant's object store.
+func Bucket(tenant string) string { return "genfn-" + tenant }
+
+const consumerPrefix = "req_"
+
+func consumerName(pool string, lane Lane, priority Priority) string {
+	return consumerPrefix + pool + "_" + string(lane) + "_" + string(priority)
+}
+
+// poolOf returns the pool of a consumer; ok is false if the name is not one of ours.
+func poolOf(consumer string) (pool string, ok bool) {
+	rest, ok := strings.CutPrefix(consumer, consumerPrefix)
+	if !ok {
+		return "", false
+	}
+	for _, lane := range Lanes() {
+		for _, priority := range Priorities() {
+			if pool, ok := strings.CutSuffix(rest, "_"+string(lane)+"_"+string(priority)); ok {
+				return pool, true
+			}
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,154 @@
+package eventstest
+
+import (
+	"io"
+	"net"
+	"sync"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Proxy forwards TCP connections to a Server and can be cut.
+type Proxy struct {
+	server   *Server
+	listener net.Listener
+	wg       sync.WaitGroup
+
+	mu      sync.Mutex
+	pairs   map[*pair]struct{}
+	refuse  bool          // new connections are closed at once
+	release chan struct{} // not nil while bytes are held back; closed to let them go on
+	closed  bool
+}
+
+type pair struct{ client, server net.Conn }
+
+func (p *pair) close() {
+	p.client.Close()
+	p.server.Close()
+}
+
+// Proxy starts a proxy in front of s that ends with the test.
+func (s *Server) Proxy() *Proxy {
+	s.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(s.t, err)
+	p := &Proxy{server: s, listener: l, pairs: map[*pair]struct{}{}}
+	p.wg.Add(1)
+	go p.accept()
+	s.t.Cleanup(p.close)
+	return p
+}
+
+// URL is the address to connect to instead of the server's.
+func (p *Proxy) URL() string { return "nats://" + p.listener.Addr().String() }
+
+// Cut breaks every connection and refuses new ones until Heal.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = true
+	for c := range p.pairs {
+		c.close()
+	}
+}
+
+// Freeze holds back every byte in both directions without closing anything, as
+// a network does that drops packets. Heal lets the bytes go on.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.release == nil {
+		p.release = make(chan struct{})
+	}
+}
+
+// Heal ends Cut and Freeze.
+func (p *Proxy) Heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heal()
+}
+
+func (p *Proxy) heal() {
+	p.refuse = false
+	if p.release != nil {
+		close(p.release)
+		p.release = nil
+	}
+}
+
+func (p *Proxy) close() {
+	p.listener.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.heal()
+	for c := range p.pairs {
+		c.close()
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+func (p *Proxy) accept() {
+	defer p.wg.Done()
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		refuse := p.refuse || p.closed
+		p.mu.Unlock()
+		if refuse {
+			client.Close()
+			continue
+		}
+		upstream, err := net.Dial("tcp", p.server.address())
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.join(&pair{client, upstream})
+	}
+}
+
+func (p *Proxy) join(c *pair) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuse || p.closed {
+		c.close()
+		return
+	}
+	p.pairs[c] = struct{}{}
+	p.wg.Add(2)
+	go p.copy(c, c.client, c.server)
+	go p.copy(c, c.server, c.client)
+}
+
+// copy forwards bytes until one side ends, then ends both.
+func (p *Proxy) copy(c *pair, dst io.Writer, src io.Reader) {
+	defer p.wg.Done()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		p.mu.Lock()
+		release := p.release
+		p.mu.Unlock()
+		if release != nil {
+			<-release
+		}
+		if n > 0 {
+			if _, werr := dst.Write(buf[:n]); werr != nil {
+				break
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	c.close()
+	p.mu.Lock()
+	delete(p.pairs, c)
+	p.mu.Unlock()
+}
