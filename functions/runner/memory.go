@@ -1,0 +1,36 @@
+package runner
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+
+	"genfn/functions/runner/protocol"
+)
+
+// memory measures this process. What cannot be read is 0.
+func (r *runner) memory() protocol.Memory {
+	var m protocol.Memory
+	if r.engine != nil {
+		m.Ledger, m.LedgerPeak = r.engine.Ledger()
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return m
+	}
+	m.RSS, m.PeakRSS, m.Swap = statusBytes(status, "VmRSS:"), statusBytes(status, "VmHWM:"), statusBytes(status, "VmSwap:")
+	return m
+}
+
+// statusBytes returns a "Key:  123 kB" line of /proc/<pid>/status in bytes.
+func statusBytes(status []byte, key string) int64 {
+	for line := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(line, []byte(key)); ok {
+			if fields := bytes.Fields(rest); len(fields) > 0 {
+				kib, _ := strconv.ParseInt(string(fields[0]), 10, 64)
+				return kib << 10
+			}
+		}
+	}
+	return 0
+}

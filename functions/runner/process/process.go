@@ -1,0 +1,317 @@
+// Package process starts, watches and ends runner processes. It is the instance's half of what package
+// runner is in the child, and free of native code.
+//
+// These details have caused bugs:
+//   - A child with a parent-death signal gets it when the thread that started it ends, not the process
+//     (golang/go#27505). So each child is started and waited for on a thread of its own, locked until it is reaped.
+//   - The child is in a process group of its own: Ctrl-C in a terminal must reach the instance only, which
+//     then decides what happens to the running work.
+//   - Work is handed back only after Kill has returned: until then the child may still be at it.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"genfn/functions/runner/protocol"
+)
+
+// Defaults of Config.
+const (
+	DefaultStartTimeout = 60 * time.Second
+	DefaultReapTimeout  = 10 * time.Second
+)
+
+// closeTimeout bounds how long Close waits for a runner to free everything by itself.
+const closeTimeout = 3 * time.Second
+
+// Config says how to start a runner.
+type Config struct {
+	Command      []string       // program and arguments; nil: this program with the argument "runner"
+	Env          []string       // added to this process's environment
+	Hello        protocol.Hello // Protocol is filled in
+	Stderr       io.Writer      // also gets what the runner writes to standard error; may be nil
+	StartTimeout time.Duration  // from the start to Ready; 0: DefaultStartTimeout
+	ReapTimeout  time.Duration  // from SIGKILL to the end; 0: DefaultReapTimeout
+	Logger       *slog.Logger   // nil: discard
+}
+
+func (c Config) withDefaults() Config {
+	if len(c.Command) == 0 {
+		// Unlike the path it was started with, this is the running binary even if that file was replaced.
+		c.Command = []string{"/proc/self/exe", "runner"}
+	}
+	if c.StartTimeout <= 0 {
+		c.StartTimeout = DefaultStartTimeout
+	}
+	if c.ReapTimeout <= 0 {
+		c.ReapTimeout = DefaultReapTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Hello.Protocol = protocol.Version
+	return c
+}
+
+// ErrUnkillable is returned by Kill for a process that SIGKILL does not end: it is stuck in the kernel, and
+// with it its device. Its lock file stays locked, so that no other runner gets the device.
+var ErrUnkillable = errors.New("the runner process does not end on SIGKILL: its device is stuck in the driver")
+
+// Process is a running runner. Its methods are safe for concurrent use.
+type Process struct {
+	config   Config
+	conn     *protocol.Conn
+	bulk     *protocol.Bulk
+	ready    *protocol.Ready
+	messages chan protocol.Message
+	stop     chan struct{} // closed when nobody reads messages any more
+	stopOnce sync.Once
+	stderr   tail
+
+	pid  int
+	kill func() error
+	done chan struct{} // closed when the process is reaped; exit is set before
+	exit Exit
+}
+
+// Exit is how a runner ended.
+type Exit struct {
+	Code   int            // exit code; -1 if a signal ended it at once
+	Signal syscall.Signal // what ended it, 0 if no signal did
+	Stderr string         // the last 8 KiB of standard error, or those around a crash report
+}
+
+func (e Exit) String() string {
+	if e.Signal != 0 {
+		return fmt.Sprintf("the runner process was ended by signal %d (%s)", int(e.Signal), e.Signal)
+	}
+	return fmt.Sprintf("the runner process ended with exit code %d", e.Code)
+}
+
+// Start starts a runner and waits until it is ready. ctx and Config.StartTimeout bound that wait, not the
+// life of the process. An error of the runner itself (device in use, libraries missing) comes back as the
+// *events.Error it sent.
+func Start(ctx context.Context, c Config) (*Process, error) {
+	p := &Process{
+		config:   c.withDefaults(),
+		messages: make(chan protocol.Message, 64),
+		stop:     make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	if err := p.spawn(); err != nil {
+		return nil, err
+	}
+	go p.receive()
+	if err := p.handshake(ctx); err != nil {
+		return nil, errors.Join(err, p.Kill())
+	}
+	p.config.Logger.Debug("runner is ready", "pid", p.pid, "device", p.ready.Device, "slot", p.ready.Slot)
+	return p, nil
+}
+
+// spawn makes the channels to the child and starts it.
+func (p *Process) spawn() (err error) {
+	bulk, err := protocol.CreateBulk()
+	if err != nil {
+		return err
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return errors.Join(err, bulk.Close())
+	}
+	defer theirs.Close()
+	command := p.config.Command
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), p.config.Env...)
+	cmd.ExtraFiles = []*os.File{theirs, bulk.File()} // descriptors SocketFD and BulkFD
+	cmd.Stderr = &p.stderr
+	if p.config.Stderr != nil {
+		cmd.Stderr = io.MultiWriter(&p.stderr, p.config.Stderr)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.WaitDelay = time.Second // a grandchild may hold standard error open
+	if err := p.run(cmd); err != nil {
+		return errors.Join(fmt.Errorf("start runner process %s: %w", command[0], err), ours.Close(), bulk.Close())
+	}
+	p.conn, p.bulk = protocol.NewConn(ours), bulk
+	return nil
+}
+
+// run starts cmd on a thread that lives until cmd is reaped (golang/go#27505).
+func (p *Process) run(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := cmd.Start(); err != nil {
+			started <- err
+			return
+		}
+		p.pid, p.kill = cmd.Process.Pid, cmd.Process.Kill
+		started <- nil
+		err := cmd.Wait()
+		p.exit = exitOf(cmd.ProcessState, p.stderr.Signal())
+		p.exit.Stderr = p.stderr.String()
+		p.config.Logger.Debug("runner ended", "pid", p.pid, "exit", p.exit.String(), "wait", err)
+		close(p.done)
+	}()
+	return <-started
+}
+
+// exitOf tells how a process ended. Go catches the signals of a crash in native code, reports them on standard
+// error and exits with code 2; crash is the signal of such a report.
+func exitOf(state *os.ProcessState, crash syscall.Signal) Exit {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return Exit{Code: -1, Signal: status.Signal()}
+	}
+	return Exit{Code: state.ExitCode(), Signal: crash}
+}
+
+// socketPair returns our end as a connection with deadlines and theirs as a file to inherit.
+func socketPair() (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair for the runner: %w", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "runner-socket")
+	file := os.NewFile(uintptr(fds[0]), "instance-socket")
+	defer file.Close()
+	ours, err := net.FileConn(file)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("socket pair for the runner: %w", err), theirs.Close())
+	}
+	return ours, theirs, nil
+}
+
+func (p *Process) handshake(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.config.StartTimeout)
+	defer cancel()
+	if err := p.conn.Send(&p.config.Hello); err != nil {
+		return p.startError(err)
+	}
+	select {
+	case m, ok := <-p.messages:
+		if !ok {
+			return p.startError(errors.New("the socket was closed before the runner was ready"))
+		}
+		switch m := m.(type) {
+		case *protocol.Ready:
+			if m.Protocol != protocol.Version {
+				return fmt.Errorf("the runner speaks protocol version %d, expected %d: use one build of the program for both", m.Protocol, protocol.Version)
+			}
+			p.ready = m
+			return nil
+		case *protocol.Failed:
+			return m.Error
+		default:
+			return p.startError(fmt.Errorf("the runner answered hello with %s", m.Kind()))
+		}
+	case <-ctx.Done():
+		return p.startError(fmt.Errorf("the runner was not ready within its time: %w", ctx.Err()))
+	}
+}
+
+// startError adds how the process ended, if it did, and what it said.
+func (p *Process) startError(err error) error {
+	killed := p.Kill()
+	exit, _ := p.Exit()
+	return errors.Join(fmt.Errorf("runner start: %w; %s; its last words: %q", err, exit, exit.Stderr), killed)
+}
+
+// receive passes messages on until the socket ends.
+func (p *Process) receive() {
+	defer close(p.messages)
+	for {
+		m, err := p.conn.Receive()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				p.config.Logger.Debug("runner socket", "pid", p.pid, "error", err)
+			}
+			return
+		}
+		select {
+		case p.messages <- m:
+		case <-p.stop:
+			return
+		}
+	}
+}
+
+// Ready is what the runner said of itself.
+func (p *Process) Ready() *protocol.Ready { return p.ready }
+
+// PID is the process id.
+func (p *Process) PID() int { return p.pid }
+
+// Bulk is the memory file shared with the runner.
+func (p *Process) Bulk() *protocol.Bulk { return p.bulk }
+
+// Messages are the runner's messages. The channel is closed when its socket ends or makes no sense any more;
+// the process may then still run: Kill it.
+func (p *Process) Messages() <-chan protocol.Message { return p.messages }
+
+// Done is closed when the process has ended and is reaped.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Exit tells how the process ended; ok is false while it runs.
+func (p *Process) Exit() (exit Exit, ok bool) {
+	select {
+	case <-p.done:
+		return p.exit, true
+	default:
+		return Exit{Stderr: p.stderr.String()}, false
+	}
+}
+
+// Send sends a message to the runner.
+func (p *Process) Send(m protocol.Message) error { return p.conn.Send(m) }
+
+// Kill ends the process with SIGKILL and waits until it is reaped, at most Config.ReapTimeout: then it
+// returns ErrUnkillable. It is no error if the process has ended already, or to call it again.
+func (p *Process) Kill() error {
+	_ = p.kill() // fails only for a process that has ended
+	timer := time.NewTimer(p.config.ReapTimeout)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		p.release()
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("%w (pid %d)", ErrUnkillable, p.pid)
+	}
+}
+
+// Close asks the runner to free everything and end, and kills it if it does not. Safe to call twice.
+func (p *Process) Close() error {
+	if err := p.Send(&protocol.Shutdown{}); err == nil {
+		timer := time.NewTimer(closeTimeout)
+		defer timer.Stop()
+		select {
+		case <-p.done:
+		case <-timer.C:
+		}
+	}
+	return p.Kill()
+}
+
+// release closes this side's descriptors.
+func (p *Process) release() {
+	p.stopOnce.Do(func() {
+		close(p.stop)
+		p.conn.Close()
+		p.bulk.Close()
+	})
+}

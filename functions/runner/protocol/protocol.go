@@ -1,0 +1,424 @@
+// Package protocol is what an instance and its runner process say to each other: messages in frames of
+// length-prefixed JSON over a Unix socket pair, and bulk bytes (images, latents) in a file of anonymous
+// memory that both hold open. It has no native imports, so the instance stays free of native code.
+//
+// A conversation: the instance sends Hello and the runner answers Ready or Failed. After that the runner
+// does one job (Devices, Load, Generate, Unload) at a time; Stage, Step and Preview tell of a job's progress
+// and DeviceList, Loaded, Result, Unloaded or Failed ends it. Cancel asks a running job to end early, it then
+// still ends with one of its answers. Shutdown, or the end of the socket, ends the runner.
+package protocol
+
+import (
+	"errors"
+	"fmt"
+
+	"genfn/events"
+)
+
+// Version is the version of the protocol, exchanged in Hello and Ready. Both sides come from one binary, so
+// a difference is a mistake of deployment and ends the conversation.
+const Version = 1
+
+// The file descriptors a runner process inherits.
+const (
+	SocketFD = 3 // its end of the socket pair
+	BulkFD   = 4 // the memory file
+)
+
+// NoopModel is the name of the built-in model that makes a plain picture without native code, served only
+// with Hello.ServeNoop.
+const NoopModel = "noop"
+
+// Kind names a message on the wire.
+type Kind string
+
+// The kinds of messages.
+const (
+	KindHello       Kind = "hello"
+	KindDevices     Kind = "devices"
+	KindLoad        Kind = "load"
+	KindGenerate    Kind = "generate"
+	KindCancel      Kind = "cancel"
+	KindUnload      Kind = "unload"
+	KindPreviewRead Kind = "preview_read"
+	KindShutdown    Kind = "shutdown"
+
+	KindReady      Kind = "ready"
+	KindDeviceList Kind = "device_list"
+	KindLoaded     Kind = "loaded"
+	KindUnloaded   Kind = "unloaded"
+	KindStage      Kind = "stage"
+	KindStep       Kind = "step"
+	KindPreview    Kind = "preview"
+	KindResult     Kind = "result"
+	KindFailed     Kind = "failed"
+)
+
+// Message is one of the message structs of this package, as a pointer.
+type Message interface {
+	Kind() Kind
+	// validate checks what the types alone do not say. The receiver calls it before it hands a message out.
+	validate() error
+}
+
+// newMessage returns an empty message of kind k, nil if there is no such kind.
+func newMessage(k Kind) Message {
+	switch k {
+	case KindHello:
+		return &Hello{}
+	case KindDevices:
+		return &Devices{}
+	case KindLoad:
+		return &Load{}
+	case KindGenerate:
+		return &Generate{}
+	case KindCancel:
+		return &Cancel{}
+	case KindUnload:
+		return &Unload{}
+	case KindPreviewRead:
+		return &PreviewRead{}
+	case KindShutdown:
+		return &Shutdown{}
+	case KindReady:
+		return &Ready{}
+	case KindDeviceList:
+		return &DeviceList{}
+	case KindLoaded:
+		return &Loaded{}
+	case KindUnloaded:
+		return &Unloaded{}
+	case KindStage:
+		return &Stage{}
+	case KindStep:
+		return &Step{}
+	case KindPreview:
+		return &Preview{}
+	case KindResult:
+		return &Result{}
+	case KindFailed:
+		return &Failed{}
+	}
+	return nil
+}
+
+// Hello is the first message to a runner: everything it needs to know to start.
+type Hello struct {
+	Protocol          int    `json:"protocol"`
+	Device            string `json:"device,omitempty"`             // OpenVINO device name (CPU, GPU.0); empty: own no device, only list them
+	Slot              int    `json:"slot"`                         // which of the device's slots to lock; AnySlot: the first free one
+	RuntimeDir        string `json:"runtime_dir,omitempty"`        // where the lock files are; required with a device
+	CacheDir          string `json:"cache_dir,omitempty"`          // compiled models, kernels, compile journals
+	LibraryDir        string `json:"library_dir,omitempty"`        // OpenVINO; empty: searched for
+	TokenizersLibrary string `json:"tokenizers_library,omitempty"` // OpenVINO tokenizers; empty: beside OpenVINO
+	MaxModels         int    `json:"max_models,omitempty"`         // models kept loaded; 0: 1
+	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: the runtime's choice
+	ServeNoop         bool   `json:"serve_noop,omitempty"`         // also serve the built-in model "noop"
+}
+
+// AnySlot as Hello.Slot takes the first slot of the device that no other runner has.
+const AnySlot = -1
+
+// Devices asks for the devices the runtime sees. Answer: DeviceList.
+type Devices struct {
+	Job uint64 `json:"job"`
+}
+
+// Model says which model a job is about and where its folder is.
+type Model struct {
+	Name   string `json:"name"`
+	Dir    string `json:"dir,omitempty"`    // empty for built-in models
+	SHA256 string `json:"sha256,omitempty"` // what the folder must hash to; empty: not checked
+}
+
+// Load makes a model ready without generating. Answer: Loaded.
+type Load struct {
+	Job   uint64 `json:"job"`
+	Model Model  `json:"model"`
+}
+
+// Unload frees a model; one that is not loaded is no error. Answer: Unloaded.
+type Unload struct {
+	Job  uint64 `json:"job"`
+	Name string `json:"name"`
+}
+
+// Generate makes pictures. Answer: Result.
+type Generate struct {
+	Job     uint64  `json:"job"`
+	Model   Model   `json:"model"`
+	Request Request `json:"request"`
+	Latents *Array  `json:"latents,omitempty"` // initial noise, NCHW f32; nil: drawn from the seed
+}
+
+// Request is a text to image request with every default filled in.
+type Request struct {
+	Prompt         string  `json:"prompt"`
+	NegativePrompt string  `json:"negative_prompt,omitempty"`
+	Width          int     `json:"width"`
+	Height         int     `json:"height"`
+	Steps          int     `json:"steps"`
+	GuidanceScale  float64 `json:"guidance_scale"`
+	Seed           uint64  `json:"seed"`
+	Scheduler      string  `json:"scheduler,omitempty"` // empty: the model's own
+	Count          int     `json:"count"`
+	PreviewEvery   int     `json:"preview_every,omitempty"`
+	OutputLatents  bool    `json:"output_latents,omitempty"`
+}
+
+// Cancel asks the job to end early. It is no error if that job is over.
+type Cancel struct {
+	Job uint64 `json:"job"`
+}
+
+// PreviewRead says that the bytes of the job's last Preview have been read and may be overwritten.
+type PreviewRead struct {
+	Job uint64 `json:"job"`
+}
+
+// Shutdown asks the runner to free everything and to exit.
+type Shutdown struct{}
+
+// Ready answers Hello.
+type Ready struct {
+	Protocol   int               `json:"protocol"`
+	PID        int               `json:"pid"`
+	Device     string            `json:"device,omitempty"`
+	DeviceName string            `json:"device_name,omitempty"` // full name as the runtime gives it
+	Slot       int               `json:"slot"`
+	Kernels    string            `json:"kernels,omitempty"`  // which backend the numeric kernels run on
+	Versions   map[string]string `json:"versions,omitempty"` // component -> version
+	Memory     Memory            `json:"memory"`
+}
+
+// Device is one device the runtime sees.
+type Device struct {
+	Name       string            `json:"name"`
+	FullName   string            `json:"full_name"`
+	Properties map[string]string `json:"properties,omitempty"`
+}
+
+// DeviceList answers Devices.
+type DeviceList struct {
+	Job      uint64            `json:"job"`
+	Devices  []Device          `json:"devices"`
+	Versions map[string]string `json:"versions,omitempty"`
+}
+
+// Loaded answers Load.
+type Loaded struct {
+	Job       uint64 `json:"job"`
+	Model     string `json:"model"`
+	SHA256    string `json:"sha256,omitempty"`
+	ElapsedMS int64  `json:"elapsed_ms"`
+	Memory    Memory `json:"memory"`
+}
+
+// Unloaded answers Unload.
+type Unloaded struct {
+	Job    uint64 `json:"job"`
+	Memory Memory `json:"memory"`
+}
+
+// Stage says that a job has entered a stage: load, tokenize, text_encoder, denoise or vae_decode.
+type Stage struct {
+	Job  uint64 `json:"job"`
+	Name string `json:"name"`
+}
+
+// Step says that denoising step Step of Steps is done; the first is 1.
+type Step struct {
+	Job   uint64 `json:"job"`
+	Step  int    `json:"step"`
+	Steps int    `json:"steps"`
+}
+
+// Preview is a coarse picture of what a job has so far. The runner sends no further preview, and leaves the
+// block as it is, until PreviewRead arrives.
+type Preview struct {
+	Job   uint64 `json:"job"`
+	Index int    `json:"index"` // which of the request's pictures
+	Image Image  `json:"image"`
+}
+
+// Result answers Generate. Its blocks hold until the next job is sent.
+type Result struct {
+	Job             uint64             `json:"job"`
+	Images          []Image            `json:"images"`
+	Latents         *Array             `json:"latents,omitempty"`
+	Scheduler       string             `json:"scheduler,omitempty"`
+	Precision       string             `json:"precision,omitempty"`
+	ModelSHA256     string             `json:"model_sha256,omitempty"`
+	PromptTruncated bool               `json:"prompt_truncated,omitempty"`
+	Degradations    []string           `json:"degradations,omitempty"`
+	TimingsMS       map[string]float64 `json:"timings_ms,omitempty"`
+	Before          Memory             `json:"memory_before"`
+	After           Memory             `json:"memory_after"`
+}
+
+// Failed ends a job, or answers Hello (then Job is 0), with an error.
+type Failed struct {
+	Job    uint64        `json:"job"`
+	Error  *events.Error `json:"error"`
+	Fatal  bool          `json:"fatal,omitempty"` // this process must not be used again
+	Memory Memory        `json:"memory"`
+}
+
+// Memory is what a runner process holds, in bytes.
+type Memory struct {
+	RSS        int64 `json:"rss"`         // resident set now
+	PeakRSS    int64 `json:"peak_rss"`    // its highest so far
+	Swap       int64 `json:"swap"`        // swapped out
+	Ledger     int64 `json:"ledger"`      // native bytes this program allocated and has not freed
+	LedgerPeak int64 `json:"ledger_peak"` // their highest so far
+}
+
+// Block is a range of the memory file.
+type Block struct {
+	Offset int64 `json:"offset"`
+	Size   int64 `json:"size"`
+}
+
+// Image is a picture in the memory file: HWC, 3 channels RGB, u8, no padding.
+type Image struct {
+	Width  int   `json:"width"`
+	Height int   `json:"height"`
+	Block  Block `json:"block"`
+}
+
+// Array is a tensor in the memory file: f32, little-endian, row-major.
+type Array struct {
+	Shape []int `json:"shape"`
+	Block Block `json:"block"`
+}
+
+func (*Hello) Kind() Kind       { return KindHello }
+func (*Devices) Kind() Kind     { return KindDevices }
+func (*Load) Kind() Kind        { return KindLoad }
+func (*Generate) Kind() Kind    { return KindGenerate }
+func (*Cancel) Kind() Kind      { return KindCancel }
+func (*Unload) Kind() Kind      { return KindUnload }
+func (*PreviewRead) Kind() Kind { return KindPreviewRead }
+func (*Shutdown) Kind() Kind    { return KindShutdown }
+func (*Ready) Kind() Kind       { return KindReady }
+func (*DeviceList) Kind() Kind  { return KindDeviceList }
+func (*Loaded) Kind() Kind      { return KindLoaded }
+func (*Unloaded) Kind() Kind    { return KindUnloaded }
+func (*Stage) Kind() Kind       { return KindStage }
+func (*Step) Kind() Kind        { return KindStep }
+func (*Preview) Kind() Kind     { return KindPreview }
+func (*Result) Kind() Kind      { return KindResult }
+func (*Failed) Kind() Kind      { return KindFailed }
+
+func (m *Hello) validate() error {
+	if m.Device != "" && m.RuntimeDir == "" {
+		return errors.New("runtime_dir is missing: a device needs a folder for its lock file")
+	}
+	if m.Slot < AnySlot {
+		return fmt.Errorf("slot %d: expected %d or more", m.Slot, AnySlot)
+	}
+	return nil
+}
+
+func (m *Devices) validate() error     { return nil }
+func (m *Load) validate() error        { return m.Model.validate() }
+func (m *Cancel) validate() error      { return nil }
+func (m *Unload) validate() error      { return Model{Name: m.Name}.validate() }
+func (m *PreviewRead) validate() error { return nil }
+func (m *Shutdown) validate() error    { return nil }
+func (m *Ready) validate() error       { return nil }
+func (m *DeviceList) validate() error  { return nil }
+func (m *Loaded) validate() error      { return nil }
+func (m *Unloaded) validate() error    { return nil }
+
+func (m *Generate) validate() error {
+	if err := m.Model.validate(); err != nil {
+		return err
+	}
+	r := m.Request
+	if r.Width < 1 || r.Height < 1 || r.Steps < 1 || r.Count < 1 || r.PreviewEvery < 0 {
+		return fmt.Errorf("request of %dx%d, %d steps, count %d, preview every %d: expected positive numbers", r.Width, r.Height, r.Steps, r.Count, r.PreviewEvery)
+	}
+	return m.Latents.validate()
+}
+
+func (m Model) validate() error {
+	if m.Name == "" {
+		return errors.New("model name is empty")
+	}
+	return nil
+}
+
+func (m *Stage) validate() error {
+	if m.Name == "" {
+		return errors.New("stage name is empty")
+	}
+	return nil
+}
+
+func (m *Step) validate() error {
+	if m.Step < 1 || m.Step > m.Steps {
+		return fmt.Errorf("step %d of %d: expected 1 to %d", m.Step, m.Steps, m.Steps)
+	}
+	return nil
+}
+
+func (m *Preview) validate() error {
+	if m.Index < 0 {
+		return fmt.Errorf("preview index %d is negative", m.Index)
+	}
+	return m.Image.validate()
+}
+
+func (m *Result) validate() error {
+	for i := range m.Images {
+		if err := m.Images[i].validate(); err != nil {
+			return err
+		}
+	}
+	return m.Latents.validate()
+}
+
+func (m *Failed) validate() error {
+	if m.Error == nil {
+		return errors.New("failed without an error")
+	}
+	return nil
+}
+
+// maxSide bounds the sides of images, so that products of three of them stay far from overflow.
+const maxSide = 1 << 16
+
+func (i Image) validate() error {
+	if i.Width < 1 || i.Height < 1 || i.Width > maxSide || i.Height > maxSide {
+		return fmt.Errorf("image of %dx%d: expected sides of 1 to %d", i.Width, i.Height, maxSide)
+	}
+	if want := int64(i.Width) * int64(i.Height) * 3; i.Block.Size != want {
+		return fmt.Errorf("image of %dx%d has %d bytes: expected %d", i.Width, i.Height, i.Block.Size, want)
+	}
+	return i.Block.validate()
+}
+
+func (a *Array) validate() error {
+	if a == nil {
+		return nil
+	}
+	elements := int64(1)
+	for _, n := range a.Shape {
+		if n < 1 || elements > MaxBulk/int64(n) {
+			return fmt.Errorf("array of shape %v: expected positive sizes and at most %d elements", a.Shape, int64(MaxBulk))
+		}
+		elements *= int64(n)
+	}
+	if a.Block.Size != 4*elements {
+		return fmt.Errorf("array of shape %v has %d bytes: expected %d", a.Shape, a.Block.Size, 4*elements)
+	}
+	return a.Block.validate()
+}
+
+func (b Block) validate() error {
+	if b.Offset < 0 || b.Size < 0 || b.Offset > MaxBulk-b.Size {
+		return fmt.Errorf("block at %d of %d bytes is outside of 0 to %d", b.Offset, b.Size, int64(MaxBulk))
+	}
+	return nil
+}

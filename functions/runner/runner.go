@@ -1,0 +1,264 @@
+// Package runner is the child process that owns one device: it loads the native libraries, generates, and may
+// crash, hang or be killed at any time without harm to the instance that started it. It talks to that instance
+// over package protocol, never writes to standard output, and ends when its parent does.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"genfn/events"
+	"genfn/functions/runner/protocol"
+)
+
+// orphanGrace is how long a running job may take to end when the parent is gone; after it the process ends
+// with the job.
+const orphanGrace = time.Second
+
+// Options are what a program decides about its runner command. All else comes with the instance's Hello.
+type Options struct {
+	Open   OpenFunc     // nil: OpenOpenVINO
+	Logger *slog.Logger // nil: text to standard error
+}
+
+// OpenFunc makes the engine that hello asks for.
+type OpenFunc func(ctx context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error)
+
+// Engine does a runner's work. Its methods are called one at a time, except Ledger.
+type Engine interface {
+	Info() Info
+	Devices(ctx context.Context) ([]protocol.Device, error)
+	// Load makes the model ready and returns its hash; a loaded model costs nothing.
+	Load(ctx context.Context, m protocol.Model, o Observer) (sha256 string, err error)
+	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
+	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
+	// Unload frees a model, also one that is not loaded or that failed half-way.
+	Unload(name string) error
+	// Ledger returns the native bytes allocated now, and their highest so far. Safe at any time.
+	Ledger() (bytes, peak int64)
+	Close() error
+}
+
+// Observer is told of a job's progress, on the engine's goroutine. Preview waits until the picture before it
+// has been taken.
+type Observer interface {
+	Stage(name string)
+	Step(step, steps int)
+	Preview(index int, image Image)
+}
+
+// Info is what an engine says of itself.
+type Info struct {
+	DeviceName string
+	Kernels    string
+	Versions   map[string]string
+}
+
+// Input is a job for Engine.Generate.
+type Input struct {
+	Model   protocol.Model
+	Request protocol.Request
+	Latents *Array // initial noise; nil: drawn from the seed
+}
+
+// Image is a picture: HWC, RGB, u8, no padding.
+type Image struct {
+	Width, Height int
+	Pix           []byte
+}
+
+// Array is an f32 tensor, row-major.
+type Array struct {
+	Shape []int
+	Data  []float32
+}
+
+// Output is what Engine.Generate made.
+type Output struct {
+	Images          []Image
+	Latents         *Array
+	Scheduler       string
+	Precision       string
+	ModelSHA256     string
+	PromptTruncated bool
+	Degradations    []string
+	TimingsMS       map[string]float64
+}
+
+// Main runs the runner of this process on the descriptors it inherited, until its parent ends the
+// conversation. Returning from it must end the process: a stuck job may still hold a thread.
+func Main(ctx context.Context, o Options) error {
+	// A service manager may signal the whole control group; the runner follows its parent, not the signal.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	socket := os.NewFile(protocol.SocketFD, "runner-socket")
+	stream, err := net.FileConn(socket)
+	if err != nil {
+		return fmt.Errorf("a runner is started by an instance, not by hand: descriptor %d is not its socket: %w", protocol.SocketFD, err)
+	}
+	socket.Close()
+	bulk := protocol.OpenBulk(os.NewFile(protocol.BulkFD, "genfn-bulk"))
+	syscall.CloseOnExec(protocol.BulkFD)
+	return Run(ctx, protocol.NewConn(stream), bulk, o)
+}
+
+// Run serves one conversation over conn and bulk, which it closes at the end. A failure to start is told to
+// the other side and is no error of Run.
+func Run(ctx context.Context, conn *protocol.Conn, bulk *protocol.Bulk, o Options) error {
+	if o.Open == nil {
+		o.Open = OpenOpenVINO
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	r := &runner{conn: conn, bulk: bulk, log: o.Logger, work: make(chan *job, 1), jobs: map[uint64]*job{}}
+	defer conn.Close()
+	defer bulk.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(ctx, func() { conn.Close() })
+	if err := r.start(ctx, o.Open); err != nil {
+		return conn.Send(&protocol.Failed{Error: classify(err).err, Fatal: true})
+	}
+	worked := make(chan struct{})
+	go func() {
+		defer close(worked)
+		r.serve()
+	}()
+	err := r.receive(ctx)
+	close(r.work)
+	cancel()
+	timer := time.NewTimer(orphanGrace)
+	defer timer.Stop()
+	select {
+	case <-worked:
+		return errors.Join(err, r.close())
+	case <-timer.C: // native code does not come back; the end of the process is the only way
+		return err
+	}
+}
+
+// runner is the state of one conversation.
+type runner struct {
+	conn   *protocol.Conn
+	bulk   *protocol.Bulk
+	log    *slog.Logger
+	device string
+	lock   *deviceLock
+	engine Engine
+	noop   bool
+	work   chan *job
+
+	mu   sync.Mutex
+	jobs map[uint64]*job // received and not yet answered
+}
+
+// start answers Hello with Ready: lock the device, then open the engine.
+func (r *runner) start(ctx context.Context, open OpenFunc) error {
+	m, err := r.conn.Receive()
+	if err != nil {
+		return err
+	}
+	hello, ok := m.(*protocol.Hello)
+	if !ok {
+		return fmt.Errorf("first message is %s, expected %s", m.Kind(), protocol.KindHello)
+	}
+	if hello.Protocol != protocol.Version {
+		return fmt.Errorf("the instance speaks protocol version %d, this runner %d: use one build of the program for both", hello.Protocol, protocol.Version)
+	}
+	ready := &protocol.Ready{Protocol: protocol.Version, PID: os.Getpid(), Device: hello.Device}
+	if hello.Device != "" {
+		if r.lock, err = lockDevice(hello.RuntimeDir, hello.Device, hello.Slot); err != nil {
+			return err
+		}
+		ready.Slot = r.lock.slot
+	}
+	if r.engine, err = open(ctx, hello, r.log); err != nil {
+		return errors.Join(err, r.lock.Close())
+	}
+	r.device, r.noop = hello.Device, hello.ServeNoop
+	info := r.engine.Info()
+	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
+	return r.conn.Send(ready)
+}
+
+// receive takes messages until Shutdown or the end of the socket.
+func (r *runner) receive(ctx context.Context) error {
+	for {
+		m, err := r.conn.Receive()
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *protocol.Devices:
+			r.accept(ctx, m.Job, m)
+		case *protocol.Load:
+			r.accept(ctx, m.Job, m)
+		case *protocol.Generate:
+			r.accept(ctx, m.Job, m)
+		case *protocol.Unload:
+			r.accept(ctx, m.Job, m)
+		case *protocol.Cancel:
+			r.withJob(m.Job, func(j *job) { j.cancel() })
+		case *protocol.PreviewRead:
+			r.withJob(m.Job, func(j *job) { j.previewRead() })
+		case *protocol.Shutdown:
+			return nil
+		default:
+			return fmt.Errorf("runner protocol: %s is not a message to a runner", m.Kind())
+		}
+	}
+}
+
+// accept queues a job. There is room for one beside the running one, because the instance may send the next
+// as soon as it has the answer to the last.
+func (r *runner) accept(ctx context.Context, id uint64, m protocol.Message) {
+	j := newJob(ctx, id, m)
+	r.mu.Lock()
+	r.jobs[id] = j
+	r.mu.Unlock()
+	select {
+	case r.work <- j:
+	default:
+		r.answer(j, &protocol.Failed{Job: id, Error: events.Errorf(events.CodeInternal, "the runner is busy with another job")})
+	}
+}
+
+func (r *runner) withJob(id uint64, do func(*job)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if j := r.jobs[id]; j != nil {
+		do(j)
+	}
+}
+
+// serve does the jobs, one after the other.
+func (r *runner) serve() {
+	for j := range r.work {
+		r.answer(j, r.do(j))
+	}
+}
+
+// answer ends a job with m. A failed send means that the parent is gone, which receive sees too.
+func (r *runner) answer(j *job, m protocol.Message) {
+	r.mu.Lock()
+	delete(r.jobs, j.id)
+	r.mu.Unlock()
+	j.cancel()
+	if err := r.conn.Send(m); err != nil {
+		r.log.Error("answer lost", "job", j.id, "kind", string(m.Kind()), "error", err)
+	}
+}
+
+func (r *runner) close() error { return errors.Join(r.engine.Close(), r.lock.Close()) }

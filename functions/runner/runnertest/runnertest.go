@@ -1,0 +1,213 @@
+// Package runnertest is a runner with a scripted engine in place of native code, to test what happens around
+// a runner that crashes, hangs or fails. A test binary becomes such a runner by calling Main in its TestMain.
+package runnertest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"syscall"
+
+	"genfn/events"
+	"genfn/functions/runner"
+	"genfn/functions/runner/process"
+	"genfn/functions/runner/protocol"
+)
+
+// Env says in a child's environment that it is to be a scripted runner.
+const Env = "GENFN_TEST_RUNNER"
+
+// Main runs the scripted runner and ends the process if this process was started as one by a Config of this
+// package; otherwise it returns at once.
+func Main() {
+	if os.Getenv(Env) == "" {
+		return
+	}
+	if err := runner.Main(context.Background(), runner.Options{Open: open}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Config starts this test binary as a scripted runner of the device "TEST". Locks go to runtimeDir.
+func Config(runtimeDir string) process.Config {
+	return process.Config{
+		Command: []string{"/proc/self/exe"},
+		Env:     []string{Env + "=1"},
+		Hello:   protocol.Hello{Device: "TEST", Slot: protocol.AnySlot, RuntimeDir: runtimeDir, ServeNoop: true},
+	}
+}
+
+// Action is what a script does.
+type Action string
+
+// The actions.
+const (
+	Kill  Action = "kill"  // SIGKILL itself
+	Abort Action = "abort" // words on standard error, then SIGABRT, as a C++ exception would
+	Hang  Action = "hang"  // never return, deaf to cancellation
+	Wait  Action = "wait"  // return when cancelled or when File, a FIFO, is opened for writing
+	Panic Action = "panic"
+	Fail  Action = "fail" // return an error of the vocabulary
+	Odd   Action = "odd"  // return an error without a code
+)
+
+// Script is what a generation does at one moment. It travels as the request's prompt, or as a model's folder
+// to act when that is loaded. A prompt that is no script generates plainly.
+type Script struct {
+	Do    Action `json:"do"`
+	Stage string `json:"stage"`          // when: at the start of this stage
+	Step  int    `json:"step,omitempty"` // or after this step of it
+	Once  string `json:"once,omitempty"` // a file made when the script acts; if it exists it does not
+	File  string `json:"file,omitempty"` // of Wait
+}
+
+// Prompt returns the script as a prompt.
+func (s Script) Prompt() string {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a struct of strings
+	}
+	return string(raw)
+}
+
+type engine struct{}
+
+var _ runner.Engine = engine{}
+
+// open fails for the device "BROKEN".
+func open(_ context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.Engine, error) {
+	if hello.Device == "BROKEN" {
+		return nil, events.Errorf(events.CodeDeviceUnavailable, "the device is broken")
+	}
+	if hello.Device == "STUCK" {
+		select {}
+	}
+	return engine{}, nil
+}
+
+func (engine) Info() runner.Info {
+	return runner.Info{DeviceName: "Test Device", Kernels: "none", Versions: map[string]string{"scripted": "1"}}
+}
+
+func (engine) Devices(context.Context) ([]protocol.Device, error) {
+	return []protocol.Device{{Name: "TEST", FullName: "Test Device"}}, nil
+}
+
+func (engine) Load(ctx context.Context, m protocol.Model, o runner.Observer) (string, error) {
+	o.Stage(events.StageLoad)
+	return "hash-of-" + m.Name, nil
+}
+
+func (engine) Unload(string) error    { return nil }
+func (engine) Ledger() (int64, int64) { return 0, 0 }
+func (engine) Close() error           { return nil }
+
+func (engine) Generate(ctx context.Context, in runner.Input, o runner.Observer) (*runner.Output, error) {
+	var s Script
+	_ = json.Unmarshal([]byte(in.Request.Prompt), &s)
+	r := in.Request
+	for _, stage := range []string{events.StageLoad, events.StageTokenize, events.StageTextEncoder, events.StageDenoise, events.StageVAEDecode} {
+		o.Stage(stage)
+		if err := s.act(ctx, stage, 0); err != nil {
+			return nil, err
+		}
+		if stage != events.StageDenoise {
+			continue
+		}
+		for step := 1; step <= r.Steps; step++ {
+			if r.PreviewEvery > 0 && step%r.PreviewEvery == 0 {
+				o.Preview(0, picture(r.Width, r.Height, byte(step)))
+			}
+			o.Step(step, r.Steps)
+			if err := s.act(ctx, stage, step); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return output(in), nil
+}
+
+// output is a picture of the seed's last byte, and as latents what came in, or the seed.
+func output(in runner.Input) *runner.Output {
+	r := in.Request
+	out := &runner.Output{Scheduler: "scripted", Precision: "f32", ModelSHA256: "hash-of-" + in.Model.Name, TimingsMS: map[string]float64{events.StageDenoise: 1}}
+	for i := range r.Count {
+		out.Images = append(out.Images, picture(r.Width, r.Height, byte(r.Seed+uint64(i))))
+	}
+	if r.OutputLatents {
+		out.Latents = in.Latents
+		if out.Latents == nil {
+			out.Latents = &runner.Array{Shape: []int{1, 1, 1, 1}, Data: []float32{float32(r.Seed)}}
+		}
+	}
+	return out
+}
+
+func picture(width, height int, value byte) runner.Image {
+	pix := make([]byte, 3*width*height)
+	for i := range pix {
+		pix[i] = value
+	}
+	return runner.Image{Width: width, Height: height, Pix: pix}
+}
+
+// act does what the script says if this is its moment.
+func (s Script) act(ctx context.Context, stage string, step int) error {
+	if s.Do == "" || s.Stage != stage || s.Step != step {
+		return nil
+	}
+	if s.Once != "" {
+		f, err := os.OpenFile(s.Once, os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, os.ErrExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
+	switch s.Do {
+	case Kill:
+		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case Abort:
+		fmt.Fprintln(os.Stderr, "terminate called after throwing an instance of 'std::bad_alloc'")
+		return errors.Join(syscall.Kill(os.Getpid(), syscall.SIGABRT), wait(ctx, ""))
+	case Hang:
+		select {}
+	case Wait:
+		return wait(ctx, s.File)
+	case Panic:
+		panic("scripted panic")
+	case Fail:
+		e := events.Errorf(events.CodeNumericalError, "scripted failure")
+		return e
+	case Odd:
+		return errors.New("scripted error without a code")
+	}
+	return fmt.Errorf("unknown action %q", s.Do)
+}
+
+// wait returns when ctx ends or when somebody opens the FIFO for writing.
+func wait(ctx context.Context, fifo string) error {
+	opened := make(chan error, 1)
+	if fifo != "" {
+		go func() {
+			f, err := os.Open(fifo)
+			if err == nil {
+				err = f.Close()
+			}
+			opened <- err
+		}()
+	}
+	select {
+	case err := <-opened:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
