@@ -1,0 +1,89 @@
+// Package measure runs two things in turn, A B A B ..., and says how they compare: medians with confidence
+// intervals, and the ratio pair by pair, which stays meaningful when the machine's speed drifts.
+package measure
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/perf/benchmath"
+)
+
+// Confidence is the level of all intervals.
+const Confidence = 0.95
+
+// Value is a median with its confidence interval, in the unit of its samples.
+type Value struct {
+	Median float64 `json:"median"`
+	Lo     float64 `json:"lo"`
+	Hi     float64 `json:"hi"`
+	N      int     `json:"n"`
+}
+
+// Summarize makes no assumption about the distribution of the samples.
+func Summarize(samples []float64) Value {
+	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(samples, &benchmath.DefaultThresholds), Confidence)
+	return Value{Median: s.Center, Lo: s.Lo, Hi: s.Hi, N: len(samples)}
+}
+
+// Ratios returns a[i]/b[i].
+func Ratios(a, b []float64) []float64 {
+	out := make([]float64, min(len(a), len(b)))
+	for i := range out {
+		out[i] = a[i] / b[i]
+	}
+	return out
+}
+
+// Func does one run and returns its figures by name, such as wall and CPU seconds.
+type Func func(ctx context.Context) (map[string]float64, error)
+
+// Side is one of the things compared.
+type Side struct {
+	Name string
+	Run  Func
+}
+
+// Samples are the figures of one side: by name, one value for each counted run.
+type Samples map[string][]float64
+
+// Interleave runs the sides in turn: warmup rounds that do not count, then rounds that do. It stops at the
+// first error, which names the side.
+func Interleave(ctx context.Context, warmup, rounds int, progress func(round, of int), sides ...Side) ([]Samples, error) {
+	out := make([]Samples, len(sides))
+	for i := range out {
+		out[i] = Samples{}
+	}
+	for round := range warmup + rounds {
+		for i, side := range sides {
+			figures, err := side.Run(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("%s, round %d: %w", side.Name, round+1, err)
+			}
+			if round < warmup {
+				continue
+			}
+			for name, v := range figures {
+				out[i][name] = append(out[i][name], v)
+			}
+		}
+		if progress != nil {
+			progress(round+1, warmup+rounds)
+		}
+	}
+	return out, nil
+}
+
+// Slope is the least-squares slope of values over their index: the trend per run.
+func Slope(values []float64) float64 {
+	n := float64(len(values))
+	var sx, sy, sxx, sxy float64
+	for i, v := range values {
+		x := float64(i)
+		sx, sy, sxx, sxy = sx+x, sy+v, sxx+x*x, sxy+x*v
+	}
+	if d := n*sxx - sx*sx; d != 0 {
+		return (n*sxy - sx*sy) / d
+	}
+	return 0
+}

@@ -1,0 +1,43 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestSummarize(t *testing.T) {
+	v := Summarize([]float64{5, 1, 4, 2, 3, 6, 7, 8, 9})
+	assert.InDelta(t, 5, v.Median, 0)
+	assert.LessOrEqual(t, v.Lo, v.Median)
+	assert.GreaterOrEqual(t, v.Hi, v.Median)
+	assert.Equal(t, 9, v.N)
+}
+
+func TestInterleave(t *testing.T) {
+	var order []string
+	side := func(name string, v float64) Side {
+		return Side{name, func(context.Context) (map[string]float64, error) {
+			order = append(order, name)
+			return map[string]float64{"wall": v}, nil
+		}}
+	}
+	got, err := Interleave(t.Context(), 1, 2, nil, side("a", 1), side("b", 2))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "b", "a", "b", "a", "b"}, order)
+	assert.Equal(t, []float64{0.5, 0.5}, Ratios(got[0]["wall"], got[1]["wall"]))
+}
+
+func TestInterleaveNamesTheSideThatFails(t *testing.T) {
+	bad := Side{"peer", func(context.Context) (map[string]float64, error) { return nil, errors.New("broke") }}
+	_, err := Interleave(t.Context(), 0, 1, nil, bad)
+	require.ErrorContains(t, err, "peer, round 1: broke")
+}
+
+func TestSlope(t *testing.T) {
+	assert.InDelta(t, 3, Slope([]float64{1, 4, 7, 10}), 1e-12)
+	assert.Zero(t, Slope([]float64{2}))
+}

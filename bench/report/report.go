@@ -1,0 +1,138 @@
+// Package report is what a run of the harness leaves: JSON with a stable schema, and the same as Markdown.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"genfn/bench/measure"
+)
+
+// SchemaVersion changes when a reader of the JSON would have to.
+const SchemaVersion = 1
+
+// Report is one run of the harness.
+type Report struct {
+	Schema  int       `json:"schema"`
+	Time    time.Time `json:"time"`
+	Machine Machine   `json:"machine"`
+	Short   bool      `json:"short"` // few rounds, to prove that the harness works: figures mean little
+	Groups  []Group   `json:"groups"`
+}
+
+// Machine are the facts that figures depend on.
+type Machine struct {
+	CPU      string            `json:"cpu"`
+	Cores    int               `json:"cores"`
+	MemoryMB int64             `json:"memory_mb"`
+	Kernel   string            `json:"kernel"`
+	Versions map[string]string `json:"versions"`
+}
+
+// Group is one part of the harness, such as "pipeline".
+type Group struct {
+	Name   string   `json:"name"`
+	About  string   `json:"about"` // what was done, in a sentence or two
+	Rows   []Row    `json:"rows"`
+	NotRun []string `json:"not_run,omitempty"` // what could not run here, and why
+}
+
+// Row is one figure beside its peer. Goal bounds Ratio if Peer is set, else Ours.
+type Row struct {
+	Name  string         `json:"name"`
+	Unit  string         `json:"unit"`
+	Ours  measure.Value  `json:"ours"`
+	Peer  *measure.Value `json:"peer,omitempty"`
+	Of    string         `json:"of,omitempty"` // what the peer is
+	Ratio *measure.Value `json:"ratio,omitempty"`
+	Goal  *float64       `json:"goal,omitempty"` // at most
+}
+
+// Against makes a row of two sides measured in turn.
+func Against(name, unit string, ours []float64, of string, peer []float64, goal float64) Row {
+	p, r := measure.Summarize(peer), measure.Summarize(measure.Ratios(ours, peer))
+	return Row{Name: name, Unit: unit, Ours: measure.Summarize(ours), Peer: &p, Of: of, Ratio: &r, Goal: &goal}
+}
+
+// Alone makes a row without a peer: a limit, or with no goal a floor to compare others with.
+func Alone(name, unit string, ours []float64, goal *float64) Row {
+	return Row{Name: name, Unit: unit, Ours: measure.Summarize(ours), Goal: goal}
+}
+
+// Met reports whether the row reaches its goal; true without one.
+func (r Row) Met() bool {
+	switch {
+	case r.Goal == nil:
+		return true
+	case r.Ratio != nil:
+		return r.Ratio.Median <= *r.Goal
+	default:
+		return r.Ours.Median <= *r.Goal
+	}
+}
+
+// Write leaves report.json and report.md in dir.
+func (r *Report) Write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("report folder: %w", err)
+	}
+	raw, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "report.json"), append(raw, '\n'), 0o644); err != nil {
+		return err
+	}
+	var md strings.Builder
+	r.Markdown(&md)
+	return os.WriteFile(filepath.Join(dir, "report.md"), []byte(md.String()), 0o644)
+}
+
+// Markdown renders the report.
+func (r *Report) Markdown(w io.Writer) {
+	fmt.Fprintf(w, "# genfn benchmarks, %s\n\n", r.Time.UTC().Format("2006-01-02 15:04"))
+	if r.Short {
+		fmt.Fprint(w, "**Short run: it shows that the harness works; the figures mean little.**\n\n")
+	}
+	fmt.Fprintf(w, "%s, %d cores, %d MB, Linux %s.", r.Machine.CPU, r.Machine.Cores, r.Machine.MemoryMB, r.Machine.Kernel)
+	for _, name := range sortedKeys(r.Machine.Versions) {
+		fmt.Fprintf(w, " %s %s.", name, r.Machine.Versions[name])
+	}
+	fmt.Fprintf(w, " Medians with %.0f %% confidence intervals; the ratio is taken pair by pair.\n", 100*measure.Confidence)
+	for _, g := range r.Groups {
+		g.markdown(w)
+	}
+}
+
+func (g Group) markdown(w io.Writer) {
+	fmt.Fprintf(w, "\n## %s\n\n%s\n\n", g.Name, g.About)
+	fmt.Fprint(w, "| figure | unit | genfn | peer | ratio | goal | |\n|---|---|---:|---:|---:|---:|---|\n")
+	for _, row := range g.Rows {
+		peer, ratio, goal, verdict := "", "", "", ""
+		if row.Peer != nil {
+			peer, ratio = value(*row.Peer)+" "+row.Of, value(*row.Ratio)
+		}
+		if row.Goal != nil {
+			goal, verdict = fmt.Sprintf("≤ %.4g", *row.Goal), "met"
+			if !row.Met() {
+				verdict = "**missed**"
+			}
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n", row.Name, row.Unit, value(row.Ours), peer, ratio, goal, verdict)
+	}
+	for _, line := range g.NotRun {
+		fmt.Fprintf(w, "\nNOT RUN: %s\n", line)
+	}
+}
+
+func value(v measure.Value) string {
+	if v.N < 2 {
+		return fmt.Sprintf("%.4g", v.Median)
+	}
+	return fmt.Sprintf("%.4g [%.4g, %.4g]", v.Median, v.Lo, v.Hi)
+}
