@@ -14,48 +14,95 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-const allowedText = "text without control characters and Unicode noncharacters"
+// What attributes may be, in words.
+const (
+	attributeNameText = "a name of lower-case letters and digits, other than data"
+	mediaText         = "a media type such as application/json"
+)
 
 // attributes collects the attributes of an event being decoded.
 type attributes struct {
-	context     *event.EventContextV1
-	prefix      string // of a name in error messages: "ce-" or "/"
-	specversion bool
-	seen        map[string]bool
+	context *event.EventContextV1
+	prefix  string  // of a name in error messages: "ce-" or "/"
+	seen    [8]bool // standard attributes, by their standardIndex
+	scratch []byte  // for unquoting JSON strings
 }
 
 func newAttributes(prefix string) *attributes {
-	return &attributes{context: &event.EventContextV1{}, prefix: prefix, seen: make(map[string]bool, 12)}
+	return &attributes{context: &event.EventContextV1{}, prefix: prefix}
+}
+
+// Indices of the standard attributes.
+const (
+	specversionIndex = iota
+	idIndex
+	sourceIndex
+	typeIndex
+	subjectIndex
+	timeIndex
+	datacontenttypeIndex
+	dataschemaIndex
+)
+
+// standardIndex returns the index of a standard attribute, -1 for an extension.
+func standardIndex(name string) int {
+	switch name {
+	case "specversion":
+		return specversionIndex
+	case "id":
+		return idIndex
+	case "source":
+		return sourceIndex
+	case "type":
+		return typeIndex
+	case "subject":
+		return subjectIndex
+	case "time":
+		return timeIndex
+	case "datacontenttype":
+		return datacontenttypeIndex
+	case "dataschema":
+		return dataschemaIndex
+	}
+	return -1
 }
 
 // checkName refuses names that CloudEvents do not allow, and repeated ones.
 func (a *attributes) checkName(name string) error {
-	for i := 0; i < len(name); i++ {
-		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return attributeError(a.prefix+name, "the attribute name "+quoteShort(name), "lower-case letters and digits")
-		}
+	if !validAttribute(name) {
+		return attributeError(a.prefix+name, "the attribute name "+quoteShort(name), attributeNameText)
 	}
-	if name == "" || name == "data" {
-		return attributeError(a.prefix+name, "the attribute name "+quoteShort(name), "a name other than data, of lower-case letters and digits")
+	_, twice := a.context.Extensions[name]
+	if i := standardIndex(name); i >= 0 {
+		twice = a.seen[i]
+		a.seen[i] = true
 	}
-	if a.seen[name] {
+	if twice {
 		return attributeError(a.prefix+name, "the attribute twice", "each attribute once")
 	}
-	a.seen[name] = true
 	return nil
+}
+
+func validAttribute(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != "" && name != "data"
 }
 
 // setJSON stores an attribute from the JSON format: a string, boolean or integer.
 func (a *attributes) setJSON(name string, value jsontext.Value) error {
 	switch value.Kind() {
 	case '"':
-		text, err := jsontext.AppendUnquote(nil, value)
-		if err != nil {
+		var err error
+		if a.scratch, err = jsontext.AppendUnquote(a.scratch[:0], value); err != nil {
 			return attributeError(a.prefix+name, quoteShort(string(value)), "a string")
 		}
-		return a.set(name, string(text))
+		return a.set(name, string(a.scratch))
 	case 't', 'f', '0':
-		if standardAttribute(name) {
+		if standardIndex(name) >= 0 {
 			return attributeError(a.prefix+name, quoteShort(string(value)), "a string")
 		}
 	}
@@ -72,56 +119,54 @@ func (a *attributes) setJSON(name string, value jsontext.Value) error {
 	return attributeError(a.prefix+name, "a JSON object or array", "a string, boolean or integer")
 }
 
-func standardAttribute(name string) bool {
-	switch name {
-	case "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema":
-		return true
-	}
-	return false
-}
-
 // set stores an attribute given as a string.
 func (a *attributes) set(name, value string) error {
 	if at := badCharacter(value); at >= 0 {
-		return attributeError(a.prefix+name, fmt.Sprintf("a character that CloudEvents do not allow, at byte %d", at), allowedText)
+		return characterError(a.prefix+name, at)
 	}
-	if !standardAttribute(name) {
+	index := standardIndex(name)
+	if index < 0 {
 		return a.extension(name, value, value)
 	}
 	if value == "" {
 		return attributeError(a.prefix+name, "an empty value", "a non-empty value")
 	}
+	return a.standard(index, name, value)
+}
+
+func (a *attributes) standard(index int, name, value string) error {
 	c := a.context
-	switch name {
-	case "specversion":
+	switch index {
+	case specversionIndex:
 		if value != event.CloudEventsVersionV1 {
 			return attributeError(a.prefix+name, quoteShort(value), event.CloudEventsVersionV1)
 		}
-		a.specversion = true
-	case "id":
+	case idIndex:
 		c.ID = value
-	case "type":
+	case typeIndex:
 		c.Type = value
-	case "subject":
-		c.Subject = &value
-	case "datacontenttype":
-		if _, _, err := mime.ParseMediaType(value); err != nil {
-			return attributeError(a.prefix+name, quoteShort(value), "a media type such as application/json")
+	case subjectIndex:
+		subject := value // only here does the value need memory of its own
+		c.Subject = &subject
+	case datacontenttypeIndex:
+		if !validMedia(value) {
+			return attributeError(a.prefix+name, quoteShort(value), mediaText)
 		}
-		c.DataContentType = &value
-	case "source":
+		media := value
+		c.DataContentType = &media
+	case sourceIndex:
 		u := types.ParseURIRef(value)
-		if u == nil || u.String() == "" {
+		if u == nil || *u == (types.URIRef{}) {
 			return attributeError(a.prefix+name, quoteShort(value), "a URI reference")
 		}
 		c.Source = *u
-	case "dataschema":
+	case dataschemaIndex:
 		u := types.ParseURI(value)
 		if u == nil || !u.IsAbs() {
 			return attributeError(a.prefix+name, quoteShort(value), "an absolute URI")
 		}
 		c.DataSchema = u
-	case "time":
+	case timeIndex:
 		t, err := a.timestamp(name, value)
 		if err != nil {
 			return err
@@ -129,6 +174,14 @@ func (a *attributes) set(name, value string) error {
 		c.Time = &t
 	}
 	return nil
+}
+
+func validMedia(value string) bool {
+	if value == event.ApplicationJSON { // the usual case, without the work
+		return true
+	}
+	media, _, err := mime.ParseMediaType(value)
+	return err == nil && strings.Contains(media, "/")
 }
 
 // extension stores an extension attribute, ours with their types, others as
@@ -152,7 +205,7 @@ func (a *attributes) extension(name string, value any, text string) error {
 		value = t
 	case ExtDataRef:
 		u := types.ParseURIRef(text)
-		if u == nil || u.String() == "" {
+		if u == nil || *u == (types.URIRef{}) {
 			return attributeError(a.prefix+name, quoteShort(text), "a URI reference")
 		}
 		value = *u
@@ -171,7 +224,8 @@ func (a *attributes) extension(name string, value any, text string) error {
 // timestamp parses RFC 3339, whose T and Z may be lower-case.
 func (a *attributes) timestamp(name, value string) (types.Timestamp, error) {
 	var t time.Time
-	if err := t.UnmarshalText([]byte(strings.ToUpper(value))); err != nil {
+	err := t.UnmarshalText([]byte(strings.ToUpper(value)))
+	if year := t.UTC().Year(); err != nil || year < 0 || year > 9999 {
 		return types.Timestamp{}, attributeError(a.prefix+name, quoteShort(value), "a time as in RFC 3339, such as 2026-01-31T12:00:00Z")
 	}
 	return types.Timestamp{Time: t}, nil
@@ -181,7 +235,7 @@ func (a *attributes) timestamp(name, value string) (types.Timestamp, error) {
 func (a *attributes) complete() error {
 	c := a.context
 	var missing []string
-	if !a.specversion {
+	if !a.seen[specversionIndex] {
 		missing = append(missing, a.prefix+"specversion")
 	}
 	if c.ID == "" {
@@ -190,7 +244,7 @@ func (a *attributes) complete() error {
 	if c.Type == "" {
 		missing = append(missing, a.prefix+"type")
 	}
-	if !a.seen["source"] {
+	if !a.seen[sourceIndex] {
 		missing = append(missing, a.prefix+"source")
 	}
 	if len(missing) == 0 {
@@ -229,6 +283,10 @@ func badRune(s string, from int) int {
 		}
 	}
 	return -1
+}
+
+func characterError(field string, at int) *Error {
+	return attributeError(field, fmt.Sprintf("a character that CloudEvents do not allow, at byte %d", at), "text without control characters and Unicode noncharacters")
 }
 
 func attributeError(field, found, expected string) *Error {

@@ -3,6 +3,7 @@ package events
 import (
 	"bytes"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
@@ -18,7 +19,7 @@ const (
 // attribute in a header named ce-<attribute>, percent-encoded, and the data as
 // the payload. Content-Type repeats the datacontenttype for receivers that know
 // the HTTP binding only. The payload is e's own slice; the header is new and can
-// be used as a nats.Header.
+// be used as a nats.Header. An event that Decode would refuse is not written.
 func EncodeBinary(e Event) (header map[string][]string, data []byte, err error) {
 	c, err := encodable(e)
 	if err != nil {
@@ -40,9 +41,14 @@ func EncodeBinary(e Event) (header map[string][]string, data []byte, err error) 
 	}
 	if c.DataContentType != nil {
 		w.add("ce-datacontenttype", *c.DataContentType)
-		w.add(headerContentType, *c.DataContentType)
+		if !hasPrefixFold(*c.DataContentType, "application/cloudevents") { // would mean structured mode
+			w.header[headerContentType] = []string{*c.DataContentType}
+		}
 	}
 	for name, value := range c.Extensions {
+		if !validAttribute(name) || standardIndex(name) >= 0 {
+			return nil, nil, attributeError(name, "the extension name "+quoteShort(name), attributeNameText)
+		}
 		s, ok := value.(string)
 		if !ok {
 			if s, err = types.Format(value); err != nil {
@@ -55,19 +61,22 @@ func EncodeBinary(e Event) (header map[string][]string, data []byte, err error) 
 }
 
 // EncodeStructured writes e as a NATS message in structured content mode: the
-// whole event as JSON (CloudEvents JSON format 1.0).
+// whole event as JSON (CloudEvents JSON format 1.0). Data that is not what its
+// datacontenttype says, or not text, is written as base64.
 func EncodeStructured(e Event) (header map[string][]string, data []byte, err error) {
-	if _, err := encodable(e); err != nil {
+	if _, _, err := EncodeBinary(e); err != nil { // the same rules for attributes
 		return nil, nil, err
 	}
-	if !e.DataBase64 && len(e.DataEncoded) > 0 && jsonMedia(e.DataContentType()) {
-		if err := checkJSON(e.DataEncoded); err != nil {
-			return nil, nil, err
-		}
+	if len(e.DataEncoded) == 0 {
+		e.DataEncoded = nil
+	} else if jsonMedia(e.DataContentType()) {
+		e.DataBase64 = e.DataBase64 || checkJSON(e.DataEncoded) != nil
+	} else {
+		e.DataBase64 = e.DataBase64 || !utf8.Valid(e.DataEncoded)
 	}
 	var b bytes.Buffer
 	if err := event.WriteJson(&e.Event, &b); err != nil {
-		return nil, nil, &Error{Code: CodeInvalidRequest, Message: "the event cannot be written as JSON: " + err.Error(), Cause: err}
+		return nil, nil, Errorf(CodeInvalidRequest, "the event cannot be written as JSON: %w", err)
 	}
 	if b.Len() > MaxEventBytes {
 		return nil, nil, tooLarge(b.Len())
@@ -85,6 +94,9 @@ func encodable(e Event) (*event.EventContextV1, error) {
 		if a.value == "" {
 			return nil, attributeError(a.name, "nothing", "a value: the attribute is required")
 		}
+	}
+	if c.DataContentType != nil && !validMedia(*c.DataContentType) {
+		return nil, attributeError("datacontenttype", quoteShort(*c.DataContentType), mediaText)
 	}
 	if len(e.DataEncoded) > MaxEventBytes {
 		return nil, tooLarge(len(e.DataEncoded))
@@ -108,7 +120,7 @@ type headerWriter struct {
 
 func (w *headerWriter) add(name, value string) {
 	if at := badCharacter(value); at >= 0 && w.err == nil {
-		w.err = attributeError(name, fmt.Sprintf("a character that CloudEvents do not allow, at byte %d", at), allowedText)
+		w.err = characterError(name, at)
 	}
 	n := len(w.values)
 	w.values = append(w.values, escapeHeader(value))

@@ -242,6 +242,15 @@ func (e Event) problem() error {
 	return nil
 }
 
+// CheckRequestID returns an *Error if e has a subject other than the id of the
+// request it was received under.
+func (e Event) CheckRequestID(id string) error {
+	if subject := e.Subject(); subject != "" && subject != id {
+		return attributeError("subject", quoteShort(subject), quoteShort(id)+", the request id in the NATS subject")
+	}
+	return nil
+}
+
 // Terminal reports whether events of this type end a request.
 func Terminal(typ string) bool {
 	switch typ {
