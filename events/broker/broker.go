@@ -100,7 +100,7 @@ func Connect(url string, o Options) (*Broker, error) {
 		jetstream.WithPublishAsyncErrHandler(b.liveEventLost))
 	if err != nil {
 		nc.Close()
-		return nil, events.Errorf(events.Internal, "JetStream at %s cannot be used: %w", redact(url), err)
+		return nil, events.Errorf(events.CodeInternal, "JetStream at %s cannot be used: %w", redact(url), err)
 	}
 	return b, nil
 }

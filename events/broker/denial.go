@@ -73,7 +73,7 @@ func deniedError(verb, subject string) *events.Error {
 	if verb == "subscription" {
 		act = "subscribe to"
 	}
-	e := events.Errorf(events.PermissionDenied, "this user may not %s %q", act, subject)
+	e := events.Errorf(events.CodePermissionDenied, "this user may not %s %q", act, subject)
 	e.Advice = "Use credentials that allow it, or let the server's operator grant it; users limited to their own inbox prefix must also name that prefix."
 	return e
 }

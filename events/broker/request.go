@@ -161,7 +161,7 @@ func (b *Broker) inWords(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("NATS at %s: %w", b.URL(), context.Canceled)
 	}
-	e := events.Errorf(events.Internal, "NATS at %s: %w", b.URL(), err)
+	e := events.Errorf(events.CodeInternal, "NATS at %s: %w", b.URL(), err)
 	if transient(err) {
 		e.Message = fmt.Sprintf("NATS at %s did not answer in time", b.URL())
 		e.Detail = err.Error()
@@ -172,11 +172,11 @@ func (b *Broker) inWords(ctx context.Context, err error) error {
 }
 
 func connectError(url string, err error) error {
-	e := events.Errorf(events.Internal, "no NATS server answers at %s: %w", redact(url), err)
+	e := events.Errorf(events.CodeInternal, "no NATS server answers at %s: %w", redact(url), err)
 	e.Advice = "Start one with genfn up, or give the address of a running server."
 	e.Retriable = true
 	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrPermissionViolation) {
-		e = events.Errorf(events.PermissionDenied, "the NATS server at %s refused the credentials: %w", redact(url), err)
+		e = events.Errorf(events.CodePermissionDenied, "the NATS server at %s refused the credentials: %w", redact(url), err)
 	}
 	return e
 }

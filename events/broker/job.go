@@ -1,0 +1,252 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"genfn/events"
+)
+
+// Header names of our own. The prefix keeps them apart from the server's.
+const (
+	headerWriter    = "Genfn-Writer"     // who published a terminal event or a record
+	headerError     = "Genfn-Error"      // dead letters: why the message could not be read
+	headerSubject   = "Genfn-Subject"    // dead letters: where it came from
+	headerDelivered = "Genfn-Deliveries" // dead letters: how often it was delivered
+	headerOriginal  = "Genfn-Original-"  // dead letters: before header names the server would act on
+)
+
+// ErrNotAnswered is returned by Job.Done for a request without a terminal event:
+// acknowledging it would lose it.
+var ErrNotAnswered = errors.New("the request has no terminal event yet")
+
+// Job is one delivery of one request. Its holder must extend it before the ack
+// wait is over, and end it with Done, HandBack or Move. Safe for concurrent use.
+type Job struct {
+	Address
+	Delivered uint64              // how often it was delivered, hand-backs included; says nothing about attempts
+	Header    map[string][]string // as published
+	Data      []byte              // as published
+
+	b        *Broker
+	reply    string // acknowledgement subject
+	sequence uint64 // in the stream
+
+	mu       sync.Mutex
+	answered bool // a terminal event is known to be stored
+	history  *attemptHistory
+}
+
+// newJob returns the request in m, or nil if m is none.
+func newJob(b *Broker, m *nats.Msg) *Job {
+	address, ok := ParseSubject(m.Subject)
+	if !ok {
+		return nil
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return nil
+	}
+	return &Job{
+		Address: address, Delivered: meta.NumDelivered, Header: m.Header, Data: m.Data,
+		b: b, reply: m.Reply, sequence: meta.Sequence.Stream,
+	}
+}
+
+// Extend tells the server that the holder is alive: the ack wait starts again.
+// It does not tell whether the lease is still ours; Attempt.Current does.
+func (j *Job) Extend() error { return j.b.nc.Publish(j.reply, []byte("+WPI")) }
+
+func (j *Job) nak() {
+	if err := j.b.nc.Publish(j.reply, []byte("-NAK")); err != nil {
+		j.b.log.Warn("a request could not be handed back, it is delivered again after the ack wait", "id", j.ID, "error", err)
+	}
+}
+
+// HandBack gives the request back to be delivered again at once, to anybody. No
+// attempt is charged. It waits until the server has it.
+func (j *Job) HandBack(ctx context.Context) error {
+	return j.b.retry(ctx, func(ctx context.Context) error {
+		if err := j.b.nc.Publish(j.reply, []byte("-NAK")); err != nil {
+			return err
+		}
+		return j.b.nc.FlushWithContext(ctx)
+	})
+}
+
+// Done acknowledges the request and waits for the server's confirmation. It
+// returns ErrNotAnswered if there is no terminal event.
+func (j *Job) Done(ctx context.Context) error {
+	answered, err := j.isAnswered(ctx)
+	if err != nil {
+		return err
+	}
+	if !answered {
+		return ErrNotAnswered
+	}
+	return j.acknowledge(ctx)
+}
+
+func (j *Job) acknowledge(ctx context.Context) error {
+	return j.b.retry(ctx, func(ctx context.Context) error {
+		_, err := j.b.request(ctx, j.reply, []byte("+ACK"))
+		return err
+	})
+}
+
+func (j *Job) isAnswered(ctx context.Context) (bool, error) {
+	j.mu.Lock()
+	answered := j.answered
+	j.mu.Unlock()
+	if answered {
+		return true, nil
+	}
+	m, err := j.b.readLeader(ctx, StreamTerminals, messageGet{Last: TerminalSubject(j.Tenant, j.ID)})
+	if err != nil || m == nil {
+		return false, err
+	}
+	j.setAnswered()
+	return true, nil
+}
+
+func (j *Job) setAnswered() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.answered = true
+}
+
+// Terminal returns the request's terminal event if it has one.
+func (j *Job) Terminal(ctx context.Context) (events.Event, bool, error) {
+	e, ok, err := j.b.Terminal(ctx, j.Tenant, j.ID)
+	if ok {
+		j.setAnswered()
+	}
+	return e, ok, err
+}
+
+// Move publishes the request in another lane and acknowledges this delivery. Use
+// it instead of HandBack for work that this class of device should not get
+// again: handed-back messages do not count as pending, so consumers that wait
+// for a number of pending messages never see them. Moving again after a crash in
+// between changes nothing.
+func (j *Job) Move(ctx context.Context, lane Lane) error {
+	to := j.Address
+	to.Lane = lane
+	if !to.valid() || lane == j.Lane {
+		return events.Errorf(events.CodeInternal, "request %s cannot move from lane %q to lane %q", j.ID, j.Lane, lane)
+	}
+	m := &nats.Msg{Subject: to.Subject(), Header: nats.Header{}, Data: j.Data}
+	for name, values := range j.Header {
+		if !serverHeader(name) {
+			m.Header[name] = values
+		}
+	}
+	m.Header.Set(nats.MsgIdHdr, fmt.Sprintf("%s/%s/%s/%d", j.Tenant, j.ID, lane, j.sequence))
+	err := j.b.retry(ctx, func(ctx context.Context) error {
+		_, err := j.b.publish(ctx, m)
+		if conflict(err) {
+			return nil // it is there already
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return j.acknowledge(ctx)
+}
+
+// serverHeader reports whether the server acts on a header of this name.
+func serverHeader(name string) bool { return strings.HasPrefix(strings.ToLower(name), "nats-") }
+
+// Open reads and checks the request. It returns ok = true if the request is to
+// be run. Otherwise it has answered the request, or found it answered, and
+// acknowledged it: a request that has a terminal event is only acknowledged, one
+// whose time is up ends as expired (or as deadline_exceeded if work had begun),
+// an invalid one as failed; one that cannot be read goes to the dead letters too.
+func (j *Job) Open(ctx context.Context) (request events.Event, ok bool, err error) {
+	if err := j.load(ctx); err != nil {
+		return events.Event{}, false, err
+	}
+	if j.answered {
+		return events.Event{}, false, j.acknowledge(ctx)
+	}
+	request, err = events.Decode(j.Header, j.Data)
+	if err != nil {
+		if err := j.b.DeadLetter(ctx, j, err); err != nil {
+			return events.Event{}, false, err
+		}
+		return events.Event{}, false, j.refuse(ctx, events.Event{}, err)
+	}
+	if err := j.check(request); err != nil {
+		return events.Event{}, false, j.refuse(ctx, request, err)
+	}
+	if expiry := request.ExpiryTime(); !expiry.IsZero() && !j.b.now().Before(expiry) {
+		return events.Event{}, false, j.expire(ctx, request)
+	}
+	return request, true, nil
+}
+
+// check returns why the request must not run.
+func (j *Job) check(request events.Event) error {
+	if !j.valid() {
+		e := events.Errorf(events.CodeInvalidRequest, "the tenant or request id in the subject %q cannot be used", j.Subject())
+		e.Field, e.Expected = "subject", "tenant and id of 1 to 64 of the characters A-Z a-z 0-9 _ and -"
+		return e
+	}
+	if s := request.Subject(); s != "" && s != j.ID {
+		e := events.Errorf(events.CodeInvalidRequest, "the event's subject is %q but it was published under the id %q", s, j.ID)
+		e.Field, e.Expected = "subject", "the request id "+j.ID
+		return e
+	}
+	if err := events.Validate(request); err != nil {
+		return err
+	}
+	kind, ok := events.KindOf(request.Type())
+	if !ok {
+		e := events.Errorf(events.CodeInvalidRequest, "%q is not a type of request", request.Type())
+		e.Field, e.Expected = "type", "a request type such as "+events.TypeImageGenerate
+		return e
+	}
+	return j.checkPool(request, kind)
+}
+
+// checkPool returns an error if the request was published to another pool than
+// its type and model belong to.
+func (j *Job) checkPool(request events.Event, kind string) error {
+	data, err := events.Payload[events.ImageGenerate](request)
+	if err != nil {
+		return err
+	}
+	if events.PoolToken(kind, data.Model) == j.Pool {
+		return nil
+	}
+	e := events.Errorf(events.CodeInvalidRequest, "the request for model %q was published to the pool %q", data.Model, j.Pool)
+	e.Field, e.Expected = "/model", fmt.Sprintf("the model of the subject's pool, or publishing to the pool %q", events.PoolToken(kind, data.Model))
+	return e
+}
+
+// refuse answers the request with failed and acknowledges it.
+func (j *Job) refuse(ctx context.Context, request events.Event, cause error) error {
+	if err := j.b.fail(ctx, j.Address, request, events.AsError(cause), j.history.Records); err != nil {
+		return err
+	}
+	j.setAnswered()
+	return j.acknowledge(ctx)
+}
+
+func (j *Job) expire(ctx context.Context, request events.Event) error {
+	if len(j.history.Records) > 0 {
+		return j.refuse(ctx, request, events.Errorf(events.CodeDeadlineExceeded,
+			"the request's time was up at %s, after %d attempts", request.ExpiryTime().UTC().Format(timeFormat), len(j.history.Records)))
+	}
+	if err := j.b.expire(ctx, j.Address, request); err != nil {
+		return err
+	}
+	j.setAnswered()
+	return j.acknowledge(ctx)
+}
