@@ -22,7 +22,7 @@ type Info struct {
 	Backend string // "native" or "go"
 	Path    string // the unpacked library; empty for "go"
 	SHA256  string // of the library, in hex; empty for "go"
-	ISA     string // instruction set that the C library chose: "avx512", "avx2" or "baseline"; empty for "go"
+	ISA     string // instruction set that the C library chose: "avx2" or "baseline"; empty for "go"
 }
 
 // Set is one implementation of the kernels. It has no state of its own and is safe for concurrent use, as long as

@@ -24,7 +24,7 @@ type table struct {
 	Scale uintptr `sym:"genfn_scale"`
 	// void genfn_image_to_u8(const struct genfn_image_args *);
 	ImageToU8 uintptr `sym:"genfn_image_to_u8"`
-	// void genfn_count_non_finite(struct genfn_count_args *);
+	// void genfn_count_non_finite(const struct genfn_count_args *);
 	CountNonFinite uintptr `sym:"genfn_count_non_finite"`
 	// void genfn_torch_normal(const struct genfn_fill_args *);
 	TorchNormal uintptr `sym:"genfn_torch_normal"`
@@ -49,22 +49,27 @@ type (
 		n        int64
 	}
 	imageArgs struct {
-		dst              *uint8
-		src              *float32
-		channels, pixels int64
+		dst         *uint8
+		src         *float32
+		channels, n int64
 	}
 	countArgs struct {
-		src      *float32
-		n, count int64
+		src   *float32
+		n     int64
+		count *uint64
 	}
 	fillArgs struct {
 		state unsafe.Pointer // *torchState or *stdState
 		dst   *float32
 		n     int64
 	}
+	countCall struct {
+		countArgs
+		total uint64
+	}
 	description struct {
 		step, scale, image, count, fill, torch, std uint32 // sizes in bytes
-		isa                                         uint32 // index into isaNames
+		isa                                         uint32 // 0 baseline, 1 AVX2
 	}
 )
 
@@ -80,7 +85,7 @@ func newLibrary() *library {
 		steps:  sync.Pool{New: func() any { return new(stepArgs) }},
 		scales: sync.Pool{New: func() any { return new(scaleArgs) }},
 		images: sync.Pool{New: func() any { return new(imageArgs) }},
-		counts: sync.Pool{New: func() any { return new(countArgs) }},
+		counts: sync.Pool{New: func() any { return new(countCall) }},
 		fills:  sync.Pool{New: func() any { return new(fillArgs) }},
 	}
 }
@@ -115,7 +120,7 @@ func (l *library) scale(dst, src []float32, mul, add float32) {
 
 func (l *library) imageToU8(dst []uint8, src []float32, channels, pixels int) {
 	p := l.images.Get().(*imageArgs)
-	*p = imageArgs{dst: unsafe.SliceData(dst), src: unsafe.SliceData(src), channels: int64(channels), pixels: int64(pixels)}
+	*p = imageArgs{dst: unsafe.SliceData(dst), src: unsafe.SliceData(src), channels: int64(channels), n: int64(pixels)}
 	purego.SyscallN(l.table.ImageToU8, uintptr(unsafe.Pointer(p)))
 	runtime.KeepAlive(p)
 	*p = imageArgs{}
@@ -123,12 +128,13 @@ func (l *library) imageToU8(dst []uint8, src []float32, channels, pixels int) {
 }
 
 func (l *library) countNonFinite(src []float32) int {
-	p := l.counts.Get().(*countArgs)
-	*p = countArgs{src: unsafe.SliceData(src), n: int64(len(src))}
+	p := l.counts.Get().(*countCall)
+	p.countArgs = countArgs{src: unsafe.SliceData(src), n: int64(len(src)), count: &p.total}
+	p.total = 0
 	purego.SyscallN(l.table.CountNonFinite, uintptr(unsafe.Pointer(p)))
 	runtime.KeepAlive(p)
-	count := int(p.count)
-	*p = countArgs{}
+	count := int(p.total)
+	p.countArgs = countArgs{}
 	l.counts.Put(p)
 	return count
 }

@@ -1,0 +1,143 @@
+/* The bodies of the element-wise kernels, one source for the CPU and (through NVRTC) for CUDA.
+ *
+ * A body computes the values i to i+lanes-1. On the CPU lanes is a block, so that each statement under EACH is one
+ * vectorized loop over data in the first-level cache; on CUDA a thread has one lane and EACH is one statement.
+ * A body reads all its inputs before it writes an output: outputs may be the same memory as inputs.
+ * Results are equal on both only without fused multiply-add: -ffp-contract=off, NVRTC --fmad=false.
+ */
+#include "genfn_kernels.h"
+
+#ifdef __CUDACC_RTC__
+#define INLINE static __device__ __forceinline__
+#define LANES 1
+#define EACH(l) for (int l = 0; l < 1; l++)
+#define ADD(total, x) atomicAdd((unsigned long long *)(total), (unsigned long long)(x))
+#define KERNEL(name, args, body)                                                                 \
+	extern "C" __global__ void name(const struct args a)                                     \
+	{                                                                                        \
+		for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < a.n;        \
+		     i += (int64_t)gridDim.x * blockDim.x)                                       \
+			body(&a, i, 1);                                                          \
+	}
+#else
+#include "dispatch.h"
+#define INLINE static inline __attribute__((always_inline))
+#define LANES 512
+#define EACH(l) _Pragma("GCC ivdep") for (int l = 0; l < lanes; l++)
+#define ADD(total, x) (*(total) += (x))
+#define KERNEL(name, args, body)                                                                 \
+	GENFN_CLONES void name(const struct args *a)                                             \
+	{                                                                                        \
+		int64_t i = 0;                                                                   \
+		for (; i + LANES <= a->n; i += LANES)                                            \
+			body(a, i, LANES);                                                       \
+		if (i < a->n)                                                                    \
+			body(a, i, (int)(a->n - i));                                             \
+	}
+#endif
+
+/* Classifier-free guidance. Returns where the e of this block is: in buffer, or the input itself; null without cond. */
+INLINE const float *guided(const struct genfn_step_args *a, int64_t i, int lanes, float *buffer)
+{
+	if (!a->cond || !a->uncond)
+		return a->cond ? a->cond + i : a->cond;
+	const float *cond = a->cond + i, *uncond = a->uncond + i;
+	const float guidance = a->guidance;
+	EACH(l) buffer[l] = uncond[l] + guidance * (cond[l] - uncond[l]);
+	return buffer;
+}
+
+/* sum = c*x, or 0 for a term that is left out. */
+INLINE void first_term(float *sum, float c, const float *x, int lanes)
+{
+	if (c != 0 && x)
+		EACH(l) sum[l] = c * x[l];
+	else
+		EACH(l) sum[l] = 0;
+}
+
+/* sum += c*x, unless the term is left out. */
+INLINE void add_term(float *sum, float c, const float *x, int lanes)
+{
+	if (c != 0 && x)
+		EACH(l) sum[l] += c * x[l];
+}
+
+INLINE void step_block(const struct genfn_step_args *a, int64_t i, int lanes)
+{
+	float buffer[LANES], m[LANES], prev[LANES];
+	const float *sample = a->sample + i;
+	const float *e = guided(a, i, lanes, buffer);
+
+	if (a->converted || a->converted_coef != 0) {
+		first_term(m, a->conv_sample, sample, lanes);
+		add_term(m, a->conv_output, e, lanes);
+		const float high = a->clip, low = -high;
+		if (high > 0)
+			EACH(l) m[l] = m[l] < low ? low : m[l] > high ? high : m[l];
+	}
+	if (a->prev) {
+		first_term(prev, a->sample_coef, sample, lanes);
+		add_term(prev, a->output_coef, e, lanes);
+		if (a->converted_coef != 0)
+			add_term(prev, a->converted_coef, m, lanes);
+		for (int64_t k = 0; k < a->history_n; k++)
+			add_term(prev, a->history_coef[k], a->history[k] + i, lanes);
+		if (a->noise)
+			add_term(prev, a->noise_coef, a->noise + i, lanes);
+		float *out = a->prev + i;
+		EACH(l) out[l] = prev[l];
+	}
+	if (a->converted) {
+		float *out = a->converted + i;
+		EACH(l) out[l] = m[l];
+	}
+}
+KERNEL(genfn_step, genfn_step_args, step_block)
+
+INLINE void scale_block(const struct genfn_scale_args *a, int64_t i, int lanes)
+{
+	float *dst = a->dst + i;
+	const float *src = a->src + i;
+	const float mul = a->mul, add = a->add;
+	EACH(l) dst[l] = src[l] * mul + add;
+}
+KERNEL(genfn_scale, genfn_scale_args, scale_block)
+
+INLINE uint8_t to_u8(float x)
+{
+	x = x * 0.5f + 0.5f;
+	x = x > 0 ? x : 0; /* NaN too */
+	x = (x < 1 ? x : 1) * 255.0f;
+	const float integers = 8388608.0f; /* 2^23: from here on a float32 has no fraction, so that the sum rounds half to even */
+	return (uint8_t)(int32_t)((x + integers) - integers);
+}
+
+INLINE void image_block(const struct genfn_image_args *a, int64_t i, int lanes)
+{
+	const int64_t channels = a->channels;
+	uint8_t *dst = a->dst + i * channels;
+	const float *src = a->src + i;
+	if (channels == 3) {
+		const float *r = src, *g = src + a->n, *b = src + 2 * a->n;
+		EACH(l) {
+			dst[3 * l] = to_u8(r[l]);
+			dst[3 * l + 1] = to_u8(g[l]);
+			dst[3 * l + 2] = to_u8(b[l]);
+		}
+		return;
+	}
+	for (int64_t c = 0; c < channels; c++)
+		EACH(l) dst[l * channels + c] = to_u8(src[c * a->n + l]);
+}
+KERNEL(genfn_image_to_u8, genfn_image_args, image_block)
+
+INLINE void count_block(const struct genfn_count_args *a, int64_t i, int lanes)
+{
+	const float *src = a->src + i;
+	int32_t count = 0;
+	EACH(l) count += !(src[l] - src[l] == 0); /* NaN - NaN and Inf - Inf are NaN */
+	if (count)
+		ADD(a->count, (uint64_t)count);
+}
+KERNEL(genfn_count_non_finite, genfn_count_args, count_block)

@@ -1,0 +1,283 @@
+/* Generators of normal noise. bindings/kernels/noise.go and functions.go hold the same algorithms with their sources;
+ * the two change together. Everything here is written without calls into the C library's mathematics, so that the
+ * result depends neither on its version nor on the machine. */
+#include "dispatch.h"
+#include "genfn_kernels.h"
+
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE uint32_t bits32(float x) { uint32_t b; memcpy(&b, &x, sizeof b); return b; }
+INLINE float float32(uint32_t b) { float x; memcpy(&x, &b, sizeof x); return x; }
+INLINE uint64_t bits64(double x) { uint64_t b; memcpy(&b, &x, sizeof b); return b; }
+INLINE double float64(uint64_t b) { double x; memcpy(&x, &b, sizeof x); return x; }
+
+/* a*b + c rounded once: exact product, sum rounded to odd in double, then rounded to float. */
+INLINE float fma32(float a, float b, float c)
+{
+	double p = (double)a * (double)b, x = c;
+	double s = p + x;
+	double t = s - p;
+	double e = (p - (s - t)) + (x - t);
+	uint64_t bits = bits64(s);
+	uint64_t toward = (e > 0) == (s > 0) ? 1 : (uint64_t)-1;
+	bits += e != 0 && !(bits & 1) ? toward : 0;
+	return (float)float64(bits);
+}
+
+/* Natural logarithm as in PyTorch's AVX2 code; x normal, > 0. */
+INLINE float log32(float x)
+{
+	uint32_t bits = bits32(x);
+	float e = (float)((int32_t)(bits >> 23) - 126);
+	x = float32((bits & 0x007fffff) | 0x3f000000);
+	float again = x < 0.707106781186547524f ? x : 0;
+	e -= x < 0.707106781186547524f ? 1.0f : 0.0f;
+	x = (x - 1) + again;
+	float z = x * x;
+	float y = 7.0376836292e-2f;
+	y = fma32(y, x, -1.1514610310e-1f);
+	y = fma32(y, x, 1.1676998740e-1f);
+	y = fma32(y, x, -1.2420140846e-1f);
+	y = fma32(y, x, 1.4249322787e-1f);
+	y = fma32(y, x, -1.6668057665e-1f);
+	y = fma32(y, x, 2.0000714765e-1f);
+	y = fma32(y, x, -2.4999993993e-1f);
+	y = fma32(y, x, 3.3333331174e-1f);
+	y = y * x;
+	y = fma32(y, z, e * -2.12194440e-4f);
+	y -= z * 0.5f;
+	return (x + y) + e * 0.693359375f;
+}
+
+/* Sine and cosine as in PyTorch's AVX2 code; 0 <= x < 8192. */
+INLINE void sincos32(float x, float *sin, float *cos)
+{
+	int32_t octant = ((int32_t)(x * 1.27323954473516f) + 1) & ~1;
+	float y = (float)octant;
+	x = fma32(y, -0.78515625f, x);
+	x = fma32(y, -2.4187564849853515625e-4f, x);
+	x = fma32(y, -3.77489497744594108e-8f, x);
+	float z = x * x;
+
+	float c = fma32(2.443315711809948e-5f, z, -1.388731625493765e-3f);
+	c = fma32(c, z, 4.166664568298827e-2f);
+	c = c * z;
+	c = fma32(c, z, -(z * 0.5f)) + 1;
+
+	float s = fma32(-1.9515295891e-4f, z, 8.3321608736e-3f);
+	s = fma32(s, z, -1.6666654611e-1f);
+	s = s * z;
+	s = fma32(s, x, x);
+
+	float s1 = octant & 2 ? c : s, c1 = octant & 2 ? s : c;
+	*sin = octant & 4 ? -s1 : s1;
+	*cos = (octant + 2) & 4 ? -c1 : c1;
+}
+
+/* Natural logarithm; 0 < x <= 1, normal. */
+static double log64(double x)
+{
+	uint64_t bits = bits64(x) + (0x3ff0000000000000 - 0x3fe6a09e00000000);
+	double k = (double)((int64_t)(bits >> 52) - 1023);
+	double f = float64((bits & 0x000fffffffffffff) + 0x3fe6a09e00000000) - 1;
+	double s = f / (2 + f);
+	double z = s * s;
+	double r = 1.479819860511658591e-01;
+	r = r * z + 1.531383769920937332e-01;
+	r = r * z + 1.818357216161805012e-01;
+	r = r * z + 2.222219843214978396e-01;
+	r = r * z + 2.857142874366239149e-01;
+	r = r * z + 3.999999999940941908e-01;
+	r = r * z + 6.666666666666735130e-01;
+	r = r * z;
+	double h = 0.5 * f * f;
+	const double high = 6.93147180369123816490e-01, low = 1.90821492927058770002e-10;
+	return k * high - ((h - (s * (h + r) + k * low)) - f);
+}
+
+/* Sine and cosine; 0 <= x <= 2*pi. */
+static void sincos64(double x, double *sin, double *cos)
+{
+	int32_t quarter = (int32_t)(x * 6.36619772367581382433e-01 + 0.5);
+	double k = quarter;
+	x = (x - k * 1.57079632673412561417e+00) - k * 6.07710050650619224932e-11;
+	double z = x * x;
+
+	double s = 1.58969099521155010221e-10;
+	s = s * z + -2.50507602534068634195e-08;
+	s = s * z + 2.75573137070700676789e-06;
+	s = s * z + -1.98412698298579493134e-04;
+	s = s * z + 8.33333333332248946124e-03;
+	s = s * z + -1.66666666666666324348e-01;
+	s = x + x * (z * s);
+
+	double c = -1.13596475577881948265e-11;
+	c = c * z + 2.08757232129817482790e-09;
+	c = c * z + -2.75573143513906633035e-07;
+	c = c * z + 2.48015872894767294178e-05;
+	c = c * z + -1.38888888888741095749e-03;
+	c = c * z + 4.16666666666666019037e-02;
+	c = 1 - (0.5 * z - z * z * c);
+
+	double s1 = quarter & 1 ? c : s, c1 = quarter & 1 ? s : c;
+	*sin = quarter & 2 ? -s1 : s1;
+	*cos = (quarter + 1) & 2 ? -c1 : c1;
+}
+
+static const struct { double inverse, log; } log_table[16] = {
+	{0x1.661ec79f8f3bep+0, -0x1.57bf7808caadep-2},
+	{0x1.571ed4aaf883dp+0, -0x1.2bef0a7c06ddbp-2},
+	{0x1.49539f0f010bp+0, -0x1.01eae7f513a67p-2},
+	{0x1.3c995b0b80385p+0, -0x1.b31d8a68224e9p-3},
+	{0x1.30d190c8864a5p+0, -0x1.6574f0ac07758p-3},
+	{0x1.25e227b0b8eap+0, -0x1.1aa2bc79c81p-3},
+	{0x1.1bb4a4a1a343fp+0, -0x1.a4e76ce8c0e5ep-4},
+	{0x1.12358f08ae5bap+0, -0x1.1973c5a611cccp-4},
+	{0x1.0953f419900a7p+0, -0x1.252f438e10c1ep-5},
+	{0x1p+0, 0x0p+0},
+	{0x1.e608cfd9a47acp-1, 0x1.aa5aa5df25984p-5},
+	{0x1.ca4b31f026aap-1, 0x1.c5e53aa362eb4p-4},
+	{0x1.b2036576afce6p-1, 0x1.526e57720db08p-3},
+	{0x1.9c2d163a1aa2dp-1, 0x1.bc2860d22477p-3},
+	{0x1.886e6037841edp-1, 0x1.1058bc8a07ee1p-2},
+	{0x1.767dcf5534862p-1, 0x1.4043057b6ee09p-2},
+};
+
+/* logf as glibc computes it; x normal, > 0. */
+static float glibc_logf(float x)
+{
+	uint32_t bits = bits32(x), t = bits - 0x3f330000;
+	if (bits == 0x3f800000)
+		return 0;
+	double k = (double)((int32_t)t >> 23);
+	double z = float32(bits - (t & 0xff800000));
+	double r = z * log_table[t >> 19 & 15].inverse - 1;
+	double y0 = log_table[t >> 19 & 15].log + k * 0x1.62e42fefa39efp-1;
+	double r2 = r * r;
+	double y = 0x1.5575b0be00b6ap-2 * r + -0x1.ffffef20a4123p-2;
+	y = -0x1.00ea348b88334p-2 * r2 + y;
+	return (float)(y * r2 + (y0 + r));
+}
+
+enum { mt_size = 624, mt_shift = 397 };
+
+INLINE uint32_t twist(uint32_t word, uint32_t following, uint32_t far)
+{
+	uint32_t y = (word & 0x80000000) | (following & 0x7fffffff);
+	return far ^ y >> 1 ^ (0x9908b0df & -(y & 1));
+}
+
+static void refill(struct genfn_mt19937 *g)
+{
+	uint32_t *s = g->state;
+	for (int i = 0; i < mt_size - mt_shift; i++)
+		s[i] = twist(s[i], s[i + 1], s[i + mt_shift]);
+	for (int i = mt_size - mt_shift; i < mt_size - 1; i++)
+		s[i] = twist(s[i], s[i + 1], s[i + mt_shift - mt_size]);
+	s[mt_size - 1] = twist(s[mt_size - 1], s[0], s[mt_shift - 1]);
+	g->next = 0;
+}
+
+INLINE uint32_t draw(struct genfn_mt19937 *g)
+{
+	if (g->next >= mt_size)
+		refill(g);
+	uint32_t y = g->state[g->next++];
+	y ^= y >> 11;
+	y ^= y << 7 & 0x9d2c5680;
+	y ^= y << 15 & 0xefc60000;
+	return y ^ y >> 18;
+}
+
+/* Multiples of 2^-24 in [0, 1). */
+static void uniform24(struct genfn_mt19937 *g, float *dst, int64_t n)
+{
+	for (int64_t i = 0; i < n; i++)
+		dst[i] = (float)(int32_t)(draw(g) & 0xffffff) * 0x1p-24f;
+}
+
+/* A multiple of 2^-53 in [0, 1); the first word drawn is the high one. */
+static double uniform53(struct genfn_mt19937 *g)
+{
+	uint64_t high = draw(g), low = draw(g);
+	return (double)((high << 32 | low) & 0x1fffffffffffff) * 0x1p-53;
+}
+
+enum { block = 16 };
+
+/* Turns uniform values into normal ones, in blocks of 16: value j and value j+8 make a pair. n is a multiple of 16. */
+GENFN_CLONES static void box_muller(float *v, int64_t n)
+{
+	for (; n >= block; n -= block, v += block)
+		for (int j = 0; j < block / 2; j++) {
+			float u1 = 1 - v[j], sin, cos;
+			float radius = __builtin_sqrtf(-2 * log32(u1));
+			sincos32(6.28318530717958647692f * v[j + 8], &sin, &cos);
+			v[j] = radius * cos + 0.0f; /* + 0: no negative zero */
+			v[j + 8] = radius * sin + 0.0f;
+		}
+}
+
+static float torch_scalar(struct genfn_torch_normal *g)
+{
+	if (g->has_saved) {
+		g->has_saved = 0;
+		return (float)g->saved;
+	}
+	double u1 = uniform53(&g->engine), u2 = uniform53(&g->engine), sin, cos;
+	double radius = __builtin_sqrt(-2 * log64(1 - u2));
+	sincos64(6.28318530717958647692 * u1, &sin, &cos);
+	g->saved = radius * sin + 0.0;
+	g->has_saved = 1;
+	return (float)(radius * cos + 0.0);
+}
+
+void genfn_torch_normal(const struct genfn_fill_args *a)
+{
+	struct genfn_torch_normal *g = a->state;
+	const int64_t whole = a->n / block * block;
+	if (a->n < block) {
+		for (int64_t i = 0; i < a->n; i++)
+			a->dst[i] = torch_scalar(g);
+		return;
+	}
+	uniform24(&g->engine, a->dst, a->n);
+	box_muller(a->dst, whole);
+	if (whole < a->n) { /* the last block is drawn again over what the blocks before it left there */
+		uniform24(&g->engine, a->dst + a->n - block, block);
+		box_muller(a->dst + a->n - block, block);
+	}
+}
+
+/* std::generate_canonical<float, 24> of a 32-bit engine. */
+static float canonical(struct genfn_mt19937 *g)
+{
+	float u = (float)draw(g) * 0x1p-32f;
+	return u < 1 ? u : 0x1.fffffep-1f;
+}
+
+static float std_value(struct genfn_std_normal *g)
+{
+	if (g->has_saved) {
+		g->has_saved = 0;
+		return g->saved;
+	}
+	float x, y, r2;
+	do {
+		x = 2 * canonical(&g->engine) - 1;
+		y = 2 * canonical(&g->engine) - 1;
+		r2 = x * x + y * y;
+	} while (r2 > 1 || r2 == 0);
+	float mul = __builtin_sqrtf(-2 * glibc_logf(r2) / r2);
+	g->saved = x * mul;
+	g->has_saved = 1;
+	return y * mul;
+}
+
+void genfn_std_normal(const struct genfn_fill_args *a)
+{
+	for (int64_t i = 0; i < a->n; i++)
+		a->dst[i] = std_value(a->state);
+}
