@@ -1,12 +1,16 @@
 package events
 
 import (
-	"bytes"
+	"encoding/base64"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
@@ -67,21 +71,95 @@ func EncodeStructured(e Event) (header map[string][]string, data []byte, err err
 	if _, _, err := EncodeBinary(e); err != nil { // the same rules for attributes
 		return nil, nil, err
 	}
-	if len(e.DataEncoded) == 0 {
-		e.DataEncoded = nil
-	} else if jsonMedia(e.DataContentType()) {
-		e.DataBase64 = e.DataBase64 || checkJSON(e.DataEncoded) != nil
-	} else {
-		e.DataBase64 = e.DataBase64 || !utf8.Valid(e.DataEncoded)
+	c := e.Context.(*event.EventContextV1)
+	w := jsonWriter{b: make([]byte, 0, 512+len(e.DataEncoded))}
+	w.b = append(w.b, `{"specversion":"1.0"`...)
+	w.text("id", c.ID)
+	w.text("source", c.Source.String())
+	w.text("type", c.Type)
+	if c.Subject != nil {
+		w.text("subject", *c.Subject)
 	}
-	var b bytes.Buffer
-	if err := event.WriteJson(&e.Event, &b); err != nil {
-		return nil, nil, Errorf(CodeInvalidRequest, "the event cannot be written as JSON: %w", err)
+	if c.Time != nil {
+		w.text("time", types.FormatTime(c.Time.Time))
 	}
-	if b.Len() > MaxEventBytes {
-		return nil, nil, tooLarge(b.Len())
+	if c.DataSchema != nil {
+		w.text("dataschema", c.DataSchema.String())
 	}
-	return map[string][]string{headerContentType: {mediaStructured}}, b.Bytes(), nil
+	if c.DataContentType != nil {
+		w.text("datacontenttype", *c.DataContentType)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Extensions)) {
+		if err := w.extension(name, c.Extensions[name]); err != nil {
+			return nil, nil, err
+		}
+	}
+	w.data(e)
+	w.b = append(w.b, '}')
+	if w.err != nil {
+		return nil, nil, Errorf(CodeInvalidRequest, "the event cannot be written as JSON: %w", w.err)
+	}
+	if len(w.b) > MaxEventBytes {
+		return nil, nil, tooLarge(len(w.b))
+	}
+	return map[string][]string{headerContentType: {mediaStructured}}, w.b, nil
+}
+
+// jsonWriter appends the members of a JSON object, after the first.
+type jsonWriter struct {
+	b   []byte
+	err error
+}
+
+func (w *jsonWriter) name(name string) {
+	w.b = append(w.b, ',', '"')
+	w.b = append(w.b, name...) // attribute names need no escapes
+	w.b = append(w.b, '"', ':')
+}
+
+func (w *jsonWriter) text(name, value string) {
+	w.name(name)
+	b, err := jsontext.AppendQuote(w.b, value)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	w.b = b
+}
+
+func (w *jsonWriter) extension(name string, value any) error {
+	switch v := value.(type) {
+	case bool:
+		w.name(name)
+		w.b = strconv.AppendBool(w.b, v)
+	case int32:
+		w.name(name)
+		w.b = strconv.AppendInt(w.b, int64(v), 10)
+	default:
+		s, err := types.Format(v)
+		if err != nil {
+			return attributeError(name, fmt.Sprintf("a %T", v), "a CloudEvents value")
+		}
+		w.text(name, s)
+	}
+	return nil
+}
+
+// data writes JSON as it is, text as a string, and everything else as base64.
+func (w *jsonWriter) data(e Event) {
+	isJSON := jsonMedia(e.DataContentType())
+	switch {
+	case len(e.DataEncoded) == 0:
+	case !e.DataBase64 && isJSON && checkJSON(e.DataEncoded) == nil:
+		w.name("data")
+		w.b = append(w.b, e.DataEncoded...)
+	case !e.DataBase64 && !isJSON && utf8.Valid(e.DataEncoded):
+		w.text("data", string(e.DataEncoded))
+	default:
+		w.name("data_base64")
+		w.b = append(w.b, '"')
+		w.b = base64.StdEncoding.AppendEncode(w.b, e.DataEncoded)
+		w.b = append(w.b, '"')
+	}
 }
 
 // encodable returns the attributes of e if e is complete and small enough.
