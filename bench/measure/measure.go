@@ -5,6 +5,7 @@ package measure
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/perf/benchmath"
 )
@@ -20,10 +21,14 @@ type Value struct {
 	N      int     `json:"n"`
 }
 
-// Summarize makes no assumption about the distribution of the samples.
+// Summarize makes no assumption about the distribution of the samples. Too few of them for the confidence
+// give an interval from the smallest to the largest.
 func Summarize(samples []float64) Value {
 	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(samples, &benchmath.DefaultThresholds), Confidence)
-	return Value{Median: s.Center, Lo: s.Lo, Hi: s.Hi, N: len(samples)}
+	return Value{
+		Median: s.Center, N: len(samples),
+		Lo: max(s.Lo, slices.Min(samples)), Hi: min(s.Hi, slices.Max(samples)),
+	}
 }
 
 // Ratios returns a[i]/b[i].

@@ -15,6 +15,7 @@ func TestSummarize(t *testing.T) {
 	assert.LessOrEqual(t, v.Lo, v.Median)
 	assert.GreaterOrEqual(t, v.Hi, v.Median)
 	assert.Equal(t, 9, v.N)
+	assert.Equal(t, Value{Median: 2, Lo: 1, Hi: 3, N: 3}, Summarize([]float64{3, 1, 2}))
 }
 
 func TestInterleave(t *testing.T) {
