@@ -1,14 +1,10 @@
 package broker
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -300,33 +296,6 @@ func (a *Attempt) PutObject(ctx context.Context, name, mediaType string, data []
 	a.objects = append(a.objects, object)
 	a.mu.Unlock()
 	return a.b.putObject(ctx, a.job.Tenant, object, mediaType, data)
-}
-
-// PutInput stores a client's input as <request id>/input/<name> in the tenant's bucket.
-func (b *Broker) PutInput(ctx context.Context, tenant, id, name, mediaType string, data []byte) (events.Ref, error) {
-	return b.putObject(ctx, tenant, id+"/input/"+name, mediaType, data)
-}
-
-func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string, data []byte) (events.Ref, error) {
-	name := object[strings.LastIndexByte(object, '/')+1:]
-	if name == "" {
-		return events.Ref{}, events.Errorf(events.CodeInternal, "the object %q has no name", object)
-	}
-	sum := sha256.Sum256(data)
-	ref := events.Ref{Bucket: Bucket(tenant), Object: object, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data)), MediaType: mediaType}
-	meta := jetstream.ObjectMeta{Name: object, Headers: nats.Header{"Content-Type": {mediaType}}}
-	err := b.retry(ctx, func(ctx context.Context) error {
-		ctx, stop := b.guard(ctx, func(s string) bool {
-			return strings.HasPrefix(s, "$O."+ref.Bucket+".") || apiSubjectOf("OBJ_"+ref.Bucket)(s)
-		})
-		defer stop()
-		store, err := b.bucket(ctx, tenant)
-		if err == nil {
-			_, err = store.Put(ctx, meta, bytes.NewReader(data))
-		}
-		return denialOf(ctx, err)
-	})
-	return ref, err
 }
 
 // Finish publishes the request's terminal event, after its objects are stored. It

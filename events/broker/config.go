@@ -106,7 +106,7 @@ func (c Config) streams() []jetstream.StreamConfig {
 func (c Config) objectStream(tenant string) jetstream.StreamConfig {
 	bucket := Bucket(tenant)
 	return jetstream.StreamConfig{
-		Name: "OBJ_" + bucket, Description: "genfn artefacts of " + tenant,
+		Name: objectStreamName(tenant), Description: "genfn artefacts of " + tenant,
 		Subjects: []string{"$O." + bucket + ".C.>", "$O." + bucket + ".M.>"},
 		Storage:  jetstream.FileStorage, Discard: jetstream.DiscardNew,
 		AllowRollup: true, AllowDirect: true,

@@ -103,6 +103,8 @@ func deadLetterSubject(tenant, id string) string { return "gen.dlq." + tenant + 
 // Bucket returns the name of a tenant's object store.
 func Bucket(tenant string) string { return "genfn-" + tenant }
 
+func objectStreamName(tenant string) string { return "OBJ_" + Bucket(tenant) }
+
 const consumerPrefix = "req_"
 
 func consumerName(pool string, lane Lane, priority Priority) string {

@@ -1,0 +1,107 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"genfn/events"
+)
+
+// PutInput stores a client's input as <request id>/input/<name> in the tenant's bucket.
+func (b *Broker) PutInput(ctx context.Context, tenant, id, name, mediaType string, data []byte) (events.Ref, error) {
+	return b.putObject(ctx, tenant, id+"/input/"+name, mediaType, data)
+}
+
+func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string, data []byte) (events.Ref, error) {
+	name := object[strings.LastIndexByte(object, '/')+1:]
+	if name == "" {
+		return events.Ref{}, events.Errorf(events.CodeInternal, "the object %q has no name", object)
+	}
+	sum := sha256.Sum256(data)
+	ref := events.Ref{Bucket: Bucket(tenant), Object: object, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data)), MediaType: mediaType}
+	meta := jetstream.ObjectMeta{Name: object, Headers: nats.Header{"Content-Type": {mediaType}}}
+	err := b.retry(ctx, func(ctx context.Context) error {
+		ctx, stop := b.guard(ctx, objectSubjects(ref.Bucket))
+		defer stop()
+		store, err := b.bucket(ctx, tenant)
+		if err == nil {
+			_, err = store.Put(ctx, meta, bytes.NewReader(data))
+		}
+		return denialOf(ctx, err)
+	})
+	return ref, err
+}
+
+// ReadObject returns an object of a tenant's bucket, at most limit bytes of it.
+func (b *Broker) ReadObject(ctx context.Context, tenant, object string, limit int64) ([]byte, error) {
+	var data []byte
+	err := b.retry(ctx, func(ctx context.Context) error {
+		ctx, stop := b.guard(ctx, objectSubjects(Bucket(tenant)))
+		defer stop()
+		var err error
+		data, err = b.readObject(ctx, tenant, object, limit)
+		return denialOf(ctx, err)
+	})
+	return data, err
+}
+
+func (b *Broker) readObject(ctx context.Context, tenant, object string, limit int64) ([]byte, error) {
+	store, err := b.bucket(ctx, tenant)
+	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, noObject(tenant, object, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := store.Get(ctx, object)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		if stored, readErr := b.objectStored(ctx, tenant, object); readErr != nil || stored {
+			return nil, fmt.Errorf("object %s has not reached this replica: %w", object, nats.ErrTimeout)
+		}
+		return nil, noObject(tenant, object, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close() // of a reader: nothing is lost when it fails
+	return io.ReadAll(io.LimitReader(r, limit))
+}
+
+// objectStored asks the bucket's leader whether it has the object.
+func (b *Broker) objectStored(ctx context.Context, tenant, object string) (bool, error) {
+	subject := "$O." + Bucket(tenant) + ".M." + base64.URLEncoding.EncodeToString([]byte(object))
+	m, err := b.readLeader(ctx, objectStreamName(tenant), messageGet{Last: subject})
+	if err != nil || m == nil {
+		return false, err
+	}
+	var info struct {
+		Deleted bool `json:"deleted"`
+	}
+	err = json.Unmarshal(m.Data, &info)
+	return err == nil && !info.Deleted, err
+}
+
+func noObject(tenant, object string, cause error) *events.Error {
+	e := events.Errorf(events.CodeInvalidRequest, "object %s is not in bucket %s: %w", object, Bucket(tenant), cause)
+	e.Advice = "Objects are removed when their retention is over; send the request again under a new id."
+	return e
+}
+
+// objectSubjects matches the subjects of a bucket's objects and of its stream.
+func objectSubjects(bucket string) func(string) bool {
+	ofStream := apiSubjectOf("OBJ_" + bucket)
+	return func(subject string) bool {
+		return strings.HasPrefix(subject, "$O."+bucket+".") || ofStream(subject)
+	}
+}

@@ -1,0 +1,121 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"genfn/events"
+)
+
+// SubscribeTerminal delivers what anybody publishes as the terminal event of a
+// request to messages. The stream may still refuse it: read it with Terminal.
+func (b *Broker) SubscribeTerminal(tenant, id string, messages chan *nats.Msg) (stop func(), err error) {
+	return b.subscribe(messages, TerminalSubject(tenant, id))
+}
+
+// SubscribeEvents delivers the live events of a request and what
+// SubscribeTerminal does, in the order they were sent.
+func (b *Broker) SubscribeEvents(tenant, id string, messages chan *nats.Msg) (stop func(), err error) {
+	return b.subscribe(messages, EventSubject(tenant, id, "*"), TerminalSubject(tenant, id))
+}
+
+func (b *Broker) subscribe(messages chan *nats.Msg, subjects ...string) (stop func(), err error) {
+	var subs []*nats.Subscription
+	stop = func() {
+		for _, s := range subs {
+			_ = s.Unsubscribe() // fails only on a closed connection, where it has ended already
+		}
+	}
+	for _, subject := range subjects {
+		s, err := b.nc.ChanSubscribe(subject, messages)
+		if err != nil {
+			stop()
+			return nil, b.inWords(context.Background(), err)
+		}
+		subs = append(subs, s)
+	}
+	return stop, b.flush()
+}
+
+// flush waits until the server knows all subscriptions, if it is there; when it
+// comes back later it is told before anything else.
+func (b *Broker) flush() error {
+	err := b.nc.FlushTimeout(requestTimeout)
+	if err != nil && !b.nc.IsClosed() {
+		return nil
+	}
+	return b.inWords(context.Background(), err)
+}
+
+// Replay returns the stored live events of a request in the order they were stored.
+func (b *Broker) Replay(ctx context.Context, tenant, id string) ([]events.Event, error) {
+	subject := EventSubject(tenant, id, "*")
+	last, err := b.readLeader(ctx, StreamEvents, messageGet{Last: subject})
+	if err != nil || last == nil {
+		return nil, err
+	}
+	var replayed []events.Event
+	err = b.retry(ctx, func(ctx context.Context) error {
+		ctx, stop := b.guard(ctx, apiSubjectOf(StreamEvents))
+		defer stop()
+		var err error
+		replayed, err = b.replay(ctx, subject, last.Sequence)
+		return denialOf(ctx, err)
+	})
+	return replayed, err
+}
+
+// replay reads the messages of a subject up to a sequence through a consumer of
+// its own, which the server forgets soon after.
+func (b *Broker) replay(ctx context.Context, subject string, last uint64) ([]events.Event, error) {
+	consumer, err := b.js.CreateConsumer(ctx, StreamEvents, jetstream.ConsumerConfig{
+		FilterSubject: subject, AckPolicy: jetstream.AckNonePolicy,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: 10 * time.Second,
+	})
+	if err != nil {
+		return nil, err
+	}
+	info := consumer.CachedInfo()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+		defer cancel()
+		if err := b.js.DeleteConsumer(ctx, StreamEvents, info.Name); err != nil {
+			b.log.Debug("a replay's consumer was left to expire", "error", err)
+		}
+	}()
+	if info.NumPending == 0 {
+		return nil, nil
+	}
+	return readBatch(ctx, consumer, info.NumPending, last)
+}
+
+func readBatch(ctx context.Context, consumer jetstream.Consumer, pending, last uint64) ([]events.Event, error) {
+	batch, err := consumer.Fetch(int(pending), jetstream.FetchContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	var replayed []events.Event
+	next := uint64(1)
+	for m := range batch.Messages() {
+		meta, err := m.Metadata()
+		if err != nil {
+			return nil, err
+		}
+		if meta.Sequence.Consumer != next {
+			return nil, fmt.Errorf("the replay skipped from %d to %d: %w", next, meta.Sequence.Consumer, nats.ErrTimeout)
+		}
+		next++
+		if e, err := events.Decode(m.Headers(), m.Data()); err == nil { // others may publish here; what is no event is not ours
+			replayed = append(replayed, e)
+		}
+		if meta.Sequence.Stream >= last || meta.NumPending == 0 {
+			return replayed, nil
+		}
+	}
+	return nil, errors.Join(nats.ErrTimeout, batch.Error())
+}

@@ -1,0 +1,229 @@
+package client
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"genfn/events"
+	"genfn/events/broker"
+)
+
+const (
+	liveBuffer = 2048             // live messages that may wait; what does not fit is replayed
+	firstCheck = time.Millisecond // after a terminal event was seen on its way
+	pollTime   = 2 * time.Second  // between looks for a terminal event that nobody announced
+)
+
+// Follower reads the events of one request: first those that exist, then live
+// ones, each once and in order, the terminal event last. When another attempt
+// begins, later events of the one before are left out. It survives losses of the
+// connection and restarts of the server. Not safe for concurrent use.
+type Follower struct {
+	c  *Client
+	id string
+
+	live      chan *nats.Msg
+	reconnect chan struct{}
+	stops     []func()
+
+	ready  []events.Event // to be returned by Next
+	last   place          // of the last event in ready or returned
+	replay bool           // stored events have to be read before live ones
+	held   *events.Event  // live event that waits for a replay
+	check  time.Time      // when to look for the terminal event
+	wait   time.Duration  // until the look after that
+	ended  bool
+	only   bool // nothing but the terminal event is wanted
+}
+
+// place orders the events of a request.
+type place struct{ attempt, sequence int }
+
+func placeOf(e events.Event) place { return place{e.Attempt(), e.Sequence()} }
+
+func (p place) before(q place) bool {
+	return p.attempt < q.attempt || p.attempt == q.attempt && p.sequence < q.sequence
+}
+
+// follows reports whether nothing can lie between p and q.
+func (q place) follows(p place) bool {
+	return q.attempt == p.attempt && q.sequence == p.sequence+1 || q.attempt > p.attempt && q.sequence == 1
+}
+
+// Follow begins to follow a request of this tenant, which need not be published
+// yet. The caller must Close the follower.
+func (c *Client) Follow(_ context.Context, id string) (*Follower, error) {
+	return c.follow(id, false)
+}
+
+func (c *Client) follow(id string, only bool) (*Follower, error) {
+	f := &Follower{
+		c: c, id: id, only: only, replay: !only,
+		live: make(chan *nats.Msg, liveBuffer), reconnect: make(chan struct{}, 1),
+		wait: pollTime,
+	}
+	subscribe := c.b.SubscribeEvents
+	if only {
+		subscribe = c.b.SubscribeTerminal
+	}
+	stop, err := subscribe(c.tenant, id, f.live)
+	if err != nil {
+		return nil, err
+	}
+	f.stops = []func(){stop, c.b.NotifyReconnect(func() {
+		select {
+		case f.reconnect <- struct{}{}:
+		default:
+		}
+	})}
+	return f, nil
+}
+
+// Close ends the follower. It is safe to call twice.
+func (f *Follower) Close() {
+	for _, stop := range f.stops {
+		stop()
+	}
+	f.stops = nil
+}
+
+// Events returns the remaining events for a range loop. The loop ends after the
+// terminal event, or with an error when ctx ends.
+func (f *Follower) Events(ctx context.Context) iter.Seq2[events.Event, error] {
+	return func(yield func(events.Event, error) bool) {
+		for {
+			e, err := f.Next(ctx)
+			if err == io.EOF {
+				return
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Next returns the next event. After the terminal event it returns io.EOF. When
+// ctx ends it returns ctx's error, and may be called again.
+func (f *Follower) Next(ctx context.Context) (events.Event, error) {
+	for {
+		switch {
+		case len(f.ready) > 0:
+			e := f.ready[0]
+			f.ready = f.ready[1:]
+			return e, nil
+		case f.ended:
+			return events.Event{}, io.EOF
+		}
+		if err := f.advance(ctx); err != nil {
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return events.Event{}, err
+		}
+	}
+}
+
+// advance does one thing that may bring events.
+func (f *Follower) advance(ctx context.Context) error {
+	if f.replay {
+		return f.readStored(ctx)
+	}
+	if !time.Now().Before(f.check) {
+		return f.readTerminal(ctx)
+	}
+	timer := time.NewTimer(time.Until(f.check))
+	defer timer.Stop()
+	select {
+	case m := <-f.live:
+		f.receive(m)
+	case <-f.reconnect: // messages may have passed meanwhile
+		f.replay, f.check = !f.only, time.Time{}
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// readStored replays the stored events, and then the live one that showed a gap.
+func (f *Follower) readStored(ctx context.Context) error {
+	stored, err := f.c.b.Replay(ctx, f.c.tenant, f.id)
+	if err != nil {
+		return err
+	}
+	f.replay = false
+	for _, e := range stored {
+		f.add(e)
+	}
+	if f.held != nil { // what is missing now nobody has
+		f.add(*f.held)
+		f.held = nil
+	}
+	return nil
+}
+
+// add takes an event that comes after all before.
+func (f *Follower) add(e events.Event) {
+	if p := placeOf(e); f.last.before(p) {
+		f.last = p
+		f.ready = append(f.ready, e)
+	}
+}
+
+// receive takes a live message.
+func (f *Follower) receive(m *nats.Msg) {
+	if m.Subject == broker.TerminalSubject(f.c.tenant, f.id) {
+		f.check, f.wait = time.Now(), firstCheck
+		return
+	}
+	e, err := events.Decode(m.Header, m.Data)
+	if err != nil {
+		return // others may publish here; what is no event is not ours
+	}
+	if p := placeOf(e); f.last.before(p) && !p.follows(f.last) {
+		f.held, f.replay = &e, true
+		return
+	}
+	f.add(e)
+}
+
+// readTerminal ends the following if the request is answered; else it says when
+// to look again.
+func (f *Follower) readTerminal(ctx context.Context) error {
+	e, answered, err := f.c.b.Terminal(ctx, f.c.tenant, f.id)
+	if err != nil {
+		return err
+	}
+	if !answered {
+		f.check = time.Now().Add(f.wait)
+		f.wait = min(2*f.wait, pollTime)
+		return nil
+	}
+	for len(f.live) > 0 { // sent before the terminal event
+		f.receive(<-f.live)
+		if f.replay {
+			if err := f.readStored(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	f.ready = append(f.ready, e)
+	f.ended = true
+	return nil
+}
+
+// Wait returns the terminal event of a request of this tenant as soon as there is
+// one, also if the request ended before.
+func (c *Client) Wait(ctx context.Context, id string) (events.Event, error) {
+	f, err := c.follow(id, true)
+	if err != nil {
+		return events.Event{}, err
+	}
+	defer f.Close()
+	return f.Next(ctx)
+}
