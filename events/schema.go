@@ -87,23 +87,33 @@ func compileSchemas() (*schemaSet, error) {
 // node returns the schema object at a URL with a JSON pointer as fragment, with
 // its references followed; nil if there is none.
 func (s *schemaSet) node(url string) map[string]any {
+	n, _ := s.lookup(s.resolve(url))
+	return n
+}
+
+// resolve follows references and returns the URL where they end.
+func (s *schemaSet) resolve(url string) string {
 	for range maxNesting { // a chain of references is never that long
-		file, pointer, _ := strings.Cut(url, "#")
-		n, ok := at(s.source[file], pointerTokens(pointer)).(map[string]any)
-		if !ok {
-			return nil
-		}
+		n, file := s.lookup(url)
 		ref, ok := n["$ref"].(string)
 		if !ok {
-			return n
+			break
 		}
+		url = schemaBase + ref
 		if strings.HasPrefix(ref, "#") {
 			url = file + ref
-		} else {
-			url = schemaBase + ref
+		}
+		if !strings.Contains(url, "#") {
+			url += "#"
 		}
 	}
-	return nil
+	return url
+}
+
+func (s *schemaSet) lookup(url string) (node map[string]any, file string) {
+	file, pointer, _ := strings.Cut(url, "#")
+	node, _ = at(s.source[file], pointerTokens(pointer)).(map[string]any)
+	return node, file
 }
 
 // at walks down a JSON value; the result is nil where there is nothing.
