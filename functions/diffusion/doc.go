@@ -1,0 +1,25 @@
+// Package diffusion holds the schedulers that turn model outputs into latents: noise tables, timesteps, sigmas and
+// the update of each denoising step. It does no I/O; the arithmetic over tensors runs in bindings/kernels.
+//
+// The reference is diffusers 0.42.1 on the torch CPU backend. Every scheduler reads the same scheduler_config.json
+// and gives the same timesteps, sigmas and samples; each type names its diffusers class and its paper. A key or a
+// value that would change the numbers and is not supported is an error, never a default.
+//
+// How it computes: the tables (betas, cumulative products, sigmas) follow the precision of the reference, which is
+// mostly float32. The coefficients of a step are then derived from the float32 tables in float64, once, in Begin,
+// and rounded to float32 for the kernels. A step is one linear combination of sample, model output, earlier outputs
+// and noise, with the guidance fused in.
+//
+// Details that cost an error in the picture when they are done differently:
+//   - torch.cumprod of a float32 tensor accumulates in float64 and rounds every element.
+//   - torch.linspace fills from both ends with one rounding an element; numpy.linspace sets its last element exactly.
+//   - numpy rounds half to even, so timesteps do.
+//   - Euler with timestep spacing linspace keeps fractional timesteps; the others round.
+//   - The previous timestep of DDIM and PNDM is t - train/steps, not the next entry of the schedule.
+//   - FlowMatch applies a fixed shift twice: to the training table, whose ends bound the schedule, and to the schedule.
+//   - Karras and exponential sigmas span the interpolated sigmas of the chosen timesteps in Euler and FlowMatch,
+//     the whole training table in DPM-Solver and UniPC.
+//   - sigma_min and sigma_max of an Euler configuration survive a change of class, because diffusers keeps unread
+//     keys in the configuration and its Karras conversion looks them up there.
+//   - PNDM calls the model once more than the steps say.
+package diffusion

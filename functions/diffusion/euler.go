@@ -1,0 +1,128 @@
+package diffusion
+
+import (
+	"math"
+	"slices"
+
+	"genfn/bindings/kernels"
+)
+
+// euler is EulerDiscreteScheduler: algorithm 2 of Karras et al. 2022 (arXiv:2206.00364) without churn.
+type euler struct {
+	*settings
+	loop
+	plan []kernels.StepArgs
+}
+
+var _ Scheduler = (*euler)(nil)
+
+func (e *euler) Class() string { return classEuler }
+
+func (e *euler) Begin(steps, batch, elements int, o Options) error {
+	e.reset()
+	if err := noOptions(classEuler, o); err != nil {
+		return err
+	}
+	if err := checkSteps(e.settings, steps); err != nil {
+		return err
+	}
+	timesteps, sigmas := e.schedule(steps)
+	e.plan = make([]kernels.StepArgs, len(timesteps))
+	for i := range timesteps {
+		e.plan[i] = eulerCoefficients(e.predictionType, sigmas[i], sigmas[i+1], 0)
+	}
+	if err := checkPlan(classEuler, e.plan); err != nil {
+		return err
+	}
+	return e.begin(batch, elements, timesteps, sigmas)
+}
+
+// schedule gives timesteps and sigmas. With log_linear there is one sigma more between the ends than timesteps, so
+// the appended final sigma is not reached.
+func (e *euler) schedule(steps int) (timesteps, sigmas []float64) {
+	table := trainingSigmas(e.settings)
+	logs := logTable(table)
+	timesteps = eulerTimesteps(e.settings, steps)
+	if e.interpolation == "log_linear" {
+		for _, log := range torchLinspace(logs[len(logs)-1], logs[0], steps+1) {
+			sigmas = append(sigmas, float64(float32(math.Exp(float64(log)))))
+		}
+	} else {
+		sigmas = interpolate(timesteps, table)
+	}
+	if e.karrasSigmas || e.exponentialSigmas {
+		sigmas = respaced(e.settings, sigmas[len(sigmas)-1], sigmas[0], steps)
+		timesteps = timestepsOf(sigmas, logs)
+	}
+	sigmas = toFloat32(append(sigmas, finalSigma(e.settings, table)))
+	if e.timestepType == "continuous" && e.predictionType == predictV {
+		timesteps = nil
+		for _, sigma := range sigmas[:len(sigmas)-1] {
+			timesteps = append(timesteps, 0.25*math.Log(sigma))
+		}
+	}
+	return toFloat32(timesteps), sigmas
+}
+
+// finalSigma ends the schedule: 0, or the lowest noise of the training table.
+func finalSigma(s *settings, table []float32) float64 {
+	if s.finalSigmasType == "sigma_min" {
+		return float64(table[0])
+	}
+	return 0
+}
+
+// eulerCoefficients is the step of a sample x0 + sigma*eps from sigma to next, of which the noise part up is added
+// afresh: prev = sample + (down-sigma)*(sample-x0)/sigma + up*noise, down*down + up*up = next*next.
+func eulerCoefficients(predictionType string, sigma, next, up float64) kernels.StepArgs {
+	down := next
+	if up != 0 {
+		down = next * next / sigma
+	}
+	dt := down - sigma
+	alpha := 1 / math.Sqrt(float64(sigma*sigma)+1)
+	a := kernels.StepArgs{NoiseCoef: float32(up)}
+	switch predictionType {
+	case predictEpsilon:
+		a.ConvSample, a.ConvOutput = 1, float32(-sigma)
+		a.SampleCoef, a.OutputCoef = 1, float32(dt)
+		return a
+	case predictV:
+		a.ConvSample, a.ConvOutput = float32(alpha*alpha), float32(-sigma*alpha)
+	default: // sample, original_sample
+		a.ConvOutput = 1
+	}
+	a.SampleCoef, a.ConvertedCoef = float32(down/sigma), float32(-dt/sigma)
+	return a
+}
+
+func (e *euler) InitNoiseSigma() float64 { return initNoiseSigma(e.settings, e.sigmas) }
+
+func (e *euler) InputScale(i int) float64 { return eulerInputScale(e.sigmas, i) }
+
+func (e *euler) Step(k *kernels.Set, i int, in StepInput) error {
+	if err := e.enter(k, i, in, false); err != nil {
+		return err
+	}
+	return e.advance(k, e.plan[i], in, e.settings)
+}
+
+// initNoiseSigma is the largest sigma, or with leading spacing, whose schedule starts below the largest noise, the
+// standard deviation of signal and noise together.
+func initNoiseSigma(s *settings, sigmas []float64) float64 {
+	if len(sigmas) == 0 {
+		return 1
+	}
+	highest := slices.Max(sigmas)
+	if s.timestepSpacing == "leading" {
+		return float64(float32(math.Sqrt(float64(highest*highest) + 1)))
+	}
+	return highest
+}
+
+func eulerInputScale(sigmas []float64, i int) float64 {
+	if i < 0 || i >= len(sigmas) {
+		return 1
+	}
+	return 1 / math.Sqrt(float64(sigmas[i]*sigmas[i])+1)
+}
