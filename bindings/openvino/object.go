@@ -1,0 +1,66 @@
+package openvino
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"genfn/bindings/tensor"
+)
+
+// object is what every native object has: one owner who closes it, and users (calls in progress,
+// objects made from it) that keep the native memory until they are done. So objects may be closed in
+// any order and during calls, and a use after Close is an error, never a crash.
+type object struct {
+	runtime *Runtime
+	kind    string
+	parent  *object // kept until this one is freed; nil for none
+	free    func(*domain)
+	record  *tensor.Record
+
+	refs   atomic.Int64 // the owner and the users
+	closed atomic.Bool
+}
+
+// init makes the object live, with free to release it natively, recorded under owner.
+func (o *object) init(r *Runtime, kind, owner string, parent *object, free func(*domain)) {
+	o.runtime, o.kind, o.parent, o.free = r, kind, parent, free
+	o.record = r.ledger.Add(kind, owner, 0)
+	if parent != nil {
+		parent.refs.Add(1) // the parent is in use by the call that makes this object
+	}
+	o.refs.Store(1)
+}
+
+// use keeps the object from being freed until done. It is an error after Close.
+func (o *object) use() error {
+	for {
+		n := o.refs.Load()
+		if n <= 0 || o.closed.Load() {
+			return closedError(o.kind)
+		}
+		if o.refs.CompareAndSwap(n, n+1) {
+			return nil
+		}
+	}
+}
+
+// done ends a use.
+func (o *object) done() {
+	for o != nil && o.refs.Add(-1) == 0 {
+		d := o.runtime.domains.acquire()
+		o.free(d)
+		o.runtime.domains.release(d)
+		o.record.Release()
+		o = o.parent
+	}
+}
+
+// close gives up the owner's share, once; on a zero object it does nothing.
+func (o *object) close() {
+	if o.refs.Load() > 0 && o.closed.CompareAndSwap(false, true) {
+		o.done()
+	}
+}
+
+// closedError is the error for a use of a nil, zero or closed object.
+func closedError(kind string) error { return fmt.Errorf("openvino: %s: %w", kind, ErrClosed) }

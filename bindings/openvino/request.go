@@ -1,0 +1,181 @@
+package openvino
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"genfn/bindings/openvino/internal/capi"
+)
+
+// Request runs inferences of a compiled model, one at a time.
+type Request struct {
+	object
+	handle capi.InferRequest
+	name   string
+
+	mu              sync.Mutex // held during an inference
+	inputs, outputs []*Tensor  // set by the caller, kept from being freed; nil where not set
+}
+
+func (q *Request) use() error {
+	if q == nil {
+		return closedError("request")
+	}
+	return q.object.use()
+}
+
+// Close frees the request, after the inference in progress if there is one.
+func (q *Request) Close() error {
+	if q != nil {
+		q.close()
+	}
+	return nil
+}
+
+func (q *Request) free(d *domain) {
+	d.api.InferRequestFree(q.handle)
+	for _, tensors := range [][]*Tensor{q.inputs, q.outputs} {
+		for _, t := range tensors {
+			if t != nil {
+				t.done()
+			}
+		}
+	}
+}
+
+// SetInput makes t the i-th input of the following inferences. The request shares t's memory and keeps
+// it until another tensor takes its place or the request is closed, even if t is closed before.
+func (q *Request) SetInput(i int, t *Tensor) error {
+	return q.set("input", i, t, true)
+}
+
+// SetOutput makes t the i-th output: the following inferences write into it. It is kept as an input is.
+func (q *Request) SetOutput(i int, t *Tensor) error {
+	return q.set("output", i, t, false)
+}
+
+func (q *Request) set(what string, i int, t *Tensor, input bool) error {
+	if err := q.use(); err != nil {
+		return err
+	}
+	defer q.done()
+	if !q.mu.TryLock() {
+		return fmt.Errorf("openvino: set %s %d of %s: %w", what, i, q.name, ErrBusy)
+	}
+	defer q.mu.Unlock()
+	slots := q.outputs
+	if input {
+		slots = q.inputs
+	}
+	if i < 0 || i >= len(slots) {
+		return fmt.Errorf("openvino: %s has no %s %d: it has %d", q.name, what, i, len(slots))
+	}
+	if err := t.use(); err != nil {
+		return err
+	}
+	d := q.runtime.domains.acquire()
+	var code capi.Status
+	if input {
+		code = d.api.InferRequestSetInputTensorByIndex(q.handle, capi.Size(i), t.handle)
+	} else {
+		code = d.api.InferRequestSetOutputTensorByIndex(q.handle, capi.Size(i), t.handle)
+	}
+	if code != capi.OK {
+		err := d.failure(fmt.Sprintf("set %s %d of %s", what, i, q.name), code)
+		q.runtime.domains.release(d)
+		t.done()
+		return err
+	}
+	q.runtime.domains.release(d)
+	previous := slots[i]
+	slots[i] = t // its use passes to the slot
+	if previous != nil {
+		previous.done()
+	}
+	return nil
+}
+
+// Infer runs the model. When ctx ends first, the inference is asked to stop and the error wraps ctx's;
+// that happens between two operations on the CPU, and not at all on devices that cannot. Infer always
+// returns after the inference has ended.
+func (q *Request) Infer(ctx context.Context) error {
+	if err := q.use(); err != nil {
+		return err
+	}
+	defer q.done()
+	if !q.mu.TryLock() {
+		return fmt.Errorf("openvino: infer %s: %w", q.name, ErrBusy)
+	}
+	defer q.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("openvino: infer %s: %w", q.name, err)
+	}
+	if ctx.Done() == nil {
+		return q.infer()
+	}
+	finished, stopped := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		q.cancel(finished)
+	})
+	err := q.infer()
+	close(finished)
+	if !stop() {
+		<-stopped // a late cancel must not hit the next inference
+	}
+	if failed, ok := err.(*Error); ok && ctx.Err() != nil { //nolint:errorlint // infer returns it bare
+		failed.cause = ctx.Err()
+	}
+	return err
+}
+
+func (q *Request) infer() error {
+	d := q.runtime.domains.acquire()
+	defer q.runtime.domains.release(d)
+	if code := d.api.InferRequestInfer(q.handle); code != capi.OK {
+		return d.failure("infer "+q.name, code)
+	}
+	return nil
+}
+
+// cancel asks the inference to stop until it has. Once is not enough: a cancel before the inference
+// has really begun is forgotten.
+func (q *Request) cancel(finished <-chan struct{}) {
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for {
+		d := q.runtime.domains.acquire()
+		d.api.InferRequestCancel(q.handle) // a failure changes nothing: the inference runs to its end
+		q.runtime.domains.release(d)
+		select {
+		case <-finished:
+			return
+		case <-again.C:
+		}
+	}
+}
+
+// Output returns the i-th output of the last inference: the tensor set for it, or the request's own,
+// whose elements are good until the next inference. The caller closes the Tensor.
+func (q *Request) Output(i int) (*Tensor, error) {
+	if err := q.use(); err != nil {
+		return nil, err
+	}
+	defer q.done()
+	if !q.mu.TryLock() {
+		return nil, fmt.Errorf("openvino: output %d of %s: %w", i, q.name, ErrBusy)
+	}
+	defer q.mu.Unlock()
+	if i < 0 || i >= len(q.outputs) {
+		return nil, fmt.Errorf("openvino: %s has no output %d: it has %d", q.name, i, len(q.outputs))
+	}
+	handle := new(capi.Tensor)
+	if err := q.runtime.call(fmt.Sprintf("output %d of %s", i, q.name), func(a *capi.API) capi.Status {
+		return a.InferRequestGetOutputTensorByIndex(q.handle, capi.Size(i), handle)
+	}); err != nil {
+		return nil, err
+	}
+	return q.runtime.newTensor(*handle, q.name, &q.object, nil)
+}
