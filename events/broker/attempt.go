@@ -248,6 +248,9 @@ func (a *Attempt) End(ctx context.Context, cause string, failure *events.Error, 
 		return err
 	}
 	a.history = next
+	a.job.mu.Lock()
+	defer a.job.mu.Unlock()
+	a.job.history = next // the next attempt may begin with the same delivery
 	return nil
 }
 
