@@ -76,8 +76,8 @@ func (r *runner) try(j *job, o *observer) (protocol.Message, error) {
 		devices, err := r.engine.Devices(j.ctx)
 		return &protocol.DeviceList{Job: j.id, Devices: devices, Versions: r.engine.Info().Versions}, err
 	case *protocol.Load:
-		hash, err := r.load(j.ctx, m.Model, o)
-		return &protocol.Loaded{Job: j.id, Model: m.Model.Name, SHA256: hash, ElapsedMS: time.Since(began).Milliseconds(), Memory: r.memory()}, err
+		err := r.load(j.ctx, m.Model, o)
+		return &protocol.Loaded{Job: j.id, Model: m.Model.Name, ElapsedMS: time.Since(began).Milliseconds(), Memory: r.memory()}, err
 	case *protocol.Unload:
 		err := r.engine.Unload(m.Name)
 		return &protocol.Unloaded{Job: j.id, Memory: r.memory()}, err
@@ -87,9 +87,9 @@ func (r *runner) try(j *job, o *observer) (protocol.Message, error) {
 	return nil, fmt.Errorf("%s is not a job", j.message.Kind())
 }
 
-func (r *runner) load(ctx context.Context, m protocol.Model, o Observer) (string, error) {
+func (r *runner) load(ctx context.Context, m protocol.Model, o Observer) error {
 	if r.isNoop(m) {
-		return "", nil
+		return nil
 	}
 	return r.engine.Load(ctx, m, o)
 }
@@ -118,7 +118,7 @@ func (r *runner) generate(j *job, m *protocol.Generate, o *observer) (protocol.M
 // result writes the pictures to the memory file, behind the last preview, which may not be read yet.
 func (r *runner) result(j *job, out *Output, before protocol.Memory, offset int64) (*protocol.Result, error) {
 	res := &protocol.Result{
-		Job: j.id, Scheduler: out.Scheduler, Precision: out.Precision, ModelSHA256: out.ModelSHA256,
+		Job: j.id, Scheduler: out.Scheduler, Precision: out.Precision,
 		PromptTruncated: out.PromptTruncated, Degradations: out.Degradations, TimingsMS: out.TimingsMS, Before: before,
 	}
 	for _, image := range out.Images {

@@ -37,8 +37,8 @@ type OpenFunc func(ctx context.Context, hello *protocol.Hello, log *slog.Logger)
 type Engine interface {
 	Info() Info
 	Devices(ctx context.Context) ([]protocol.Device, error)
-	// Load makes the model ready and returns its hash; a loaded model costs nothing.
-	Load(ctx context.Context, m protocol.Model, o Observer) (sha256 string, err error)
+	// Load makes the model ready; a loaded one costs nothing.
+	Load(ctx context.Context, m protocol.Model, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
 	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
 	// Unload frees a model, also one that is not loaded or that failed half-way.
@@ -88,7 +88,6 @@ type Output struct {
 	Latents         *Array
 	Scheduler       string
 	Precision       string
-	ModelSHA256     string
 	PromptTruncated bool
 	Degradations    []string
 	TimingsMS       map[string]float64

@@ -182,11 +182,11 @@ func TestCancel(t *testing.T) {
 func TestLoadUnloadNoop(t *testing.T) {
 	p := start(t, runnertest.Config(t.TempDir()))
 	require.NoError(t, p.Send(&protocol.Load{Job: 1, Model: protocol.Model{Name: "a", Dir: "/a"}}))
-	require.Equal(t, "hash-of-a", next[*protocol.Loaded](t, p).SHA256)
+	require.Equal(t, "a", next[*protocol.Loaded](t, p).Model)
 	require.NoError(t, p.Send(&protocol.Unload{Job: 2, Name: "a"}))
 	require.Positive(t, next[*protocol.Unloaded](t, p).Memory.RSS)
 	require.NoError(t, p.Send(&protocol.Load{Job: 3, Model: protocol.Model{Name: protocol.NoopModel}}))
-	require.Empty(t, next[*protocol.Loaded](t, p).SHA256)
+	require.Equal(t, protocol.NoopModel, next[*protocol.Loaded](t, p).Model)
 	g := generate(4, runnertest.Script{Do: runnertest.Hang, Stage: events.StageDenoise})
 	g.Model.Name, g.Request.PreviewEvery, g.Request.Width = protocol.NoopModel, 4, 9
 	require.NoError(t, p.Send(g))

@@ -126,9 +126,8 @@ type Devices struct {
 
 // Model says which model a job is about and where its folder is.
 type Model struct {
-	Name   string `json:"name"`
-	Dir    string `json:"dir,omitempty"`    // empty for built-in models
-	SHA256 string `json:"sha256,omitempty"` // what the folder must hash to; empty: not checked
+	Name string `json:"name"`
+	Dir  string `json:"dir,omitempty"` // empty for built-in models
 }
 
 // Load makes a model ready without generating. Answer: Loaded.
@@ -209,7 +208,6 @@ type DeviceList struct {
 type Loaded struct {
 	Job       uint64 `json:"job"`
 	Model     string `json:"model"`
-	SHA256    string `json:"sha256,omitempty"`
 	ElapsedMS int64  `json:"elapsed_ms"`
 	Memory    Memory `json:"memory"`
 }
@@ -248,7 +246,6 @@ type Result struct {
 	Latents         *Array             `json:"latents,omitempty"`
 	Scheduler       string             `json:"scheduler,omitempty"`
 	Precision       string             `json:"precision,omitempty"`
-	ModelSHA256     string             `json:"model_sha256,omitempty"`
 	PromptTruncated bool               `json:"prompt_truncated,omitempty"`
 	Degradations    []string           `json:"degradations,omitempty"`
 	TimingsMS       map[string]float64 `json:"timings_ms,omitempty"`

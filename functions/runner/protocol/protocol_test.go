@@ -30,7 +30,7 @@ func messages() []protocol.Message {
 	image := protocol.Image{Width: 2, Height: 3, Block: block}
 	latents := &protocol.Array{Shape: []int{1, 4, 2, 2}, Block: protocol.Block{Size: 64}}
 	memory := protocol.Memory{RSS: 1, PeakRSS: 2, Swap: 3, Ledger: 4, LedgerPeak: 5}
-	model := protocol.Model{Name: "tiny", Dir: "/models/tiny", SHA256: "ab"}
+	model := protocol.Model{Name: "tiny", Dir: "/models/tiny"}
 	return []protocol.Message{
 		&protocol.Hello{Protocol: 1, Device: "CPU", Slot: protocol.AnySlot, RuntimeDir: "/run", MaxModels: 2, ServeNoop: true},
 		&protocol.Devices{Job: 1},
@@ -42,7 +42,7 @@ func messages() []protocol.Message {
 		&protocol.Shutdown{},
 		&protocol.Ready{Protocol: 1, PID: 7, Device: "CPU", Versions: map[string]string{"openvino": "1"}, Memory: memory},
 		&protocol.DeviceList{Job: 1, Devices: []protocol.Device{{Name: "CPU", FullName: "Some CPU", Properties: map[string]string{"A": "b"}}}},
-		&protocol.Loaded{Job: 2, Model: "tiny", SHA256: "ab", ElapsedMS: 5, Memory: memory},
+		&protocol.Loaded{Job: 2, Model: "tiny", ElapsedMS: 5, Memory: memory},
 		&protocol.Unloaded{Job: 4, Memory: memory},
 		&protocol.Stage{Job: 3, Name: events.StageDenoise},
 		&protocol.Step{Job: 3, Step: 1, Steps: 2},

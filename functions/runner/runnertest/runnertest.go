@@ -98,9 +98,9 @@ func (engine) Devices(context.Context) ([]protocol.Device, error) {
 	return []protocol.Device{{Name: "TEST", FullName: "Test Device"}}, nil
 }
 
-func (engine) Load(ctx context.Context, m protocol.Model, o runner.Observer) (string, error) {
+func (engine) Load(_ context.Context, _ protocol.Model, o runner.Observer) error {
 	o.Stage(events.StageLoad)
-	return "hash-of-" + m.Name, nil
+	return nil
 }
 
 func (engine) Unload(string) error    { return nil }
@@ -135,7 +135,7 @@ func (engine) Generate(ctx context.Context, in runner.Input, o runner.Observer) 
 // output is a picture of the seed's last byte, and as latents what came in, or the seed.
 func output(in runner.Input) *runner.Output {
 	r := in.Request
-	out := &runner.Output{Scheduler: "scripted", Precision: "f32", ModelSHA256: "hash-of-" + in.Model.Name, TimingsMS: map[string]float64{events.StageDenoise: 1}}
+	out := &runner.Output{Scheduler: "scripted", Precision: "f32", TimingsMS: map[string]float64{events.StageDenoise: 1}}
 	for i := range r.Count {
 		out.Images = append(out.Images, picture(r.Width, r.Height, byte(r.Seed+uint64(i))))
 	}

@@ -1,0 +1,153 @@
+package instance
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"genfn/events"
+	"genfn/events/broker"
+	"genfn/functions/instance/npy"
+	"genfn/functions/runner/protocol"
+)
+
+// maxParallel bounds how many results are encoded or stored at the same time.
+const maxParallel = 4
+
+// file is one artefact before it is stored.
+type file struct {
+	artifact  events.Artifact
+	mediaType string
+	data      []byte
+}
+
+// deliver encodes and stores what the runner made and answers the request.
+func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result) error {
+	a.enter(events.StageEncode)
+	sum := <-p.sum
+	if sum.err != nil {
+		return sum.err
+	}
+	s := a.answer(p, result, sum.sha256)
+	files, err := a.encode(ctx, p, result)
+	if err != nil {
+		return err
+	}
+	if err := a.slot.runner.Bulk().Trim(); err != nil {
+		a.log.Warn("memory file not trimmed", "error", err)
+	}
+	metadata, err := metadataFile(s)
+	if err != nil {
+		return err
+	}
+	a.enter(events.StageStore)
+	if s.Artifacts, err = a.store(ctx, append(files, metadata)); err != nil {
+		return err
+	}
+	a.track.leave(time.Now())
+	maps.Copy(s.TimingsMS, a.track.timings)
+	s.TimingsMS["total"] = float64(time.Since(a.began)) / float64(time.Millisecond)
+	if err := a.finish(ctx, events.TypeSucceeded, s); err != nil {
+		return err
+	}
+	a.log.Info("request succeeded", "model", p.model.Name, "images", len(result.Images), "ms", s.TimingsMS["total"])
+	return nil
+}
+
+// answer is the terminal event's data without artefacts: what is needed to repeat the request.
+func (a *attempt) answer(p *plan, result *protocol.Result, sum string) events.Succeeded {
+	r := p.request
+	if result.Scheduler != "" {
+		r.Scheduler = result.Scheduler
+	}
+	ready := a.slot.runner.Ready()
+	versions := maps.Clone(ready.Versions)
+	if versions == nil {
+		versions = map[string]string{}
+	}
+	versions["genfn"] = a.slot.config.Version
+	s := events.Succeeded{
+		Request: r, Model: events.ModelRef{Name: p.model.Name, SHA256: sum},
+		Device: ready.Device, DeviceName: ready.DeviceName, Precision: result.Precision, Versions: versions,
+		Degradations: result.Degradations, TimingsMS: maps.Clone(result.TimingsMS), Memory: memory(result),
+		Attempts: broker.EventAttempts(a.begun.Records()),
+	}
+	if s.TimingsMS == nil {
+		s.TimingsMS = map[string]float64{}
+	}
+	if result.PromptTruncated {
+		s.Warnings = append(s.Warnings, events.Warning{Code: "prompt_truncated", Message: "The prompt is longer than the model reads: its end was cut off."})
+	}
+	return s
+}
+
+func memory(r *protocol.Result) *events.Memory {
+	return &events.Memory{
+		LedgerBefore: r.Before.Ledger, LedgerPeak: r.After.LedgerPeak, LedgerAfter: r.After.Ledger,
+		RSSBefore: r.Before.RSS, RSSPeak: r.After.PeakRSS, RSSAfter: r.After.RSS,
+	}
+}
+
+// encode makes files of the pictures and latents in the memory file.
+func (a *attempt) encode(ctx context.Context, p *plan, result *protocol.Result) ([]file, error) {
+	files := make([]file, len(result.Images))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxParallel)
+	for i, image := range result.Images {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			pix, err := a.slot.runner.Bulk().Read(image.Block)
+			if err != nil {
+				return err
+			}
+			files[i], err = imageFile(p, result, i, image.Width, image.Height, pix)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if result.Latents != nil {
+		data, err := a.slot.runner.Bulk().ReadF32(result.Latents.Block)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file{
+			artifact:  events.Artifact{Name: "latents.npy", Role: events.RoleLatents},
+			mediaType: npy.MediaType,
+			data:      npy.Encode(npy.Array{Shape: result.Latents.Shape, Data: data}),
+		})
+	}
+	return files, nil
+}
+
+// metadataFile is the answer as a file beside the pictures, without the artefacts, which it is one of.
+func metadataFile(s events.Succeeded) (file, error) {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return file{}, fmt.Errorf("metadata: %w", err)
+	}
+	return file{artifact: events.Artifact{Name: "metadata.json", Role: events.RoleMetadata}, mediaType: "application/json", data: data}, nil
+}
+
+// store puts the files into the object store.
+func (a *attempt) store(ctx context.Context, files []file) ([]events.Artifact, error) {
+	artifacts := make([]events.Artifact, len(files))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxParallel)
+	for i, f := range files {
+		g.Go(func() error {
+			ref, err := a.begun.PutObject(ctx, f.artifact.Name, f.mediaType, f.data)
+			artifacts[i] = f.artifact
+			artifacts[i].Ref = ref
+			return err
+		})
+	}
+	return artifacts, g.Wait()
+}

@@ -1,0 +1,249 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"genfn/events"
+	"genfn/events/broker"
+	"genfn/functions/instance/npy"
+	"genfn/functions/runner/process"
+	"genfn/functions/runner/protocol"
+)
+
+// cancelTimeout is how long a runner may take to end a cancelled job before it is killed.
+const cancelTimeout = 5 * time.Second
+
+// plan is a request with every default filled in.
+type plan struct {
+	model   Model
+	request events.ImageGenerate
+	latents *npy.Array // nil: drawn from the seed
+	sum     <-chan checksum
+}
+
+// run does the attempt's work. It returns nil when the request is answered and acknowledged; what else to do is
+// for end to decide.
+func (a *attempt) run(ctx context.Context) error {
+	if enough := a.exhausted(a.begun.Records()); enough != nil {
+		return enough
+	}
+	a.publish(broker.KindAccepted, events.TypeAccepted, events.Accepted{Instance: a.slot.config.Name, Attempt: a.begun.Number})
+	p, err := a.plan(ctx)
+	if err != nil {
+		return err
+	}
+	r := p.request
+	a.track = newTracker(a.slot.instance.learned, shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1), a.began)
+	result, err := a.generate(ctx, p)
+	if err != nil {
+		return err
+	}
+	return a.deliver(ctx, p, result)
+}
+
+func (a *attempt) plan(ctx context.Context) (*plan, error) {
+	model, err := a.slot.instance.catalog.get(a.work.asked.Model)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{model: model, request: withDefaults(a.work.asked, model), sum: a.slot.instance.catalog.sum(ctx, model)}
+	if ref := p.request.Latents; ref != nil {
+		if p.latents, err = a.fetchLatents(ctx, *ref); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// withDefaults fills in what a request leaves open. A seed is drawn, so that the answer can tell it.
+func withDefaults(r events.ImageGenerate, m Model) events.ImageGenerate {
+	r.Width, r.Height, r.Steps = or(r.Width, m.Width), or(r.Height, m.Height), or(r.Steps, m.Steps)
+	r.Count = or(r.Count, 1)
+	if r.GuidanceScale == nil {
+		r.GuidanceScale = &m.GuidanceScale
+	}
+	if r.Seed == nil {
+		seed := rand.Uint64N(events.MaxSeed + 1)
+		r.Seed = &seed
+	}
+	if r.Format == "" {
+		r.Format = events.FormatPNG
+	}
+	if r.Fallback == "" {
+		r.Fallback = events.FallbackAllowed
+	}
+	return r
+}
+
+func or(v *int, def int) *int {
+	if v == nil || *v == 0 {
+		return &def
+	}
+	return v
+}
+
+// generate has the runner make the pictures.
+func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, error) {
+	a.enter(events.StageLoad)
+	if err := a.slot.start(ctx); err != nil {
+		return nil, unavailableError{err}
+	}
+	message, err := a.message(p)
+	if err != nil {
+		return nil, err
+	}
+	runner := a.slot.runner
+	if err := runner.Send(message); err != nil {
+		return nil, errors.Join(errRunnerDied, err)
+	}
+	a.job = message.Job
+	c := a.slot.config
+	a.publish(broker.KindStarted, events.TypeStarted, events.Started{Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name})
+	for {
+		select {
+		case m, ok := <-runner.Messages():
+			if !ok {
+				return nil, errRunnerDied
+			}
+			result, err := a.handle(runner, m)
+			if result != nil || err != nil {
+				return result, err
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// message is the job for the runner, with the latents put where it finds them.
+func (a *attempt) message(p *plan) (*protocol.Generate, error) {
+	a.slot.jobs++
+	r := p.request
+	g := &protocol.Generate{
+		Job: a.slot.jobs, Model: p.model.protocol(),
+		Request: protocol.Request{
+			Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: *r.Width, Height: *r.Height, Steps: *r.Steps,
+			GuidanceScale: *r.GuidanceScale, Seed: *r.Seed, Scheduler: r.Scheduler, Count: *r.Count,
+			PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents,
+		},
+	}
+	if p.latents == nil {
+		return g, nil
+	}
+	block, err := a.slot.runner.Bulk().WriteF32(0, p.latents.Data)
+	if err != nil {
+		return nil, err
+	}
+	g.Latents = &protocol.Array{Shape: p.latents.Shape, Block: block}
+	return g, nil
+}
+
+// handle takes one message of the runner. A result or an error ends the job.
+func (a *attempt) handle(runner *process.Process, m protocol.Message) (*protocol.Result, error) {
+	now := time.Now()
+	switch m := m.(type) {
+	case *protocol.Stage:
+		if m.Job == a.job {
+			a.enter(m.Name)
+		}
+	case *protocol.Step:
+		if m.Job == a.job {
+			a.lease.Progress(a.track.done(m.Step, m.Steps, now))
+			a.publishProgress(nil)
+		}
+	case *protocol.Preview:
+		if m.Job == a.job {
+			a.preview(runner, m)
+		}
+	case *protocol.Result:
+		if m.Job == a.job {
+			a.job = 0
+			return m, nil
+		}
+	case *protocol.Failed:
+		if m.Job != a.job {
+			break
+		}
+		a.job = 0
+		if m.Fatal {
+			return nil, fatalError{m.Error}
+		}
+		return nil, m.Error
+	}
+	return nil, nil
+}
+
+// enter notes and tells a new stage.
+func (a *attempt) enter(stage string) {
+	a.stage = stage
+	a.lease.Progress(a.track.enter(stage, time.Now()))
+	a.publishProgress(nil)
+}
+
+// cancelRunner ends the job that is in flight, if there is one, and the runner with it if it does not obey.
+func (a *attempt) cancelRunner() {
+	if a.job == 0 || a.slot.runner == nil {
+		return
+	}
+	timer := time.NewTimer(cancelTimeout)
+	defer timer.Stop()
+	if err := a.slot.runner.Send(&protocol.Cancel{Job: a.job}); err != nil {
+		a.killRunner()
+		return
+	}
+	for {
+		select {
+		case m, ok := <-a.slot.runner.Messages():
+			if !ok {
+				a.killRunner()
+				return
+			}
+			if answers(m, a.job) {
+				a.job = 0
+				return
+			}
+		case <-timer.C:
+			a.killRunner()
+			return
+		}
+	}
+}
+
+func answers(m protocol.Message, job uint64) bool {
+	switch m := m.(type) {
+	case *protocol.Result:
+		return m.Job == job
+	case *protocol.Failed:
+		return m.Job == job
+	}
+	return false
+}
+
+// publish emits a live event. One that is lost does not stop the work.
+func (a *attempt) publish(kind, typ string, data any) {
+	e, err := a.event(typ, data)
+	if err == nil {
+		err = a.begun.Publish(context.Background(), kind, e)
+	}
+	if err != nil {
+		a.log.Debug("live event lost", "kind", kind, "error", err)
+	}
+}
+
+func (a *attempt) publishProgress(preview *events.Preview) {
+	p := a.track.progress(time.Now())
+	p.Instance, p.Device, p.Preview = a.slot.config.Name, a.slot.config.Runner.Hello.Device, preview
+	a.publish(broker.KindProgress, events.TypeProgress, p)
+}
+
+// event makes an answer event of this attempt.
+func (a *attempt) event(typ string, data any) (events.Event, error) {
+	a.sent++
+	meta := events.AnswerTo(a.work.event, a.work.job.ID, "/genfn/instance/"+a.slot.config.Name)
+	meta.ID = a.work.job.ID + "-" + strconv.Itoa(a.begun.Number) + "-" + strconv.Itoa(a.sent)
+	return events.NewAnswer(typ, meta, data)
+}

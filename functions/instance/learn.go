@@ -1,0 +1,179 @@
+package instance
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"genfn/events"
+)
+
+// Budgets say how long a runner may be silent before it counts as hung.
+type Budgets struct {
+	Load   time.Duration // for loading and compiling a model; 0: 10 minutes
+	Stage  time.Duration // for a stage or a step that has no learned time yet; 0: 5 minutes
+	Floor  time.Duration // least budget of a stage or a step with a learned time; 0: 10 seconds
+	Factor float64       // budget as a multiple of the learned time; 0: 10
+	Store  time.Duration // for storing the results and the terminal event; 0: 2 minutes
+}
+
+func (b Budgets) withDefaults() Budgets {
+	if b.Load <= 0 {
+		b.Load = 10 * time.Minute
+	}
+	if b.Stage <= 0 {
+		b.Stage = 5 * time.Minute
+	}
+	if b.Floor <= 0 {
+		b.Floor = 10 * time.Second
+	}
+	if b.Factor <= 0 {
+		b.Factor = 10
+	}
+	if b.Store <= 0 {
+		b.Store = 2 * time.Minute
+	}
+	return b
+}
+
+// stageStep is the name under which the time of one denoising step is learned.
+const stageStep = "step"
+
+// maxLearned bounds the shapes whose times are remembered.
+const maxLearned = 1024
+
+// newWeight is the weight of a new measurement against the learned time.
+const newWeight = 0.3
+
+// learned holds the times of stages and steps by model and shape, over all slots. Safe for concurrent use.
+type learned struct {
+	budgets Budgets
+
+	mu    sync.Mutex
+	times map[string]map[string]time.Duration // shape -> stage -> time
+}
+
+func newLearned(b Budgets) *learned {
+	return &learned{budgets: b.withDefaults(), times: map[string]map[string]time.Duration{}}
+}
+
+// shapeKey is what the times of a generation depend on, beside the device.
+func shapeKey(model string, width, height, count int, guided bool) string {
+	return fmt.Sprintf("%s %dx%d x%d %t", model, width, height, count, guided)
+}
+
+// note mixes a measurement into the learned time.
+func (l *learned) note(shape, stage string, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stages := l.times[shape]
+	if stages == nil {
+		if len(l.times) >= maxLearned {
+			clear(l.times)
+		}
+		stages = map[string]time.Duration{}
+		l.times[shape] = stages
+	}
+	if old, ok := stages[stage]; ok {
+		took = time.Duration((1-newWeight)*float64(old) + newWeight*float64(took))
+	}
+	stages[stage] = took
+}
+
+// time returns the learned time of a stage; ok is false if there is none.
+func (l *learned) time(shape, stage string) (took time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	took, ok = l.times[shape][stage]
+	return took, ok
+}
+
+// budget returns how long a stage or step may take until the next sign of life. Loading is never learned: a
+// model that was loaded fast from a warm cache may be compiled the next time. Nor is storing: a broker that
+// restarts says nothing about the work.
+func (l *learned) budget(shape, stage string) time.Duration {
+	switch stage {
+	case events.StageLoad:
+		return l.budgets.Load
+	case events.StageStore:
+		return l.budgets.Store
+	}
+	took, ok := l.time(shape, stage)
+	if !ok {
+		return l.budgets.Stage
+	}
+	return max(l.budgets.Floor, time.Duration(l.budgets.Factor*float64(took)))
+}
+
+// after returns the learned times of the stages that come after denoising.
+func (l *learned) after(shape string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stages := l.times[shape]
+	return stages[events.StageVAEDecode] + stages[events.StageEncode] + stages[events.StageStore]
+}
+
+// tracker follows one generation: it says how long the next silence may be and how long the rest will take.
+type tracker struct {
+	learned *learned
+	shape   string
+	began   time.Time // of the attempt
+	stage   string
+	since   time.Time // when the stage or the last step began
+	step    int
+	steps   int
+	stepped time.Duration // all steps so far
+	timings map[string]float64
+}
+
+func newTracker(l *learned, shape string, began time.Time) *tracker {
+	return &tracker{learned: l, shape: shape, began: began, timings: map[string]float64{}}
+}
+
+// enter notes the start of a stage, and with it the end of the one before, and returns the stage's budget.
+// During denoising the budget is that of one step.
+func (t *tracker) enter(stage string, now time.Time) time.Duration {
+	t.leave(now)
+	t.stage, t.since, t.step, t.steps, t.stepped = stage, now, 0, 0, 0
+	if stage == events.StageDenoise {
+		return t.learned.budget(t.shape, stageStep)
+	}
+	return t.learned.budget(t.shape, stage)
+}
+
+// leave ends the current stage.
+func (t *tracker) leave(now time.Time) {
+	if t.stage == "" {
+		return
+	}
+	took := t.stepped + now.Sub(t.since)
+	t.timings[t.stage] += float64(took) / float64(time.Millisecond)
+	if t.stage != events.StageDenoise && t.stage != events.StageLoad {
+		t.learned.note(t.shape, t.stage, took)
+	}
+	t.stage = ""
+}
+
+// done notes a finished step and returns the budget of the next.
+func (t *tracker) done(step, steps int, now time.Time) time.Duration {
+	took := now.Sub(t.since)
+	t.learned.note(t.shape, stageStep, took)
+	t.step, t.steps, t.since, t.stepped = step, steps, now, t.stepped+took
+	return t.learned.budget(t.shape, stageStep)
+}
+
+// eta estimates the time until the end, 0 if nothing is known yet.
+func (t *tracker) eta() time.Duration {
+	if t.steps == 0 {
+		return 0
+	}
+	return time.Duration(t.steps-t.step)*(t.stepped/time.Duration(t.step)) + t.learned.after(t.shape)
+}
+
+// progress is the tracker as an event's data.
+func (t *tracker) progress(now time.Time) events.Progress {
+	return events.Progress{
+		Stage: t.stage, Step: t.step, Steps: t.steps,
+		ElapsedMS: now.Sub(t.began).Milliseconds(), EtaMS: t.eta().Milliseconds(),
+	}
+}

@@ -1,0 +1,319 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"genfn/events"
+	"genfn/events/broker"
+)
+
+// Causes of the end of an attempt, as attempt records have them.
+const (
+	causeHang        = "hang"
+	causeCrash       = "runner_crash"
+	causeShutdown    = "shutdown"
+	causeUnavailable = "runner_unavailable"
+)
+
+// openTimeout bounds what happens before an attempt is recorded. After it the request is left to its redelivery.
+const openTimeout = 15 * time.Second
+
+// work is one delivery of one request in a slot's hands.
+type work struct {
+	slot  *slot
+	job   *broker.Job
+	event events.Event
+	asked events.ImageGenerate
+	log   *slog.Logger
+}
+
+// serve does one request from its delivery to its acknowledgement, with as many attempts as it takes.
+func (s *slot) serve(soft, hard context.Context, job *broker.Job) {
+	w := &work{slot: s, job: job, log: s.log.With("request", job.ID, "tenant", job.Tenant)}
+	ctx, cancel := context.WithTimeout(hard, openTimeout)
+	defer cancel()
+	event, ok, err := job.Open(ctx)
+	if err != nil {
+		w.log.Warn("request not opened, it is delivered again", "error", err)
+		return
+	}
+	if !ok {
+		w.log.Info("request answered without work")
+		return
+	}
+	w.event = event
+	if w.asked, err = events.Payload[events.ImageGenerate](event); err != nil {
+		w.log.Error("checked request not read, it is delivered again", "error", err)
+		return
+	}
+	for w.attempt(soft, hard) {
+	}
+}
+
+// attempt makes one attempt and reports whether another is to follow here.
+func (w *work) attempt(soft, hard context.Context) (again bool) {
+	s := w.slot
+	opening, cancel := context.WithTimeout(hard, openTimeout)
+	defer cancel()
+	begun, err := w.job.Begin(opening, broker.AttemptRecord{Instance: s.config.Name, Device: s.config.Runner.Hello.Device})
+	if err != nil {
+		w.log.Warn("no attempt begun", "error", err)
+		return false
+	}
+	log := w.log.With("attempt", begun.Number)
+	ctx, lease := newLease(hard, held{w.job, begun}, s.config.LeaseInterval, s.config.Budgets.Load, log)
+	defer lease.Stop()
+	ctx, stop := w.bounded(ctx, soft)
+	defer stop()
+	a := &attempt{work: w, slot: s, begun: begun, began: time.Now(), lease: lease, log: log}
+	return a.end(ctx, hard, a.run(ctx))
+}
+
+// bounded ends ctx with errHandBack when the grace of a soft stop is over, and with errDeadline when the
+// request's time is up.
+func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stopSoft := context.AfterFunc(soft, func() {
+		if sleep(ctx, w.slot.config.Grace) {
+			cancel(errHandBack)
+		}
+	})
+	deadline := func() {}
+	if expiry := w.event.ExpiryTime(); !expiry.IsZero() {
+		ctx, deadline = context.WithDeadlineCause(ctx, expiry, errDeadline)
+	}
+	return ctx, func() { stopSoft(); deadline(); cancel(nil) }
+}
+
+// held is a delivered request with its attempt, as its lease sees it.
+type held struct {
+	job   *broker.Job
+	begun *broker.Attempt
+}
+
+func (h held) Extend() error                             { return h.job.Extend() }
+func (h held) Current(ctx context.Context) (bool, error) { return h.begun.Current(ctx) }
+
+// attempt is one try at a request.
+type attempt struct {
+	work  *work
+	slot  *slot
+	begun *broker.Attempt
+	began time.Time
+	lease *lease
+	log   *slog.Logger
+	stage string // the last one entered
+	track *tracker
+	job   uint64 // the runner's job while it is in flight, else 0
+	sent  int    // events so far
+}
+
+// Ends of an attempt that are not an error of the request.
+var (
+	errRunnerDied = errors.New("the runner process ended")
+	errLeft       = errors.New("the terminal event may or may not be stored")
+)
+
+// unavailableError is a runner that cannot be started.
+type unavailableError struct{ cause error }
+
+func (e unavailableError) Error() string { return e.cause.Error() }
+func (e unavailableError) Unwrap() error { return e.cause }
+
+// fatalError is a failure after which the runner must not be used again.
+type fatalError struct{ cause *events.Error }
+
+func (e fatalError) Error() string { return e.cause.Error() }
+func (e fatalError) Unwrap() error { return e.cause }
+
+// end settles an attempt after run returned err, and reports whether another is to follow here.
+func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
+	if err == nil {
+		return false
+	}
+	if errors.Is(err, errLeft) {
+		a.log.Warn("not known whether the request is answered, it is delivered again", "error", err)
+		return false
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	var unavailable unavailableError
+	var fatal fatalError
+	switch {
+	case errors.Is(err, errStale):
+		a.abandon(hard)
+	case errors.Is(err, errHang) && a.instanceStage():
+		a.log.Error("results not stored in time, the request is delivered again", "stage", a.stage)
+	case errors.Is(err, errHang):
+		return a.faulted(hard, causeHang, a.hangError)
+	case errors.Is(err, errRunnerDied):
+		return a.faulted(hard, causeCrash, a.diedError)
+	case errors.Is(err, errDeadline):
+		a.cancelRunner()
+		a.fail(hard, events.Errorf(events.CodeDeadlineExceeded, "the request's time was up at %s, in stage %s", a.work.event.ExpiryTime().UTC().Format(time.RFC3339), a.stage))
+	case errors.Is(err, errHandBack), hard.Err() != nil:
+		a.handBack(causeShutdown, nil)
+	case errors.As(err, &unavailable):
+		a.handBack(causeUnavailable, events.AsError(unavailable.cause))
+	case errors.As(err, &fatal):
+		if a.killRunner() {
+			a.fail(hard, fatal.cause)
+		}
+	default:
+		a.fail(hard, events.AsError(err))
+	}
+	return false
+}
+
+// instanceStage reports whether the attempt is past the runner's part.
+func (a *attempt) instanceStage() bool {
+	return a.stage == events.StageEncode || a.stage == events.StageStore
+}
+
+// abandon leaves a request to who holds it now.
+func (a *attempt) abandon(hard context.Context) {
+	a.log.Warn("another instance holds the request, this attempt stops")
+	a.cancelRunner()
+	ctx, cancel := context.WithTimeout(hard, stopTimeout)
+	defer cancel()
+	if err := a.begun.DiscardObjects(ctx); err != nil {
+		a.log.Warn("objects of a lost attempt stay until they expire", "error", err)
+	}
+}
+
+// handBack ends the runner, which may still be at work, and only then gives the request back.
+func (a *attempt) handBack(cause string, failure *events.Error) {
+	if !a.killRunner() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := a.begun.End(ctx, cause, failure); err != nil {
+		a.log.Warn("end of the attempt not recorded", "cause", cause, "error", err)
+		if errors.Is(err, broker.ErrStale) {
+			return
+		}
+	}
+	if err := a.work.job.HandBack(ctx); err != nil {
+		a.log.Warn("request not handed back, it is delivered again after the ack wait", "error", err)
+		return
+	}
+	a.log.Info("request handed back", "cause", cause)
+}
+
+// faulted ends an attempt that a crash or a hang of the runner ended: reap the runner, record the cause, and try
+// again unless it is enough.
+func (a *attempt) faulted(hard context.Context, cause string, describe func() *events.Error) (again bool) {
+	if !a.killRunner() {
+		return false
+	}
+	failure := describe()
+	a.log.Error("runner failed", "cause", cause, "error", failure, "detail", failure.Detail)
+	ctx, cancel := context.WithTimeout(hard, openTimeout)
+	defer cancel()
+	if err := a.begun.End(ctx, cause, failure); err != nil {
+		a.log.Warn("end of the attempt not recorded, the request is delivered again", "cause", cause, "error", err)
+		return false
+	}
+	if enough := a.exhausted(a.begun.Records()); enough != nil {
+		a.fail(hard, enough)
+		return false
+	}
+	return true
+}
+
+// exhausted returns why no more attempts are made, nil if there may be another.
+func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
+	faults, lost := 0, 0
+	var last *events.Error
+	for _, r := range records {
+		switch {
+		case r.Cause == causeHang || r.Cause == causeCrash:
+			faults, last = faults+1, r.Error
+		case r.Cause == "" && r.Number != a.begun.Number:
+			lost++
+		}
+	}
+	switch {
+	case faults >= a.slot.config.MaxFaults && last != nil:
+		e := *last
+		e.Message, e.Retriable, e.Detail = fmt.Sprintf("%d attempts ended with a crash or hang of the runner; the last time: %s", faults, last.Message), false, ""
+		e.Advice = "Try another size or fewer steps. The attempts below tell what the runtime or the driver said each time."
+		return &e
+	case lost > a.slot.config.MaxLost:
+		return events.Errorf(events.CodeInternal, "the instance disappeared in each of %d attempts", lost)
+	}
+	return nil
+}
+
+func (a *attempt) hangError() *events.Error {
+	e := events.Errorf(events.CodeHang, "no progress in stage %s within the time allowed", a.stage)
+	e.Stage, e.Device = a.stage, a.slot.config.Runner.Hello.Device
+	return e
+}
+
+func (a *attempt) diedError() *events.Error {
+	exit := a.slot.exit
+	e := events.Errorf(events.CodeInternal, "%s in stage %s", exit, a.stage)
+	e.Advice = "The request is tried again. If it fails each time, look at the detail for what the runtime or the driver said."
+	e.Stage, e.Device, e.Retriable = a.stage, a.slot.config.Runner.Hello.Device, true
+	e.Detail = printable(exit.Stderr)
+	return e
+}
+
+// killRunner ends the runner and reports whether it is reaped. If not, nothing may be handed back: the lease
+// runs out, and the slot takes no more requests.
+func (a *attempt) killRunner() bool {
+	if err := a.slot.kill(); err != nil {
+		a.log.Error("runner does not end, its device is in quarantine", "error", err)
+		return false
+	}
+	return true
+}
+
+// fail answers the request with failed and acknowledges it.
+func (a *attempt) fail(hard context.Context, failure *events.Error) {
+	e := *failure
+	if e.Device == "" {
+		e.Device = a.slot.config.Runner.Hello.Device
+	}
+	attempts := broker.EventAttempts(a.begun.Records())
+	if last := &attempts[len(attempts)-1]; last.Error == nil {
+		last.Error = &e
+	}
+	a.log.Info("request failed", "code", e.Code, "error", e.Error())
+	ctx, cancel := context.WithTimeout(hard, a.slot.config.Budgets.Store)
+	defer cancel()
+	a.lease.Progress(a.slot.config.Budgets.Store)
+	err := a.finish(ctx, events.TypeFailed, events.Failed{Error: &e, Attempts: attempts})
+	switch {
+	case errors.Is(err, errStale):
+		a.abandon(hard)
+	case err != nil:
+		a.log.Warn("failure not told, the request is delivered again", "error", err)
+	}
+}
+
+// finish stores the terminal event and acknowledges the request.
+func (a *attempt) finish(ctx context.Context, typ string, data any) error {
+	e, err := a.event(typ, data)
+	if err != nil {
+		return err
+	}
+	won, err := a.begun.Finish(ctx, e)
+	if err != nil {
+		return errors.Join(errLeft, err)
+	}
+	if !won {
+		return errStale
+	}
+	if err := a.work.job.Done(ctx); err != nil {
+		a.log.Warn("answered request not acknowledged, it is delivered again and then acknowledged", "error", err)
+	}
+	return nil
+}
