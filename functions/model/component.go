@@ -1,0 +1,70 @@
+package model
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// component finds and checks the network of a folder: the IR named ir if it is there, otherwise onnx ("": no
+// ONNX form).
+func (m *Model) component(folder, ir, onnx string) (Component, map[string]string, error) {
+	c := Component{Name: folder, Path: filepath.Join(m.Dir, folder, ir)}
+	_, err := os.Stat(c.Path)
+	if errors.Is(err, fs.ErrNotExist) && onnx != "" {
+		path := filepath.Join(m.Dir, folder, onnx)
+		if st, err := os.Stat(path); err == nil {
+			c.Path, c.Bytes = path, st.Size()
+			if !st.Mode().IsRegular() || st.Size() == 0 {
+				return c, nil, invalid(folder+"/"+onnx, "", "the file is empty or not a regular file", "an ONNX model")
+			}
+			return c, nil, nil
+		}
+		return c, nil, invalid(folder+"/"+ir, "", "the file is missing, and so is "+folder+"/"+onnx, "the network as OpenVINO IR or as ONNX")
+	}
+	if err != nil {
+		return c, nil, unreadable(folder+"/"+ir, err)
+	}
+	info, err := c.readIR(folder + "/" + ir)
+	return c, info, err
+}
+
+// readIR reads the network's structure and compares the weights file with what its constants need.
+func (c *Component) readIR(file string) (map[string]string, error) {
+	f, err := os.Open(c.Path)
+	if err != nil {
+		return nil, unreadable(file, err)
+	}
+	defer f.Close()
+	n, err := readNetwork(bufio.NewReaderSize(f, 1<<16))
+	if err != nil {
+		return nil, invalid(file, "", "it is not an OpenVINO model: "+err.Error(), "an OpenVINO IR file of version 10 or 11")
+	}
+	c.Inputs = n.inputs
+	c.Weights = strings.TrimSuffix(c.Path, ".xml") + ".bin"
+	binary := strings.TrimSuffix(file, ".xml") + ".bin"
+	weights, err := os.Stat(c.Weights)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && n.weightBytes == 0:
+		c.Weights = ""
+		return n.info, nil
+	case err != nil:
+		e := unreadable(binary, err)
+		e.Advice = "Copy the folder again: the weights are missing beside the .xml."
+		return nil, e
+	case weights.Size() < n.weightBytes:
+		e := invalid(binary, "", fmt.Sprintf("the file is truncated: it has %d bytes", weights.Size()), fmt.Sprintf("at least %d bytes, as the .xml says", n.weightBytes))
+		e.Advice = "Copy or download the file again."
+		return nil, e
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, unreadable(file, err)
+	}
+	c.Bytes = st.Size() + weights.Size()
+	return n.info, nil
+}
