@@ -85,11 +85,12 @@ func alphasCumprod(betas []float32) []float32 {
 // trainingSigmas gives sigma = sqrt((1 - alpha) / alpha) of each training timestep, ascending.
 func trainingSigmas(s *settings) []float32 {
 	sigmas := alphasCumprod(betaTable(s))
-	if s.rescaleZeroSNR {
-		sigmas[len(sigmas)-1] = smallestAlpha
-	}
 	for i, a := range sigmas {
 		sigmas[i] = sqrt32((1 - a) / a)
+	}
+	if s.rescaleZeroSNR {
+		// sqrt(2^24 - 1) lies halfway between two float32 numbers; the reference gives the upper one.
+		sigmas[len(sigmas)-1] = 1 << 12
 	}
 	return sigmas
 }

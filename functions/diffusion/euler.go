@@ -11,7 +11,7 @@ import (
 type euler struct {
 	*settings
 	loop
-	plan []kernels.StepArgs
+	plan []eulerStep
 }
 
 var _ Scheduler = (*euler)(nil)
@@ -27,11 +27,11 @@ func (e *euler) Begin(steps, batch, elements int, o Options) error {
 		return err
 	}
 	timesteps, sigmas := e.schedule(steps)
-	e.plan = make([]kernels.StepArgs, len(timesteps))
+	e.plan = make([]eulerStep, len(timesteps))
 	for i := range timesteps {
-		e.plan[i] = eulerCoefficients(e.predictionType, sigmas[i], sigmas[i+1], 0)
+		e.plan[i] = planEuler(e.predictionType, sigmas[i], sigmas[i+1], 0)
 	}
-	if err := checkPlan(classEuler, e.plan); err != nil {
+	if err := checkEuler(classEuler, e.plan); err != nil {
 		return err
 	}
 	return e.begin(batch, elements, timesteps, sigmas)
@@ -72,30 +72,6 @@ func finalSigma(s *settings, table []float32) float64 {
 	return 0
 }
 
-// eulerCoefficients is the step of a sample x0 + sigma*eps from sigma to next, of which the noise part up is added
-// afresh: prev = sample + (down-sigma)*(sample-x0)/sigma + up*noise, down*down + up*up = next*next.
-func eulerCoefficients(predictionType string, sigma, next, up float64) kernels.StepArgs {
-	down := next
-	if up != 0 {
-		down = next * next / sigma
-	}
-	dt := down - sigma
-	alpha := 1 / math.Sqrt(float64(sigma*sigma)+1)
-	a := kernels.StepArgs{NoiseCoef: float32(up)}
-	switch predictionType {
-	case predictEpsilon:
-		a.ConvSample, a.ConvOutput = 1, float32(-sigma)
-		a.SampleCoef, a.OutputCoef = 1, float32(dt)
-		return a
-	case predictV:
-		a.ConvSample, a.ConvOutput = float32(alpha*alpha), float32(-sigma*alpha)
-	default: // sample, original_sample
-		a.ConvOutput = 1
-	}
-	a.SampleCoef, a.ConvertedCoef = float32(down/sigma), float32(-dt/sigma)
-	return a
-}
-
 func (e *euler) InitNoiseSigma() float64 { return initNoiseSigma(e.settings, e.sigmas) }
 
 func (e *euler) InputScale(i int) float64 { return eulerInputScale(e.sigmas, i) }
@@ -104,7 +80,7 @@ func (e *euler) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := e.enter(k, i, in, false); err != nil {
 		return err
 	}
-	return e.advance(k, e.plan[i], in, e.settings)
+	return e.advanceEuler(k, &e.plan[i], in, e.settings)
 }
 
 // initNoiseSigma is the largest sigma, or with leading spacing, whose schedule starts below the largest noise, the

@@ -1,17 +1,13 @@
 package diffusion
 
-import (
-	"math"
-
-	"genfn/bindings/kernels"
-)
+import "genfn/bindings/kernels"
 
 // eulerAncestral is EulerAncestralDiscreteScheduler: Euler steps that go below the next noise level and add fresh
 // noise up to it (sample_euler_ancestral of Crowson's k-diffusion).
 type eulerAncestral struct {
 	*settings
 	loop
-	plan []kernels.StepArgs
+	plan []eulerStep
 }
 
 var _ Scheduler = (*eulerAncestral)(nil)
@@ -28,16 +24,23 @@ func (e *eulerAncestral) Begin(steps, batch, elements int, o Options) error {
 	}
 	timesteps := eulerTimesteps(e.settings, steps)
 	sigmas := toFloat32(append(interpolate(timesteps, trainingSigmas(e.settings)), 0))
-	e.plan = make([]kernels.StepArgs, len(timesteps))
+	e.plan = make([]eulerStep, len(timesteps))
 	for i := range timesteps {
-		from, to := sigmas[i], sigmas[i+1]
-		up := to * math.Sqrt(float64(from*from)-float64(to*to)) / from
-		e.plan[i] = eulerCoefficients(e.predictionType, from, to, up)
+		down, up := ancestralSigmas(float32(sigmas[i]), float32(sigmas[i+1]))
+		e.plan[i] = planEuler(e.predictionType, sigmas[i], float64(down), float64(up))
 	}
-	if err := checkPlan(classEulerAncestral, e.plan); err != nil {
+	if err := checkEuler(classEulerAncestral, e.plan); err != nil {
 		return err
 	}
 	return e.begin(batch, elements, timesteps, sigmas)
+}
+
+// ancestralSigmas splits the noise level to into the part that the Euler step ends at and the part that is added
+// afresh, down*down + up*up = to*to, in float32 as the reference.
+func ancestralSigmas(from, to float32) (down, up float32) {
+	from2, to2 := float32(from*from), float32(to*to)
+	up = sqrt32(float32(to2*(from2-to2)) / from2)
+	return sqrt32(to2 - float32(up*up)), up
 }
 
 func (e *eulerAncestral) InitNoiseSigma() float64 { return initNoiseSigma(e.settings, e.sigmas) }
@@ -51,5 +54,5 @@ func (e *eulerAncestral) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := e.enter(k, i, in, true); err != nil {
 		return err
 	}
-	return e.advance(k, e.plan[i], in, e.settings)
+	return e.advanceEuler(k, &e.plan[i], in, e.settings)
 }

@@ -46,7 +46,7 @@ THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_ma
 def case(steps, config, guidance=1.0, **options):
     """options: mu and sigmas of set_timesteps; smooth for outputs that change little from call to call (the float32
     coefficients of UniPC's order 3 lose digits with many steps, which outputs without any pattern make visible);
-    few to keep the last sample only; begin to call set_begin_index(0)."""
+    few to keep the last sample only; begin to call set_begin_index(0); tolerance where float32 cannot give 1e-5."""
     return {"steps": steps, "config": config, "guidance": guidance, **options}
 
 
@@ -97,7 +97,8 @@ CASES = {
         case(20, SD15, guidance=7.5),
         case(50, SD),
         case(10, {**SD, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}),
-        case(4, ZERO_SNR),
+        # sigma_down of the first step cancels to a few digits in float32; which ones depends on the machine's sqrt.
+        case(4, ZERO_SNR, tolerance=1e-4),
         case(1, SD),
         case(2, COSINE),
         case(8, TRAINED),
