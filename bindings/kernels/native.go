@@ -63,36 +63,54 @@ type (
 		dst   *float32
 		n     int64
 	}
-	countCall struct {
-		countArgs
-		total uint64
-	}
 	description struct {
 		step, scale, image, count, fill, torch, std uint32 // sizes in bytes
 		isa                                         uint32 // 0 baseline, 1 AVX2
 	}
 )
 
-// library is the loaded C library. The argument structs come from pools, because a pointer given to SyscallN makes
-// its struct escape to the heap; struct fields of pointer type keep the slices there too, where they do not move.
-type library struct {
-	table                                table
-	steps, scales, images, counts, fills sync.Pool
+// call is the memory of one call: the arguments and, for SyscallN, their address. It comes from a pool, so it is on
+// the heap and never moves, and so does everything its pointers name. Handing SyscallN a slice that exists already
+// makes the call free of allocations.
+type call[T any] struct {
+	args    T
+	address [1]uintptr // of args
 }
 
-func newLibrary() *library {
-	return &library{
-		steps:  sync.Pool{New: func() any { return new(stepArgs) }},
-		scales: sync.Pool{New: func() any { return new(scaleArgs) }},
-		images: sync.Pool{New: func() any { return new(imageArgs) }},
-		counts: sync.Pool{New: func() any { return new(countCall) }},
-		fills:  sync.Pool{New: func() any { return new(fillArgs) }},
+type calls[T any] struct{ pool sync.Pool }
+
+func (p *calls[T]) get() *call[T] {
+	if c, ok := p.pool.Get().(*call[T]); ok {
+		return c
 	}
+	c := new(call[T])
+	c.address[0] = uintptr(unsafe.Pointer(&c.args))
+	return c
+}
+
+// run calls function and gives the call's memory back to the pool, without pointers into the caller's.
+func (p *calls[T]) run(function uintptr, c *call[T]) {
+	purego.SyscallN(function, c.address[:]...)
+	runtime.KeepAlive(c)
+	var zero T
+	c.args = zero
+	p.pool.Put(c)
+}
+
+// library is the loaded C library.
+type library struct {
+	table  table
+	steps  calls[stepArgs]
+	scales calls[scaleArgs]
+	images calls[imageArgs]
+	counts calls[countArgs]
+	fills  calls[fillArgs]
+	totals sync.Pool // *uint64
 }
 
 func (l *library) step(a *StepArgs) {
-	p := l.steps.Get().(*stepArgs)
-	*p = stepArgs{
+	c := l.steps.get()
+	c.args = stepArgs{
 		sample: unsafe.SliceData(a.Sample), cond: unsafe.SliceData(a.Cond), uncond: unsafe.SliceData(a.Uncond), noise: unsafe.SliceData(a.Noise),
 		converted: unsafe.SliceData(a.Converted), prev: unsafe.SliceData(a.Prev),
 		guidance: a.Guidance, convSample: a.ConvSample, convOutput: a.ConvOutput, clip: a.Clip,
@@ -100,43 +118,35 @@ func (l *library) step(a *StepArgs) {
 		n: int64(len(a.Sample)), historyN: int64(len(a.History)),
 	}
 	for k, h := range a.History {
-		p.history[k] = unsafe.SliceData(h)
+		c.args.history[k] = unsafe.SliceData(h)
 	}
-	copy(p.historyCoef[:], a.HistoryCoef)
-	purego.SyscallN(l.table.Step, uintptr(unsafe.Pointer(p)))
-	runtime.KeepAlive(p)
-	*p = stepArgs{}
-	l.steps.Put(p)
+	copy(c.args.historyCoef[:], a.HistoryCoef)
+	l.steps.run(l.table.Step, c)
 }
 
 func (l *library) scale(dst, src []float32, mul, add float32) {
-	p := l.scales.Get().(*scaleArgs)
-	*p = scaleArgs{dst: unsafe.SliceData(dst), src: unsafe.SliceData(src), mul: mul, add: add, n: int64(len(src))}
-	purego.SyscallN(l.table.Scale, uintptr(unsafe.Pointer(p)))
-	runtime.KeepAlive(p)
-	*p = scaleArgs{}
-	l.scales.Put(p)
+	c := l.scales.get()
+	c.args = scaleArgs{dst: unsafe.SliceData(dst), src: unsafe.SliceData(src), mul: mul, add: add, n: int64(len(src))}
+	l.scales.run(l.table.Scale, c)
 }
 
 func (l *library) imageToU8(dst []uint8, src []float32, channels, pixels int) {
-	p := l.images.Get().(*imageArgs)
-	*p = imageArgs{dst: unsafe.SliceData(dst), src: unsafe.SliceData(src), channels: int64(channels), n: int64(pixels)}
-	purego.SyscallN(l.table.ImageToU8, uintptr(unsafe.Pointer(p)))
-	runtime.KeepAlive(p)
-	*p = imageArgs{}
-	l.images.Put(p)
+	c := l.images.get()
+	c.args = imageArgs{dst: unsafe.SliceData(dst), src: unsafe.SliceData(src), channels: int64(channels), n: int64(pixels)}
+	l.images.run(l.table.ImageToU8, c)
 }
 
 func (l *library) countNonFinite(src []float32) int {
-	p := l.counts.Get().(*countCall)
-	p.countArgs = countArgs{src: unsafe.SliceData(src), n: int64(len(src)), count: &p.total}
-	p.total = 0
-	purego.SyscallN(l.table.CountNonFinite, uintptr(unsafe.Pointer(p)))
-	runtime.KeepAlive(p)
-	count := int(p.total)
-	p.countArgs = countArgs{}
-	l.counts.Put(p)
-	return count
+	total, ok := l.totals.Get().(*uint64)
+	if !ok {
+		total = new(uint64)
+	}
+	defer l.totals.Put(total)
+	*total = 0
+	c := l.counts.get()
+	c.args = countArgs{src: unsafe.SliceData(src), n: int64(len(src)), count: total}
+	l.counts.run(l.table.CountNonFinite, c)
+	return int(*total)
 }
 
 func (l *library) torchNormal(state *torchState, dst []float32) {
@@ -148,10 +158,7 @@ func (l *library) stdNormal(state *stdState, dst []float32) {
 }
 
 func (l *library) fill(function uintptr, state unsafe.Pointer, dst []float32) {
-	p := l.fills.Get().(*fillArgs)
-	*p = fillArgs{state: state, dst: unsafe.SliceData(dst), n: int64(len(dst))}
-	purego.SyscallN(function, uintptr(unsafe.Pointer(p)))
-	runtime.KeepAlive(p)
-	*p = fillArgs{}
-	l.fills.Put(p)
+	c := l.fills.get()
+	c.args = fillArgs{state: state, dst: unsafe.SliceData(dst), n: int64(len(dst))}
+	l.fills.run(function, c)
 }

@@ -157,17 +157,21 @@ func TestFma32RoundsOnce(t *testing.T) {
 	require.Equal(t, float32(0), fma32(2, 3, -6))
 }
 
-// The double-precision functions of the scalar path stay within two units in the last place of Go's own.
+// The double-precision functions of the scalar path stay within about two units in the last place of Go's own.
 func TestFunctionsOfDoublePrecision(t *testing.T) {
 	r := rand.New(rand.NewPCG(13, 14))
+	var ofLog, ofSin, ofCos float64
 	for range 200_000 {
 		x := 1 - r.Float64() // (0, 1]
-		require.InEpsilon(t, 1+math.Abs(math.Log(x)), 1+math.Abs(log64(x)), 4e-16, "log %v", x)
+		ofLog = max(ofLog, math.Abs(math.Log(x)-log64(x))/max(math.Abs(math.Log(x)), 1e-300))
 		angle := 2 * math.Pi * r.Float64()
 		sin, cos := sincos64(angle)
-		require.InDelta(t, math.Sin(angle), sin, 4e-16, "sin %v", angle)
-		require.InDelta(t, math.Cos(angle), cos, 4e-16, "cos %v", angle)
+		ofSin = max(ofSin, math.Abs(math.Sin(angle)-sin))
+		ofCos = max(ofCos, math.Abs(math.Cos(angle)-cos))
 	}
+	require.Less(t, ofLog, 4e-16)
+	require.Less(t, ofSin, 4e-16)
+	require.Less(t, ofCos, 4e-16)
 	require.Zero(t, log64(1))
 }
 

@@ -103,7 +103,7 @@ func load(path string) (_ *library, isa string, err error) {
 			err = errors.Join(err, handle.Close())
 		}
 	}()
-	l := newLibrary()
+	l := new(library)
 	if err := handle.Bind(&l.table); err != nil {
 		return nil, "", fmt.Errorf("kernels: %w", err)
 	}

@@ -10,10 +10,13 @@
 #ifdef __CUDACC_RTC__
 #define INLINE static __device__ __forceinline__
 #define LANES 1
-#define EACH(l) for (int l = 0; l < 1; l++)
+#define EACH(l) for (int l = 0; l < lanes; l++)
 #define ADD(total, x) atomicAdd((unsigned long long *)(total), (unsigned long long)(x))
+#ifndef GENFN_CUDA_KERNEL /* check_cuda.c has its own */
+#define GENFN_CUDA_KERNEL extern "C" __global__
+#endif
 #define KERNEL(name, args, body)                                                                 \
-	extern "C" __global__ void name(const struct args a)                                     \
+	GENFN_CUDA_KERNEL void name(const struct args a)                                         \
 	{                                                                                        \
 		for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < a.n;        \
 		     i += (int64_t)gridDim.x * blockDim.x)                                       \
@@ -116,19 +119,12 @@ INLINE uint8_t to_u8(float x)
 INLINE void image_block(const struct genfn_image_args *a, int64_t i, int lanes)
 {
 	const int64_t channels = a->channels;
-	uint8_t *dst = a->dst + i * channels;
-	const float *src = a->src + i;
-	if (channels == 3) {
-		const float *r = src, *g = src + a->n, *b = src + 2 * a->n;
-		EACH(l) {
-			dst[3 * l] = to_u8(r[l]);
-			dst[3 * l + 1] = to_u8(g[l]);
-			dst[3 * l + 2] = to_u8(b[l]);
-		}
-		return;
+	uint8_t *dst = a->dst + i * channels, values[LANES];
+	for (int64_t c = 0; c < channels; c++) {
+		const float *src = a->src + c * a->n + i;
+		EACH(l) values[l] = to_u8(src[l]);
+		EACH(l) dst[l * channels + c] = values[l];
 	}
-	for (int64_t c = 0; c < channels; c++)
-		EACH(l) dst[l * channels + c] = to_u8(src[c * a->n + l]);
 }
 KERNEL(genfn_image_to_u8, genfn_image_args, image_block)
 

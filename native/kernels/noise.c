@@ -20,9 +20,10 @@ INLINE float fma32(float a, float b, float c)
 	double s = p + x;
 	double t = s - p;
 	double e = (p - (s - t)) + (x - t);
-	uint64_t bits = bits64(s);
-	uint64_t toward = (e > 0) == (s > 0) ? 1 : (uint64_t)-1;
-	bits += e != 0 && !(bits & 1) ? toward : 0;
+	uint64_t bits = bits64(s), error = bits64(e);
+	uint64_t step = (error << 1 != 0) & ~bits & 1; /* inexact and even: one away from or toward 0, so that it is odd */
+	uint64_t down = (error ^ bits) >> 63;
+	bits += step - 2 * (step & down);
 	return (float)float64(bits);
 }
 
@@ -30,11 +31,11 @@ INLINE float fma32(float a, float b, float c)
 INLINE float log32(float x)
 {
 	uint32_t bits = bits32(x);
-	float e = (float)((int32_t)(bits >> 23) - 126);
-	x = float32((bits & 0x007fffff) | 0x3f000000);
-	float again = x < 0.707106781186547524f ? x : 0;
-	e -= x < 0.707106781186547524f ? 1.0f : 0.0f;
-	x = (x - 1) + again;
+	uint32_t mantissa = bits & 0x007fffff;
+	uint32_t low = mantissa < 0x3504f3; /* below sqrt(1/2) */
+	float e = (float)((int32_t)(bits >> 23) - 126 - (int32_t)low);
+	bits = mantissa | 0x3f000000; /* [0.5, 1) */
+	x = (float32(bits) - 1) + float32(bits & -low);
 	float z = x * x;
 	float y = 7.0376836292e-2f;
 	y = fma32(y, x, -1.1514610310e-1f);

@@ -1,0 +1,274 @@
+/* Checks of the kernels for `make check`, built with the address and undefined-behaviour sanitizers: every buffer is
+ * allocated in its exact size, so that a read or write one value too far ends the program. Expected values come from
+ * straightforward loops here; equality with the Go reference is tested in bindings/kernels. */
+#include "genfn_kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(condition, ...)                                                           \
+	do {                                                                            \
+		checks++;                                                               \
+		if (!(condition)) {                                                     \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
+			fprintf(stderr, __VA_ARGS__);                                   \
+			fputc('\n', stderr);                                            \
+			exit(1);                                                        \
+		}                                                                       \
+	} while (0)
+
+void cuda_step(const struct genfn_step_args *);
+void cuda_scale(const struct genfn_scale_args *);
+void cuda_image_to_u8(const struct genfn_image_args *);
+void cuda_count_non_finite(const struct genfn_count_args *);
+
+/* What is under check: the kernels as the CPU runs them, then the CUDA side of the same source (check_cuda.c). */
+struct kernels {
+	void (*step)(const struct genfn_step_args *);
+	void (*scale)(const struct genfn_scale_args *);
+	void (*image_to_u8)(const struct genfn_image_args *);
+	void (*count_non_finite)(const struct genfn_count_args *);
+};
+
+static long checks;
+static uint32_t random_state = 1;
+
+static uint32_t random_word(void)
+{
+	random_state = random_state * 1664525 + 1013904223;
+	return random_state >> 8;
+}
+
+static const float specials[] = {0, -0.0f, 1, -1, 1e-45f, -1e-45f, 1e-40f, 3.4e38f, -3.4e38f, INFINITY, -INFINITY, NAN};
+enum { special_count = sizeof specials / sizeof *specials };
+
+static float random_value(void)
+{
+	if (random_word() % 8 == 0)
+		return specials[random_word() % special_count];
+	return ((float)random_word() / (1 << 23) - 1) * 3;
+}
+
+static void *allocate(size_t bytes)
+{
+	void *p = malloc(bytes ? bytes : 1);
+	CHECK(p, "out of memory");
+	return p;
+}
+
+/* A buffer that starts offset values into its memory and ends with it. */
+struct buffer {
+	float *memory, *v;
+};
+
+static struct buffer new_buffer(int64_t n, int64_t offset)
+{
+	struct buffer b = {.memory = allocate((size_t)(n + offset) * sizeof(float))};
+	b.v = b.memory + offset;
+	for (int64_t i = 0; i < n; i++)
+		b.v[i] = random_value();
+	return b;
+}
+
+static int same(float a, float b)
+{
+	return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
+}
+
+static float term(float sum, float c, const float *x, int64_t i)
+{
+	return c != 0 && x ? sum + c * x[i] : sum;
+}
+
+static void expected_step(const struct genfn_step_args *a, int64_t i, float *converted, float *prev)
+{
+	float e = a->cond ? a->cond[i] : 0, m = a->conv_sample != 0 ? a->conv_sample * a->sample[i] : 0;
+	if (a->cond && a->uncond)
+		e = a->uncond[i] + a->guidance * (a->cond[i] - a->uncond[i]);
+	if (a->cond)
+		m = term(m, a->conv_output, &e, 0);
+	if (a->clip > 0)
+		m = m < -a->clip ? -a->clip : m > a->clip ? a->clip : m;
+	float p = a->sample_coef != 0 ? a->sample_coef * a->sample[i] : 0;
+	if (a->cond)
+		p = term(p, a->output_coef, &e, 0);
+	p = term(p, a->converted_coef, &m, 0);
+	for (int64_t k = 0; k < a->history_n; k++)
+		p = term(p, a->history_coef[k], a->history[k], i);
+	*prev = term(p, a->noise_coef, a->noise, i);
+	*converted = m;
+}
+
+static float random_coef(void) { return random_word() % 4 ? random_value() : 0; }
+
+static const int64_t sizes[] = {0, 1, 3, 7, 15, 16, 17, 31, 33, 511, 512, 513, 1023, 1025, 4097};
+enum { size_count = sizeof sizes / sizeof *sizes, inputs = 4 + GENFN_MAX_HISTORY };
+
+/* One step with random terms. in_place: the outputs replace inputs. */
+static void check_step(const struct kernels *kernels, int64_t n, int64_t offset, int in_place)
+{
+	struct buffer in[inputs], out[2] = {new_buffer(n, offset), new_buffer(n, (offset + 1) % 4)};
+	for (int k = 0; k < inputs; k++)
+		in[k] = new_buffer(n, (offset + k) % 4);
+	struct genfn_step_args a = {
+		.sample = in[0].v, .converted = out[0].v, .prev = out[1].v, .n = n,
+		.guidance = random_value(), .conv_sample = random_coef(), .conv_output = random_coef(),
+		.clip = random_word() % 2 ? 0 : 1.5f, .sample_coef = random_coef(), .output_coef = random_coef(),
+		.converted_coef = random_coef(), .noise_coef = random_coef(), .history_n = random_word() % (GENFN_MAX_HISTORY + 1),
+	};
+	if (random_word() % 4)
+		a.cond = in[1].v;
+	if (a.cond && random_word() % 2)
+		a.uncond = in[2].v;
+	if (random_word() % 2)
+		a.noise = in[3].v;
+	for (int64_t k = 0; k < a.history_n; k++) {
+		a.history[k] = in[4 + k].v;
+		a.history_coef[k] = random_coef();
+	}
+	if (in_place) {
+		a.prev = in[0].v;
+		a.converted = in[random_word() % (inputs - 1) + 1].v;
+	}
+	float *converted = allocate((size_t)n * sizeof(float)), *prev = allocate((size_t)n * sizeof(float));
+	for (int64_t i = 0; i < n; i++)
+		expected_step(&a, i, converted + i, prev + i);
+	if (random_word() % 8 == 0)
+		a.converted = NULL;
+	else if (random_word() % 8 == 0)
+		a.prev = NULL;
+	kernels->step(&a);
+	for (int64_t i = 0; i < n; i++) {
+		CHECK(!a.prev || same(prev[i], a.prev[i]), "prev %lld of %lld: %a, expected %a", (long long)i, (long long)n, a.prev[i], prev[i]);
+		CHECK(!a.converted || same(converted[i], a.converted[i]), "converted %lld of %lld: %a, expected %a", (long long)i, (long long)n, a.converted[i], converted[i]);
+	}
+	for (int k = 0; k < inputs; k++)
+		free(in[k].memory);
+	free(out[0].memory), free(out[1].memory), free(converted), free(prev);
+}
+
+static void check_scale(const struct kernels *kernels, int64_t n, int64_t offset)
+{
+	struct buffer src = new_buffer(n, offset), dst = new_buffer(n, 3 - offset);
+	struct genfn_scale_args a = {.dst = dst.v, .src = src.v, .mul = 0.18215f, .add = -0.5f, .n = n};
+	kernels->scale(&a);
+	for (int64_t i = 0; i < n; i++)
+		CHECK(same(dst.v[i], src.v[i] * a.mul + a.add), "value %lld of %lld", (long long)i, (long long)n);
+	a.dst = src.v;
+	kernels->scale(&a);
+	for (int64_t i = 0; i < n; i++)
+		CHECK(same(dst.v[i], src.v[i]), "in place, value %lld of %lld", (long long)i, (long long)n);
+	free(src.memory), free(dst.memory);
+}
+
+static uint8_t expected_u8(float x)
+{
+	x = x * 0.5f + 0.5f;
+	x = isnan(x) || x < 0 ? 0 : x > 1 ? 1 : x;
+	double scaled = x * 255.0f, down = (double)(long)scaled, part = scaled - down;
+	return (uint8_t)(part > 0.5 || (part == 0.5 && (long)down % 2) ? down + 1 : down);
+}
+
+static void check_image(const struct kernels *kernels, int64_t channels, int64_t n, int64_t offset)
+{
+	struct buffer src = new_buffer(channels * n, offset);
+	uint8_t *dst = allocate((size_t)(channels * n));
+	kernels->image_to_u8(&(struct genfn_image_args){.dst = dst, .src = src.v, .channels = channels, .n = n});
+	for (int64_t i = 0; i < n; i++)
+		for (int64_t c = 0; c < channels; c++)
+			CHECK(dst[i * channels + c] == expected_u8(src.v[c * n + i]), "pixel %lld of %lld, channel %lld: %d for %a",
+			      (long long)i, (long long)n, (long long)c, dst[i * channels + c], src.v[c * n + i]);
+	free(src.memory), free(dst);
+}
+
+static void check_count(const struct kernels *kernels, int64_t n, int64_t offset)
+{
+	struct buffer src = new_buffer(n, offset);
+	uint64_t count = 100, expected = 100;
+	for (int64_t i = 0; i < n; i++)
+		expected += !isfinite(src.v[i]);
+	kernels->count_non_finite(&(struct genfn_count_args){.src = src.v, .n = n, .count = &count});
+	CHECK(count == expected, "%llu, expected %llu", (unsigned long long)count, (unsigned long long)expected);
+	free(src.memory);
+}
+
+static void seed(struct genfn_mt19937 *g, uint32_t value)
+{
+	for (uint32_t i = 0; i < 624; i++) {
+		g->state[i] = value;
+		value = 1812433253u * (value ^ value >> 30) + i + 1;
+	}
+	g->next = 624;
+}
+
+/* The first values that PyTorch and libstdc++ give for seed 42. */
+static void check_known_noise(void)
+{
+	static const float torch_scalar[] = {0.336690366f, 0.128809407f, 0.234462366f, 0.230333030f, -1.122856379f};
+	static const float torch_block[] = {1.92691529f, 1.48728406f, 0.900717199f, -2.10552096f, 0.678418458f};
+	static const float std[] = {1.22192132f, -0.516964138f, 0.86963594f, 0.721332669f, 1.58855629f};
+	float v[16];
+	struct genfn_torch_normal torch = {0};
+	struct genfn_std_normal standard = {0};
+	seed(&torch.engine, 42);
+	genfn_torch_normal(&(struct genfn_fill_args){.state = &torch, .dst = v, .n = 5});
+	CHECK(memcmp(v, torch_scalar, sizeof torch_scalar) == 0, "torch, scalar path: %.9g %.9g", v[0], v[1]);
+	torch = (struct genfn_torch_normal){0};
+	seed(&torch.engine, 42);
+	genfn_torch_normal(&(struct genfn_fill_args){.state = &torch, .dst = v, .n = 16});
+	CHECK(memcmp(v, torch_block, sizeof torch_block) == 0, "torch, block: %.9g %.9g %.9g %.9g %.9g", v[0], v[1], v[2], v[3], v[4]);
+	seed(&standard.engine, 42);
+	genfn_std_normal(&(struct genfn_fill_args){.state = &standard, .dst = v, .n = 5});
+	CHECK(memcmp(v, std, sizeof std) == 0, "std: %.9g %.9g", v[0], v[1]);
+}
+
+/* Any size ends inside its buffer and gives finite values; pieces of std noise are the same as the whole. */
+static void check_noise(int64_t n, int64_t offset)
+{
+	struct buffer whole = new_buffer(n, offset), pieces = new_buffer(n, offset);
+	struct genfn_torch_normal torch = {0};
+	struct genfn_std_normal a = {0}, b = {0};
+	seed(&torch.engine, (uint32_t)n);
+	seed(&a.engine, (uint32_t)n);
+	seed(&b.engine, (uint32_t)n);
+	for (int round = 0; round < 3; round++)
+		genfn_torch_normal(&(struct genfn_fill_args){.state = &torch, .dst = whole.v, .n = n});
+	for (int64_t i = 0; i < n; i++)
+		CHECK(fabsf(whole.v[i]) < 10, "torch value %lld of %lld: %g", (long long)i, (long long)n, whole.v[i]);
+	genfn_std_normal(&(struct genfn_fill_args){.state = &a, .dst = whole.v, .n = n});
+	for (int64_t i = 0, k = 1; i < n; i += k, k = k % 5 + 1)
+		genfn_std_normal(&(struct genfn_fill_args){.state = &b, .dst = pieces.v + i, .n = i + k < n ? k : n - i});
+	for (int64_t i = 0; i < n; i++)
+		CHECK(fabsf(whole.v[i]) < 10 && same(whole.v[i], pieces.v[i]), "std value %lld of %lld", (long long)i, (long long)n);
+	free(whole.memory), free(pieces.memory);
+}
+
+static void check_elementwise(const struct kernels *kernels)
+{
+	for (int s = 0; s < size_count; s++)
+		for (int64_t offset = 0; offset < 4; offset++) {
+			for (int round = 0; round < 20; round++) {
+				check_step(kernels, sizes[s], offset, 0);
+				check_step(kernels, sizes[s], offset, 1);
+			}
+			check_scale(kernels, sizes[s], offset);
+			for (int64_t channels = 1; channels <= 5; channels++)
+				check_image(kernels, channels, sizes[s], offset);
+			check_count(kernels, sizes[s], offset);
+		}
+}
+
+int main(void)
+{
+	CHECK(genfn_kernels_abi() == GENFN_KERNELS_ABI, "library and header differ");
+	check_elementwise(&(struct kernels){genfn_step, genfn_scale, genfn_image_to_u8, genfn_count_non_finite});
+	check_elementwise(&(struct kernels){cuda_step, cuda_scale, cuda_image_to_u8, cuda_count_non_finite});
+	for (int s = 0; s < size_count; s++)
+		for (int64_t offset = 0; offset < 4; offset++)
+			check_noise(sizes[s], offset);
+	check_known_noise();
+	printf("native kernels: %ld checks passed\n", checks);
+	return 0;
+}
