@@ -18,6 +18,7 @@ type Proxy struct {
 	pairs   map[*pair]struct{}
 	refuse  bool          // new connections are closed at once
 	release chan struct{} // not nil while bytes are held back; closed to let them go on
+	answers bool          // only what the server sends is held back
 	closed  bool
 }
 
@@ -54,16 +55,23 @@ func (p *Proxy) Cut() {
 }
 
 // Freeze holds back every byte in both directions without closing anything, as
-// a network does that drops packets. Heal lets the bytes go on.
-func (p *Proxy) Freeze() {
+// a network does that drops packets. Heal lets the bytes go on; after Cut they
+// are lost.
+func (p *Proxy) Freeze() { p.freeze(false) }
+
+// FreezeAnswers holds back what the server sends, while it still receives.
+func (p *Proxy) FreezeAnswers() { p.freeze(true) }
+
+func (p *Proxy) freeze(answers bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.answers = answers
 	if p.release == nil {
 		p.release = make(chan struct{})
 	}
 }
 
-// Heal ends Cut and Freeze.
+// Heal ends Cut, Freeze and FreezeAnswers.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,18 +130,22 @@ func (p *Proxy) join(c *pair) {
 	}
 	p.pairs[c] = struct{}{}
 	p.wg.Add(2)
-	go p.copy(c, c.client, c.server)
-	go p.copy(c, c.server, c.client)
+	go p.copy(c, c.client, c.server, true)
+	go p.copy(c, c.server, c.client, false)
 }
 
-// copy forwards bytes until one side ends, then ends both.
-func (p *Proxy) copy(c *pair, dst io.Writer, src io.Reader) {
+// copy forwards bytes until one side ends, then ends both. answers says that
+// they come from the server.
+func (p *Proxy) copy(c *pair, dst io.Writer, src io.Reader, answers bool) {
 	defer p.wg.Done()
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(buf)
 		p.mu.Lock()
 		release := p.release
+		if p.answers && !answers {
+			release = nil
+		}
 		p.mu.Unlock()
 		if release != nil {
 			<-release
