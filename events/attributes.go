@@ -20,16 +20,16 @@ const (
 	mediaText         = "a media type such as application/json"
 )
 
-// attributes collects the attributes of an event being decoded.
-type attributes struct {
+// attributeReader collects the attributes of an event being decoded.
+type attributeReader struct {
 	context *event.EventContextV1
 	prefix  string  // of a name in error messages: "ce-" or "/"
 	seen    [8]bool // standard attributes, by their standardIndex
 	scratch []byte  // for unquoting JSON strings
 }
 
-func newAttributes(prefix string) *attributes {
-	return &attributes{context: &event.EventContextV1{}, prefix: prefix}
+func newAttributeReader(prefix string) *attributeReader {
+	return &attributeReader{context: &event.EventContextV1{}, prefix: prefix}
 }
 
 // Indices of the standard attributes.
@@ -68,7 +68,7 @@ func standardIndex(name string) int {
 }
 
 // checkName refuses names that CloudEvents do not allow, and repeated ones.
-func (a *attributes) checkName(name string) error {
+func (a *attributeReader) checkName(name string) error {
 	if !validAttribute(name) {
 		return attributeError(a.prefix+name, "the attribute name "+quoteShort(name), attributeNameText)
 	}
@@ -93,7 +93,7 @@ func validAttribute(name string) bool {
 }
 
 // setJSON stores an attribute from the JSON format: a string, boolean or integer.
-func (a *attributes) setJSON(name string, value jsontext.Value) error {
+func (a *attributeReader) setJSON(name string, value jsontext.Value) error {
 	switch value.Kind() {
 	case '"':
 		var err error
@@ -120,7 +120,7 @@ func (a *attributes) setJSON(name string, value jsontext.Value) error {
 }
 
 // set stores an attribute given as a string.
-func (a *attributes) set(name, value string) error {
+func (a *attributeReader) set(name, value string) error {
 	if at := badCharacter(value); at >= 0 {
 		return characterError(a.prefix+name, at)
 	}
@@ -134,7 +134,7 @@ func (a *attributes) set(name, value string) error {
 	return a.standard(index, name, value)
 }
 
-func (a *attributes) standard(index int, name, value string) error {
+func (a *attributeReader) standard(index int, name, value string) error {
 	c := a.context
 	switch index {
 	case specversionIndex:
@@ -186,7 +186,7 @@ func validMedia(value string) bool {
 
 // extension stores an extension attribute, ours with their types, others as
 // they came. text is the value as it was written.
-func (a *attributes) extension(name string, value any, text string) error {
+func (a *attributeReader) extension(name string, value any, text string) error {
 	switch name {
 	case ExtSequence, ExtAttempt:
 		n, err := strconv.ParseInt(text, 10, 32)
@@ -222,7 +222,7 @@ func (a *attributes) extension(name string, value any, text string) error {
 }
 
 // timestamp parses RFC 3339, whose T and Z may be lower-case.
-func (a *attributes) timestamp(name, value string) (types.Timestamp, error) {
+func (a *attributeReader) timestamp(name, value string) (types.Timestamp, error) {
 	var t time.Time
 	err := t.UnmarshalText([]byte(strings.ToUpper(value)))
 	if year := t.UTC().Year(); err != nil || year < 0 || year > 9999 {
@@ -232,7 +232,7 @@ func (a *attributes) timestamp(name, value string) (types.Timestamp, error) {
 }
 
 // complete refuses events without the required attributes.
-func (a *attributes) complete() error {
+func (a *attributeReader) complete() error {
 	c := a.context
 	var missing []string
 	if !a.seen[specversionIndex] {
@@ -263,7 +263,7 @@ func (a *attributes) complete() error {
 // values must not have (CloudEvents 1.0, "Type System"): control characters and
 // noncharacters; -1 if there is none.
 func badCharacter(s string) int {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] < 0x20 || s[i] >= 0x7f {
 			return badRune(s, i)
 		}

@@ -87,8 +87,8 @@ func TestEncodeRefuses(t *testing.T) {
 		"no source":           {func(e *Event) { e.Context.(*event.EventContextV1).Source.Path = "" }, "source: found nothing"},
 		"no type":             {func(e *Event) { e.Context.(*event.EventContextV1).Type = "" }, "type: found nothing"},
 		"no attributes":       {func(e *Event) { e.Context = nil }, "specversion: found an event without"},
-		"line break in id":    {func(e *Event) { e.SetID("a\r\nX: y") }, "ce-id: found a character that CloudEvents do not allow, at byte 1"},
-		"invalid UTF-8":       {func(e *Event) { e.SetSubject("a\xff") }, "ce-subject: found a character"},
+		"line break in id":    {func(e *Event) { e.SetID("a\r\nX: y") }, "id: found a character that CloudEvents do not allow, at byte 1"},
+		"invalid UTF-8":       {func(e *Event) { e.SetSubject("a\xff") }, "subject: found a character"},
 		"bad content type":    {func(e *Event) { e.SetDataContentType("json") }, `datacontenttype: found "json"`},
 		"bad extension name":  {func(e *Event) { e.Context.(*event.EventContextV1).Extensions["a_b"] = "c" }, `the extension name "a_b"`},
 		"standard extension":  {func(e *Event) { e.Context.(*event.EventContextV1).Extensions["id"] = "c" }, `the extension name "id"`},
@@ -303,6 +303,7 @@ func TestDecodeBinaryRefuses(t *testing.T) {
 		"bad datacontenttype":    {minimal("ce-datacontenttype", "json"), "ce-datacontenttype", "a media type such as"},
 		"bad content type":       {minimal("Content-Type", "json"), "ce-datacontenttype", "a media type such as"},
 		"two content types":      {header{"Content-Type": {"a/b", "c/d"}}, "Content-Type", "found 2 values"},
+		"canonical and not":      {header{"Content-Type": {"a/b"}, "content-type": {"application/cloudevents+json"}}, "Content-Type", "found 2 values"},
 		"content type, 2 cases":  {header{"Content-type": {"a/b"}, "content-type": {"c/d"}}, "Content-Type", "found 2 values"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -333,7 +334,7 @@ func TestDecodeStructured(t *testing.T) {
 		require.Equal(t, "e 1", e.ID())
 		require.Empty(t, e.Subject())
 		require.Equal(t, "application/json", e.DataContentType(), "implied")
-		require.Equal(t, `{"a": [1, "\u20ac"]}`, string(e.Data()), "as it was written")
+		require.Equal(t, []byte(`{"a": [1, "\u20ac"]}`), e.Data(), "as it was written")
 		require.Equal(t, map[string]any{"flag": true, "number": int32(-7), "sequence": "0000000007", "attempt": int32(3)}, e.Extensions())
 		require.Equal(t, 7, e.Sequence())
 		require.Equal(t, 3, e.Attempt())

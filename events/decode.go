@@ -36,9 +36,6 @@ func Decode(header map[string][]string, data []byte) (Event, error) {
 }
 
 func contentTypeOf(header map[string][]string) (string, error) {
-	if v, ok := header[headerContentType]; ok && len(v) == 1 {
-		return v[0], nil
-	}
 	found, n := "", 0
 	for name, values := range header {
 		if strings.EqualFold(name, headerContentType) {
@@ -51,7 +48,7 @@ func contentTypeOf(header map[string][]string) (string, error) {
 	if n > 1 {
 		return "", attributeError(headerContentType, fmt.Sprintf("%d values", n), "one value")
 	}
-	return found, nil
+	return strings.TrimSpace(found), nil
 }
 
 // checkStructuredType accepts application/cloudevents+json (and, as the NATS
@@ -74,7 +71,7 @@ func checkStructuredType(contentType string) error {
 }
 
 func decodeBinary(header map[string][]string, contentType string, data []byte) (Event, error) {
-	a := newAttributes(headerPrefix)
+	a := newAttributeReader(headerPrefix)
 	for name, values := range header {
 		if !hasPrefixFold(name, headerPrefix) {
 			continue
@@ -122,7 +119,7 @@ func decodeStructured(data []byte) (Event, error) {
 	if _, err := d.ReadToken(); err != nil {
 		return Event{}, syntaxError(err, data)
 	}
-	a := newAttributes("/")
+	a := newAttributeReader("/")
 	body := structuredData{}
 	for d.PeekKind() != '}' {
 		if err := readMember(d, data, a, &body); err != nil {
@@ -149,7 +146,7 @@ type structuredData struct {
 }
 
 // readMember reads one name and value of the envelope.
-func readMember(d *jsontext.Decoder, text []byte, a *attributes, body *structuredData) error {
+func readMember(d *jsontext.Decoder, text []byte, a *attributeReader, body *structuredData) error {
 	name, err := d.ReadToken()
 	if err != nil {
 		return syntaxError(err, text)
@@ -222,7 +219,7 @@ func jsonMedia(contentType string) bool {
 }
 
 func checkEnd(d *jsontext.Decoder, text []byte) error {
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		offset := d.InputOffset()
 		var s *jsontext.SyntacticError
 		if errors.As(err, &s) {

@@ -3,9 +3,9 @@ package events
 import (
 	"encoding/base64"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -25,161 +25,162 @@ const (
 // the HTTP binding only. The payload is e's own slice; the header is new and can
 // be used as a nats.Header. An event that Decode would refuse is not written.
 func EncodeBinary(e Event) (header map[string][]string, data []byte, err error) {
-	c, err := encodable(e)
+	var space [16]attribute
+	list, err := encodable(e, space[:0])
 	if err != nil {
 		return nil, nil, err
 	}
-	w := headerWriter{header: make(map[string][]string, 9+len(c.Extensions)), values: make([]string, 0, 9+len(c.Extensions))}
-	w.add("ce-specversion", event.CloudEventsVersionV1)
-	w.add("ce-id", c.ID)
-	w.add("ce-source", c.Source.String())
-	w.add("ce-type", c.Type)
-	if c.Subject != nil {
-		w.add("ce-subject", *c.Subject)
-	}
-	if c.Time != nil {
-		w.add("ce-time", types.FormatTime(c.Time.Time))
-	}
-	if c.DataSchema != nil {
-		w.add("ce-dataschema", c.DataSchema.String())
-	}
-	if c.DataContentType != nil {
-		w.add("ce-datacontenttype", *c.DataContentType)
-		if !hasPrefixFold(*c.DataContentType, "application/cloudevents") { // would mean structured mode
-			w.header[headerContentType] = []string{*c.DataContentType}
+	header = make(map[string][]string, len(list)+1)
+	values := make([]string, len(list)+1) // of all headers, in one piece
+	for i, a := range list {
+		values[i] = escapeHeader(a.text)
+		header[headerOf(a.name)] = values[i : i+1 : i+1]
+		if a.name == "datacontenttype" && !hasPrefixFold(a.text, "application/cloudevents") { // would mean structured mode
+			values[len(list)] = a.text
+			header[headerContentType] = values[len(list):]
 		}
 	}
-	for name, value := range c.Extensions {
-		if !validAttribute(name) || standardIndex(name) >= 0 {
-			return nil, nil, attributeError(name, "the extension name "+quoteShort(name), attributeNameText)
-		}
-		s, ok := value.(string)
-		if !ok {
-			if s, err = types.Format(value); err != nil {
-				return nil, nil, attributeError(name, fmt.Sprintf("a %T", value), "a CloudEvents value")
-			}
-		}
-		w.add(extensionHeader(name), s)
-	}
-	return w.header, e.DataEncoded, w.err
+	return header, e.DataEncoded, nil
 }
 
 // EncodeStructured writes e as a NATS message in structured content mode: the
 // whole event as JSON (CloudEvents JSON format 1.0). Data that is not what its
 // datacontenttype says, or not text, is written as base64.
 func EncodeStructured(e Event) (header map[string][]string, data []byte, err error) {
-	if _, _, err := EncodeBinary(e); err != nil { // the same rules for attributes
+	var space [16]attribute
+	list, err := encodable(e, space[:0])
+	if err != nil {
 		return nil, nil, err
 	}
-	c := e.Context.(*event.EventContextV1)
-	w := jsonWriter{b: make([]byte, 0, 512+len(e.DataEncoded))}
-	w.b = append(w.b, `{"specversion":"1.0"`...)
-	w.text("id", c.ID)
-	w.text("source", c.Source.String())
-	w.text("type", c.Type)
-	if c.Subject != nil {
-		w.text("subject", *c.Subject)
-	}
-	if c.Time != nil {
-		w.text("time", types.FormatTime(c.Time.Time))
-	}
-	if c.DataSchema != nil {
-		w.text("dataschema", c.DataSchema.String())
-	}
-	if c.DataContentType != nil {
-		w.text("datacontenttype", *c.DataContentType)
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Extensions)) {
-		if err := w.extension(name, c.Extensions[name]); err != nil {
-			return nil, nil, err
+	b := append(make([]byte, 0, 512+len(e.DataEncoded)), '{')
+	for _, a := range list {
+		b = appendName(b, a.name)
+		if a.plain {
+			b = append(b, a.text...)
+		} else {
+			b = appendText(b, a.text)
 		}
+		b = append(b, ',')
 	}
-	w.data(e)
-	w.b = append(w.b, '}')
-	if w.err != nil {
-		return nil, nil, Errorf(CodeInvalidRequest, "the event cannot be written as JSON: %w", w.err)
+	b = appendData(b, e)
+	b[len(b)-1] = '}' // in place of the last comma
+	if len(b) > MaxEventBytes {
+		return nil, nil, tooLarge(len(b))
 	}
-	if len(w.b) > MaxEventBytes {
-		return nil, nil, tooLarge(len(w.b))
-	}
-	return map[string][]string{headerContentType: {mediaStructured}}, w.b, nil
+	return map[string][]string{headerContentType: {mediaStructured}}, b, nil
 }
 
-// jsonWriter appends the members of a JSON object, after the first.
-type jsonWriter struct {
-	b   []byte
-	err error
+// appendName appends an attribute name, which needs no escapes, as the name of a member.
+func appendName(b []byte, name string) []byte {
+	b = append(b, '"')
+	b = append(b, name...)
+	return append(b, '"', ':')
 }
 
-func (w *jsonWriter) name(name string) {
-	w.b = append(w.b, ',', '"')
-	w.b = append(w.b, name...) // attribute names need no escapes
-	w.b = append(w.b, '"', ':')
-}
-
-func (w *jsonWriter) text(name, value string) {
-	w.name(name)
-	b, err := jsontext.AppendQuote(w.b, value)
-	if err != nil && w.err == nil {
-		w.err = err
+func appendText(b []byte, text string) []byte {
+	b, err := jsontext.AppendQuote(b, text)
+	if err != nil {
+		// Only invalid UTF-8 is an error, and AppendQuote has replaced it by
+		// U+FFFD. Neither attributes nor data get here with it.
+		return b
 	}
-	w.b = b
+	return b
 }
 
-func (w *jsonWriter) extension(name string, value any) error {
-	switch v := value.(type) {
-	case bool:
-		w.name(name)
-		w.b = strconv.AppendBool(w.b, v)
-	case int32:
-		w.name(name)
-		w.b = strconv.AppendInt(w.b, int64(v), 10)
-	default:
-		s, err := types.Format(v)
-		if err != nil {
-			return attributeError(name, fmt.Sprintf("a %T", v), "a CloudEvents value")
-		}
-		w.text(name, s)
-	}
-	return nil
-}
-
-// data writes JSON as it is, text as a string, and everything else as base64.
-func (w *jsonWriter) data(e Event) {
+// appendData appends JSON as it is, text as a string and everything else as
+// base64, each with a comma after it.
+func appendData(b []byte, e Event) []byte {
 	isJSON := jsonMedia(e.DataContentType())
 	switch {
 	case len(e.DataEncoded) == 0:
+		return b
 	case !e.DataBase64 && isJSON && checkJSON(e.DataEncoded) == nil:
-		w.name("data")
-		w.b = append(w.b, e.DataEncoded...)
+		b = append(appendName(b, "data"), e.DataEncoded...)
 	case !e.DataBase64 && !isJSON && utf8.Valid(e.DataEncoded):
-		w.text("data", string(e.DataEncoded))
+		b = appendText(appendName(b, "data"), string(e.DataEncoded))
 	default:
-		w.name("data_base64")
-		w.b = append(w.b, '"')
-		w.b = base64.StdEncoding.AppendEncode(w.b, e.DataEncoded)
-		w.b = append(w.b, '"')
+		b = append(appendName(b, "data_base64"), '"')
+		b = base64.StdEncoding.AppendEncode(b, e.DataEncoded)
+		b = append(b, '"')
 	}
+	return append(b, ',')
 }
 
-// encodable returns the attributes of e if e is complete and small enough.
-func encodable(e Event) (*event.EventContextV1, error) {
+// attribute is one attribute to be written.
+type attribute struct {
+	name  string
+	text  string // canonical string representation
+	plain bool   // a boolean or integer, which JSON writes without quotes
+}
+
+// encodable appends all attributes of e to list if e is complete, small enough
+// and has no attribute that Decode would refuse.
+func encodable(e Event, list []attribute) ([]attribute, error) {
 	c, ok := e.Context.(*event.EventContextV1)
 	if !ok {
 		return nil, attributeError("specversion", "an event without CloudEvents 1.0 attributes", "1.0")
 	}
-	for _, a := range []struct{ name, value string }{{"id", c.ID}, {"source", c.Source.String()}, {"type", c.Type}} {
-		if a.value == "" {
-			return nil, attributeError(a.name, "nothing", "a value: the attribute is required")
-		}
-	}
-	if c.DataContentType != nil && !validMedia(*c.DataContentType) {
-		return nil, attributeError("datacontenttype", quoteShort(*c.DataContentType), mediaText)
-	}
 	if len(e.DataEncoded) > MaxEventBytes {
 		return nil, tooLarge(len(e.DataEncoded))
 	}
-	return c, nil
+	list = append(list, attribute{name: "specversion", text: event.CloudEventsVersionV1}, attribute{name: "id", text: c.ID},
+		attribute{name: "source", text: c.Source.String()}, attribute{name: "type", text: c.Type})
+	if c.Subject != nil {
+		list = append(list, attribute{name: "subject", text: *c.Subject})
+	}
+	if c.Time != nil {
+		list = append(list, attribute{name: "time", text: types.FormatTime(c.Time.Time)})
+	}
+	if c.DataSchema != nil {
+		list = append(list, attribute{name: "dataschema", text: c.DataSchema.String()})
+	}
+	if c.DataContentType != nil {
+		if !validMedia(*c.DataContentType) {
+			return nil, attributeError("datacontenttype", quoteShort(*c.DataContentType), mediaText)
+		}
+		list = append(list, attribute{name: "datacontenttype", text: *c.DataContentType})
+	}
+	for _, a := range list {
+		if a.text == "" {
+			return nil, attributeError(a.name, "nothing", "a non-empty value")
+		}
+	}
+	list, err := appendExtensions(list, c.Extensions)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range list {
+		if at := badCharacter(a.text); at >= 0 {
+			return nil, characterError(a.name, at)
+		}
+	}
+	return list, nil
+}
+
+func appendExtensions(list []attribute, extensions map[string]any) ([]attribute, error) {
+	first := len(list)
+	for name, value := range extensions {
+		if !validAttribute(name) || standardIndex(name) >= 0 {
+			return nil, attributeError(name, "the extension name "+quoteShort(name), attributeNameText)
+		}
+		a := attribute{name: name}
+		switch v := value.(type) {
+		case string:
+			a.text = v
+		case bool:
+			a.text, a.plain = strconv.FormatBool(v), true
+		case int32:
+			a.text, a.plain = strconv.Itoa(int(v)), true
+		default:
+			var err error
+			if a.text, err = types.Format(v); err != nil {
+				return nil, attributeError(name, fmt.Sprintf("a %T", v), "a CloudEvents value")
+			}
+		}
+		list = append(list, a)
+	}
+	slices.SortFunc(list[first:], func(a, b attribute) int { return strings.Compare(a.name, b.name) })
+	return list, nil
 }
 
 func tooLarge(n int) *Error {
@@ -189,24 +190,23 @@ func tooLarge(n int) *Error {
 	return e
 }
 
-// headerWriter fills a header whose values share one backing array.
-type headerWriter struct {
-	header map[string][]string
-	values []string
-	err    error
-}
-
-func (w *headerWriter) add(name, value string) {
-	if at := badCharacter(value); at >= 0 && w.err == nil {
-		w.err = characterError(name, at)
-	}
-	n := len(w.values)
-	w.values = append(w.values, escapeHeader(value))
-	w.header[name] = w.values[n : n+1 : n+1]
-}
-
-func extensionHeader(name string) string {
+// headerOf returns "ce-" and name, for the known names without making a string.
+func headerOf(name string) string {
 	switch name {
+	case "specversion":
+		return "ce-specversion"
+	case "id":
+		return "ce-id"
+	case "source":
+		return "ce-source"
+	case "type":
+		return "ce-type"
+	case "subject":
+		return "ce-subject"
+	case "time":
+		return "ce-time"
+	case "datacontenttype":
+		return "ce-datacontenttype"
 	case ExtSequence:
 		return "ce-sequence"
 	case ExtCorrelationID:
@@ -219,8 +219,6 @@ func extensionHeader(name string) string {
 		return "ce-expirytime"
 	case ExtAttempt:
 		return "ce-attempt"
-	case ExtDataRef:
-		return "ce-dataref"
 	}
 	return headerPrefix + name
 }

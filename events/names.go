@@ -26,7 +26,7 @@ func ValidModel(name string) bool {
 	if name == "" || len(name) > maxName || !alphanumeric(name[0]) {
 		return false
 	}
-	for i := 0; i < len(name); i++ {
+	for i := range len(name) {
 		if !tokenByte(name[i]) && name[i] != '.' {
 			return false
 		}
@@ -45,7 +45,7 @@ func PoolToken(kind, model string) string {
 	b.Grow(len(kind) + 1 + len(model))
 	b.WriteString(kind)
 	b.WriteByte('-')
-	for i := 0; i < len(model); i++ {
+	for i := range len(model) {
 		if c := model[i]; tokenByte(c) {
 			b.WriteByte(c)
 		} else {
@@ -94,7 +94,7 @@ func validToken(s string) bool {
 	if s == "" || len(s) > maxName {
 		return false
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if !tokenByte(s[i]) {
 			return false
 		}

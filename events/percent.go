@@ -13,7 +13,7 @@ import (
 // A value that needs no encoding is returned as it is.
 func escapeHeader(s string) string {
 	n := 0
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if mustEscape(s[i]) {
 			n++
 		}
@@ -22,7 +22,7 @@ func escapeHeader(s string) string {
 		return s
 	}
 	b := make([]byte, 0, len(s)+2*n)
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; mustEscape(c) {
 			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
 		} else {

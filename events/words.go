@@ -3,6 +3,7 @@ package events
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -78,7 +79,7 @@ func describe(value any) string {
 	case nil:
 		return "null"
 	case bool:
-		return fmt.Sprint(v)
+		return strconv.FormatBool(v)
 	case json.Number:
 		return v.String()
 	case string:
