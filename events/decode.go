@@ -19,6 +19,14 @@ import (
 // the data. What is wrong is returned as an *Error with CodeInvalidRequest whose
 // Field is the header (binary) or JSON pointer (structured).
 func Decode(header map[string][]string, data []byte) (Event, error) {
+	e, err := decode(header, data)
+	if err != nil {
+		return Event{}, bounded(err)
+	}
+	return e, nil
+}
+
+func decode(header map[string][]string, data []byte) (Event, error) {
 	if len(data) > MaxEventBytes {
 		return Event{}, tooLarge(len(data))
 	}

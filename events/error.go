@@ -147,6 +147,26 @@ func (e Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(plain(e))
 }
 
+// bounded cuts what an *Error quotes from a message, so that the error fits into
+// an event whatever the message was.
+func bounded(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		e.Field = cut(e.Field, 256)
+		e.Message = cut(e.Message, 1024)
+		e.Detail = cut(e.Detail, 4096)
+	}
+	return err
+}
+
+// cut returns at most about n bytes of s as valid UTF-8.
+func cut(s string, n int) string {
+	if len(s) > n {
+		s = s[:n] + "..."
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
 // AsError returns the *Error in err's chain, or err as an internal error. It
 // returns nil for nil.
 func AsError(err error) *Error {

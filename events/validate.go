@@ -68,6 +68,13 @@ func typeOf(data any) string {
 }
 
 func validate(e Event) (value any, rewritten bool, err error) {
+	if value, rewritten, err = check(e); err != nil {
+		return nil, false, bounded(err)
+	}
+	return value, rewritten, nil
+}
+
+func check(e Event) (value any, rewritten bool, err error) {
 	if e.Context == nil {
 		return nil, false, attributeError("type", "an empty event", "one of "+strings.Join(Types(), ", "))
 	}

@@ -104,7 +104,7 @@ func TestValidateRefusesBadRequests(t *testing.T) {
 		"unlike any field":  {with(`"frobnicate": 5`), "/frobnicate", `the field "frobnicate" is not known; expected ` + fields},
 		"another case":      {with(`"Width": 64`), "/Width", `did you mean "width"?`},
 		"pointer escapes":   {with(`"a/b~c": 5`), "/a~1b~0c", `the field "a/b~c" is not known`},
-		"long field":        {with(`"` + strings.Repeat("x", 500) + `": 5`), "/" + strings.Repeat("x", 500), "(500 bytes) is not known"},
+		"long field":        {with(`"` + strings.Repeat("x", 500) + `": 5`), "/" + strings.Repeat("x", 255) + "...", "(500 bytes) is not known"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := Validate(imageRequest(v.data))
@@ -112,6 +112,40 @@ func TestValidateRefusesBadRequests(t *testing.T) {
 			_, err = Payload[ImageGenerate](imageRequest(v.data))
 			requireInvalid(t, err, v.field, v.says)
 		})
+	}
+}
+
+// Whatever a message contains, the event that refuses it can be sent.
+func TestRefusalsFitIntoAnEvent(t *testing.T) {
+	long := strings.Repeat("é", 30000)
+	structured := header{"Content-Type": {"application/cloudevents+json"}}
+	decode := func(h header, data string) error {
+		_, err := Decode(h, []byte(data))
+		return err
+	}
+	members := make([]string, 3000)
+	for i := range members {
+		members[i] = fmt.Sprintf(`"x%d": 1`, i)
+	}
+	for name, err := range map[string]error{
+		"unknown field":       Validate(imageRequest(with(`"` + long + `": 1`))),
+		"many unknown fields": Validate(imageRequest(with(strings.Join(members, ", ")))),
+		"long value":          Validate(imageRequest(with(`"scheduler": "` + long + `"`))),
+		"name twice":          Validate(imageRequest(`{"` + long[:40000] + `": 1, "` + long[:20000] + `": 1, "` + long[:20000] + `": 1}`)),
+		"long number":         Validate(imageRequest(with(`"seed": 1` + strings.Repeat("0", 60000)))),
+		"many violations":     Validate(imageRequest(with(`"latents": {` + strings.Join(members, ", ") + `}, "width": 0`))),
+		"attribute name":      decode(structured, `{"`+long+`": 1}`),
+		"attribute twice":     decode(structured, `{"`+long[:20000]+`": null, "`+long[:20000]+`": null}`),
+		"header name":         decode(minimal("ce-"+long, "x"), ""),
+		"header not UTF-8":    decode(minimal("ce-\xff"+strings.Repeat("\xff", 70000), "x"), ""),
+		"header value":        decode(minimal("ce-time", long), ""),
+		"content type":        decode(header{"Content-Type": {"application/cloudevents" + long}}, ""),
+	} {
+		require.Error(t, err, name)
+		answer, err := NewAnswer(TypeFailed, Meta{RequestID: "r1", Source: "/s"}, Failed{Error: AsError(err)})
+		require.NoError(t, err, name)
+		require.NoError(t, Validate(answer), name)
+		require.Less(t, len(answer.Data()), 8<<10, name)
 	}
 }
 
