@@ -1,6 +1,7 @@
 /* Checks of the kernels for `make check`, built with the address and undefined-behaviour sanitizers: every buffer is
  * allocated in its exact size, so that a read or write one value too far ends the program. Expected values come from
  * straightforward loops here; equality with the Go reference is tested in bindings/kernels. */
+#include "functions.h"
 #include "genfn_kernels.h"
 
 #include <math.h>
@@ -23,6 +24,8 @@ void cuda_step(const struct genfn_step_args *);
 void cuda_scale(const struct genfn_scale_args *);
 void cuda_image_to_u8(const struct genfn_image_args *);
 void cuda_count_non_finite(const struct genfn_count_args *);
+
+void fused_functions(float u, float result[3]); /* check_functions.c */
 
 /* What is under check: the kernels as the CPU runs them, then the CUDA side of the same source (check_cuda.c). */
 struct kernels {
@@ -245,6 +248,33 @@ static void check_noise(int64_t n, int64_t offset)
 	free(whole.memory), free(pieces.memory);
 }
 
+/* Every uniform value PyTorch's generator can draw: two roundings give what a fused multiply-add gives. */
+static void check_functions(void)
+{
+	for (int32_t k = 0; k < 1 << 24; k++) {
+		float u = (float)k * 0x1p-24f, fused[3], ours[3] = {log32(1 - u)};
+		sincos32(6.28318530717958647692f * u, ours + 1, ours + 2);
+		fused_functions(u, fused);
+		CHECK(memcmp(ours, fused, sizeof ours) == 0, "of %a", u);
+	}
+}
+
+/* The rare values: a zero is positive, and a word that rounds to 1 is less than 1. */
+static void check_rare_noise(void)
+{
+	struct genfn_torch_normal torch = {0}; /* all words are 0: every radius is 0 */
+	struct genfn_std_normal standard = {0};
+	float v[16], zeros[16] = {0};
+	genfn_torch_normal(&(struct genfn_fill_args){.state = &torch, .dst = v, .n = 16});
+	CHECK(memcmp(v, zeros, sizeof v) == 0, "block: %g", v[0]);
+	genfn_torch_normal(&(struct genfn_fill_args){.state = &torch, .dst = v, .n = 4});
+	CHECK(memcmp(v, zeros, 4 * sizeof *v) == 0, "scalar path: %g", v[0]);
+	standard.engine.state[0] = 0x12dd9bb3; /* drawn as 0xffffffff */
+	standard.engine.state[1] = 0x80102204; /* drawn as 0x80000000 */
+	genfn_std_normal(&(struct genfn_fill_args){.state = &standard, .dst = v, .n = 2});
+	CHECK(v[0] == 0 && v[1] > 0 && v[1] < 1e-3, "std: %g %g", v[0], v[1]);
+}
+
 static void check_elementwise(const struct kernels *kernels)
 {
 	for (int s = 0; s < size_count; s++)
@@ -268,7 +298,9 @@ int main(void)
 	for (int s = 0; s < size_count; s++)
 		for (int64_t offset = 0; offset < 4; offset++)
 			check_noise(sizes[s], offset);
+	check_functions();
 	check_known_noise();
+	check_rare_noise();
 	printf("native kernels: %ld checks passed\n", checks);
 	return 0;
 }
