@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"genfn/events"
 	"genfn/events/broker"
-	"genfn/functions/instance/npy"
+	"genfn/functions/imagefile"
 	"genfn/functions/runner/protocol"
 )
 
@@ -23,6 +24,7 @@ type file struct {
 	artifact  events.Artifact
 	mediaType string
 	data      []byte
+	omitted   bool // the generation parameters did not fit into the file
 }
 
 // deliver encodes and stores what the runner made and answers the request.
@@ -33,12 +35,15 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 		return sum.err
 	}
 	s := a.answer(p, result, sum.sha256)
-	files, err := a.encode(ctx, p, result)
+	files, err := a.encode(ctx, s, result)
 	if err != nil {
 		return err
 	}
 	if err := a.slot.runner.Bulk().Trim(); err != nil {
 		a.log.Warn("memory file not trimmed", "error", err)
+	}
+	if slices.ContainsFunc(files, func(f file) bool { return f.omitted }) {
+		s.Warnings = append(s.Warnings, events.Warning{Code: "parameters_omitted", Message: "The generation parameters do not fit into a file of this format; they are in metadata.json."})
 	}
 	metadata, err := metadataFile(s)
 	if err != nil {
@@ -93,7 +98,7 @@ func memory(r *protocol.Result) *events.Memory {
 }
 
 // encode makes files of the pictures and latents in the memory file.
-func (a *attempt) encode(ctx context.Context, p *plan, result *protocol.Result) ([]file, error) {
+func (a *attempt) encode(ctx context.Context, s events.Succeeded, result *protocol.Result) ([]file, error) {
 	files := make([]file, len(result.Images))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxParallel)
@@ -106,7 +111,7 @@ func (a *attempt) encode(ctx context.Context, p *plan, result *protocol.Result) 
 			if err != nil {
 				return err
 			}
-			files[i], err = imageFile(p, result, i, image.Width, image.Height, pix)
+			files[i], err = imageFile(s, a.work.job.ID, i, imagefile.Image{Width: image.Width, Height: image.Height, Pix: pix})
 			return err
 		})
 	}
@@ -118,11 +123,11 @@ func (a *attempt) encode(ctx context.Context, p *plan, result *protocol.Result) 
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, file{
-			artifact:  events.Artifact{Name: "latents.npy", Role: events.RoleLatents},
-			mediaType: npy.MediaType,
-			data:      npy.Encode(npy.Array{Shape: result.Latents.Shape, Data: data}),
-		})
+		latents, err := latentsFile(imagefile.Array{Shape: result.Latents.Shape, Data: data})
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, latents)
 	}
 	return files, nil
 }

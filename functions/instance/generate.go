@@ -9,7 +9,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
-	"genfn/functions/instance/npy"
+	"genfn/functions/imagefile"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -21,7 +21,7 @@ const cancelTimeout = 5 * time.Second
 type plan struct {
 	model   Model
 	request events.ImageGenerate
-	latents *npy.Array // nil: drawn from the seed
+	latents *imagefile.Array // nil: drawn from the seed
 	sum     <-chan checksum
 }
 
@@ -180,6 +180,7 @@ func (a *attempt) handle(runner *process.Process, m protocol.Message) (*protocol
 // enter notes and tells a new stage.
 func (a *attempt) enter(stage string) {
 	a.stage = stage
+	a.log.Debug("stage begins", "stage", stage)
 	a.lease.Progress(a.track.enter(stage, time.Now()))
 	a.publishProgress(nil)
 }

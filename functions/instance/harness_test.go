@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -148,6 +150,7 @@ func (r *rig) context() context.Context {
 
 // running is an instance in this process.
 type running struct {
+	lines
 	soft, hard context.CancelFunc
 	done       chan error
 }
@@ -161,11 +164,13 @@ func (r *rig) start(change func(*settings)) *running {
 	}
 	b, err := broker.Connect(s.URL, broker.Options{Name: s.Name})
 	require.NoError(r.t, err)
-	i, err := instance.New(s.config(b, slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	logs := make(lines, 10_000)
+	out := io.MultiWriter(r.t.Output(), logs)
+	i, err := instance.New(s.config(b, slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	require.NoError(r.t, err)
 	soft, endSoft := context.WithCancel(context.Background())
 	hard, endHard := context.WithCancel(context.Background())
-	run := &running{soft: endSoft, hard: endHard, done: make(chan error, 1)}
+	run := &running{lines: logs, soft: endSoft, hard: endHard, done: make(chan error, 1)}
 	go func() { run.done <- i.Run(soft, hard) }()
 	r.t.Cleanup(func() {
 		endSoft()
@@ -203,8 +208,8 @@ func (run *running) wait(t *testing.T) error {
 
 // child is an instance in a process of its own.
 type child struct {
-	cmd  *exec.Cmd
-	logs chan string
+	lines
+	cmd *exec.Cmd
 }
 
 // spawn starts an instance as a process and waits until it is ready.
@@ -216,7 +221,7 @@ func (r *rig) spawn(change func(*settings)) *child {
 	}
 	raw, err := json.Marshal(s)
 	require.NoError(r.t, err)
-	c := &child{cmd: exec.Command("/proc/self/exe"), logs: make(chan string, 10_000)}
+	c := &child{cmd: exec.Command("/proc/self/exe"), lines: make(lines, 10_000)}
 	c.cmd.Env = append(os.Environ(), envInstance+"="+string(raw))
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := c.cmd.StdoutPipe()
@@ -229,10 +234,9 @@ func (r *rig) spawn(change func(*settings)) *child {
 		_ = c.cmd.Wait()
 	})
 	go func() {
-		defer close(c.logs)
-		for lines := bufio.NewScanner(logs); lines.Scan(); {
-			fmt.Fprintln(r.t.Output(), s.Name+": "+lines.Text())
-			c.logs <- lines.Text()
+		for from := bufio.NewScanner(logs); from.Scan(); {
+			fmt.Fprintln(r.t.Output(), s.Name+": "+from.Text())
+			_, _ = c.lines.Write(from.Bytes())
 		}
 	}()
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -241,21 +245,38 @@ func (r *rig) spawn(change func(*settings)) *child {
 	return c
 }
 
-// waitLog waits until the process logs a line with these words.
-func (c *child) waitLog(t *testing.T, words string) {
+// lines are what an instance logs, a line with each Write.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// waitLog waits until a line has these words, and returns it.
+func (l lines) waitLog(t *testing.T, words string) string {
 	t.Helper()
 	timeout := time.After(patience)
 	for {
 		select {
-		case line, ok := <-c.logs:
-			require.True(t, ok, "the instance ended before it said %q", words)
+		case line := <-l:
 			if strings.Contains(line, words) {
-				return
+				return line
 			}
 		case <-timeout:
 			require.FailNow(t, "log line missing", words)
 		}
 	}
+}
+
+// runnerPID waits for the next runner to start.
+func (l lines) runnerPID(t *testing.T) int {
+	t.Helper()
+	_, rest, _ := strings.Cut(l.waitLog(t, "runner is ready"), "pid=")
+	digits, _, _ := strings.Cut(rest, " ")
+	pid, err := strconv.Atoi(digits)
+	require.NoError(t, err)
+	return pid
 }
 
 func (c *child) signal(t *testing.T, s syscall.Signal) {

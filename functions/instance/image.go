@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"image"
 	"image/jpeg"
-	"image/png"
 
 	"golang.org/x/image/draw"
 
 	"genfn/events"
+	"genfn/functions/imagefile"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -64,10 +64,23 @@ func rgba(width, height int, pix []byte) *image.RGBA {
 	return img
 }
 
-func imageFile(p *plan, result *protocol.Result, i, width, height int, pix []byte) (file, error) {
-	var b bytes.Buffer
-	if err := png.Encode(&b, rgba(width, height, pix)); err != nil {
+// imageFile makes the artefact of the request's i-th picture, with the parameters it was generated with inside.
+func imageFile(s events.Succeeded, id string, i int, img imagefile.Image) (file, error) {
+	parameters, err := imagefile.Describe(imagefile.Description{
+		Request: s.Request, Model: s.Model, Index: i, Device: s.Device, Precision: s.Precision, Versions: s.Versions, Generation: id,
+	})
+	if err != nil {
 		return file{}, err
 	}
-	return file{artifact: events.Artifact{Name: fmt.Sprintf("image-%d.png", i), Role: events.RoleImage, Index: i, Width: width, Height: height, Seed: p.request.Seed}, mediaType: "image/png", data: b.Bytes()}, nil
+	encoded, err := imagefile.Encode(s.Request.Format, img, parameters, imagefile.Options{})
+	if err != nil {
+		return file{}, err
+	}
+	return file{
+		artifact: events.Artifact{
+			Name: fmt.Sprintf("image-%d.%s", i, s.Request.Format), Role: events.RoleImage, Index: i,
+			Width: img.Width, Height: img.Height, Seed: s.Request.Seed,
+		},
+		mediaType: encoded.MediaType, data: encoded.Data, omitted: encoded.ParametersOmitted,
+	}, nil
 }

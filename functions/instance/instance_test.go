@@ -13,11 +13,18 @@ import (
 	"genfn/events"
 	"genfn/events/broker"
 	"genfn/events/client"
+	"genfn/functions/imagefile"
 	"genfn/functions/instance"
-	"genfn/functions/instance/npy"
 	"genfn/functions/runner/protocol"
 	"genfn/functions/runner/runnertest"
 )
+
+func npyFile(t *testing.T, a imagefile.Array) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, imagefile.WriteNPY(&b, a))
+	return b.Bytes()
+}
 
 func ptr[T any](v T) *T { return &v }
 
@@ -96,7 +103,7 @@ func TestRequestToResult(t *testing.T) {
 	}
 	raw, err := r.client.Fetch(r.context(), s.Artifacts[2].Ref)
 	require.NoError(t, err)
-	latents, err := npy.Decode(raw)
+	latents, err := imagefile.ReadNPY(bytes.NewReader(raw), 100)
 	require.NoError(t, err)
 	require.Equal(t, []float32{7}, latents.Data)
 	raw, err = r.client.Fetch(r.context(), s.Artifacts[3].Ref)
@@ -105,6 +112,27 @@ func TestRequestToResult(t *testing.T) {
 	require.NoError(t, json.Unmarshal(raw, &metadata))
 	require.Equal(t, s.Request, metadata.Request)
 	r.settled(id)
+}
+
+func TestFormats(t *testing.T) {
+	r := newRig(t)
+	r.start(nil)
+	for format, mediaType := range map[string]string{events.FormatPNG: "image/png", events.FormatJPEG: "image/jpeg", events.FormatWebP: "image/webp"} {
+		data := request(runnertest.Script{})
+		data.Format = format
+		id := r.publish(data)
+		s := r.succeeded(id)
+		require.Equal(t, "image-0."+format, s.Artifacts[0].Name)
+		require.Equal(t, mediaType, s.Artifacts[0].Ref.MediaType)
+		raw, err := r.client.Fetch(r.context(), s.Artifacts[0].Ref)
+		require.NoError(t, err)
+		p, err := imagefile.ReadParameters(raw)
+		require.NoError(t, err)
+		var d imagefile.Description
+		require.NoError(t, json.Unmarshal(p.JSON, &d))
+		require.Equal(t, s.Request, d.Request)
+		require.Equal(t, id, d.Generation)
+	}
 }
 
 func TestSeedIsDrawnAndTold(t *testing.T) {
@@ -118,23 +146,23 @@ func TestSeedIsDrawnAndTold(t *testing.T) {
 func TestInputLatents(t *testing.T) {
 	r := newRig(t)
 	r.start(nil)
-	want := npy.Array{Shape: []int{1, 1, 2, 2}, Data: []float32{1, -2, 3.5, 4}}
+	want := imagefile.Array{Shape: []int{1, 1, 2, 2}, Data: []float32{1, -2, 3.5, 4}}
 	data := request(runnertest.Script{})
 	data.OutputLatents = true
 	publish := func(file []byte) string {
-		id, err := r.client.Publish(r.context(), client.Request{Data: data, Inputs: map[string]client.Input{"latents": {Name: "latents.npy", MediaType: npy.MediaType, Data: file}}})
+		id, err := r.client.Publish(r.context(), client.Request{Data: data, Inputs: map[string]client.Input{"latents": {Name: "latents.npy", Data: file}}})
 		require.NoError(t, err)
 		return id
 	}
-	good := publish(npy.Encode(want))
+	good := publish(npyFile(t, want))
 	s := r.succeeded(good)
 	raw, err := r.client.Fetch(r.context(), s.Artifacts[1].Ref)
 	require.NoError(t, err)
-	got, err := npy.Decode(raw)
+	got, err := imagefile.ReadNPY(bytes.NewReader(raw), 100)
 	require.NoError(t, err)
-	require.Equal(t, &want, got)
+	require.Equal(t, want, got)
 
-	flat := publish(npy.Encode(npy.Array{Shape: []int{4}, Data: []float32{1, 2, 3, 4}}))
+	flat := publish(npyFile(t, imagefile.Array{Shape: []int{4}, Data: []float32{1, 2, 3, 4}}))
 	noise := publish([]byte("not an array"))
 	missing := *s.Request.Latents
 	missing.Object = "nowhere"
