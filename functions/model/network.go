@@ -32,7 +32,7 @@ func (e errNotIR) Error() string { return e.reason }
 
 // readNetwork reads the structure of an OpenVINO IR (versions 10 and 11) from r.
 func readNetwork(r io.Reader) (*network, error) {
-	p := irReader{dec: xml.NewDecoder(r), n: &network{info: map[string]string{}}}
+	p := irReader{dec: xml.NewDecoder(r), n: &network{info: map[string]string{}}, input: -1}
 	p.dec.Strict = true
 	for {
 		token, err := p.dec.RawToken()
