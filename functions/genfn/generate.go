@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"genfn/events"
+	"genfn/events/broker"
+	"genfn/events/client"
+)
+
+func newGenerate(s *settings) *cobra.Command {
+	flags := &requestFlags{}
+	cmd := &cobra.Command{
+		Use:     "generate",
+		Short:   "Ask for a picture, show progress, fetch it",
+		Example: "  genfn generate --prompt \"a red apple\" --out apple.png\n  genfn generate --prompt \"a blue heart\" --seed 7 --count 4 --scheduler euler --out hearts.webp",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := s.logger(cmd)
+			if err != nil {
+				return err
+			}
+			b, err := broker.Connect(s.nats, broker.Options{Name: "genfn generate", Credentials: s.creds, Logger: log})
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			return s.generate(cmd, flags, b)
+		},
+	}
+	s.addNATS(cmd)
+	flags.add(cmd)
+	return cmd
+}
+
+// generation is one request on its way.
+type generation struct {
+	flags    *requestFlags
+	client   *client.Client
+	progress *progress
+	id       string
+}
+
+// summary is what `generate` prints at the end.
+type summary struct {
+	ID     string            `json:"id"`
+	Files  []string          `json:"files"`
+	Result *events.Succeeded `json:"result"`
+}
+
+func (s *settings) generate(cmd *cobra.Command, flags *requestFlags, b *broker.Broker) error {
+	g := &generation{
+		flags: flags, id: flags.id, client: client.New(b, client.Options{Tenant: flags.tenant}),
+		progress: newProgress(cmd.ErrOrStderr(), flags.quiet || s.json),
+	}
+	if g.id == "" {
+		g.id = events.NewID()
+	}
+	request, err := g.request(cmd)
+	if err != nil {
+		return err
+	}
+	follower, err := g.client.Follow(cmd.Context(), g.id)
+	if err != nil {
+		return err
+	}
+	defer follower.Close()
+	if _, err := g.client.Publish(cmd.Context(), request); err != nil {
+		return err
+	}
+	result, err := g.follow(cmd.Context(), follower)
+	if err != nil {
+		return err
+	}
+	files, err := g.save(cmd.Context(), result)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		printJSON(cmd.OutOrStdout(), summary{ID: g.id, Files: files, Result: result})
+		return nil
+	}
+	g.tell(cmd, result, files)
+	return nil
+}
+
+func (g *generation) request(cmd *cobra.Command) (client.Request, error) {
+	data, err := g.flags.payload(cmd)
+	if err != nil {
+		return client.Request{}, err
+	}
+	r := client.Request{ID: g.id, Data: data, Priority: broker.Priority(g.flags.priority)}
+	if g.flags.timeout > 0 {
+		r.Expiry = time.Now().Add(g.flags.timeout)
+	}
+	latents, err := g.flags.readLatents()
+	if err != nil {
+		return client.Request{}, err
+	}
+	if latents != nil {
+		r.Inputs = map[string]client.Input{"latents": {Name: "latents.npy", MediaType: "application/x-npy", Data: latents}}
+	}
+	return r, nil
+}
+
+// follow shows progress until the terminal event, which it returns if it is good.
+func (g *generation) follow(ctx context.Context, follower *client.Follower) (*events.Succeeded, error) {
+	defer g.progress.done()
+	for e, err := range follower.Events(ctx) {
+		if err != nil {
+			if ctx.Err() != nil {
+				g.progress.say("interrupted; request %s goes on, its result stays with the broker", g.id)
+			}
+			return nil, err
+		}
+		switch e.Type() {
+		case events.TypeProgress:
+			var p events.Progress
+			if err := json.Unmarshal(e.Data(), &p); err != nil {
+				return nil, fmt.Errorf("progress event: %w", err)
+			}
+			if err := g.showProgress(p); err != nil {
+				return nil, err
+			}
+		case events.TypeStarted:
+			var started events.Started
+			if err := json.Unmarshal(e.Data(), &started); err == nil {
+				g.progress.say("%s makes it on %s%s", started.Instance, started.Device, again(started.Attempt))
+			}
+		case events.TypeSucceeded:
+			var result events.Succeeded
+			return &result, json.Unmarshal(e.Data(), &result)
+		case events.TypeFailed:
+			var failed events.Failed
+			if err := json.Unmarshal(e.Data(), &failed); err != nil {
+				return nil, fmt.Errorf("failed event: %w", err)
+			}
+			return nil, failed.Error
+		case events.TypeExpired:
+			return nil, events.Errorf(events.CodeDeadlineExceeded, "no instance began the work within %s", g.flags.timeout)
+		case events.TypeCancelled:
+			return nil, events.Errorf(events.CodeCancelled, "the request was cancelled")
+		}
+	}
+	return nil, events.Errorf(events.CodeInternal, "the events of request %s ended without an answer", g.id)
+}
+
+func again(attempt int) string {
+	if attempt <= 1 {
+		return ""
+	}
+	return fmt.Sprintf(" (attempt %d)", attempt)
+}
+
+func (g *generation) showProgress(p events.Progress) error {
+	g.progress.show(p)
+	if p.Preview == nil || len(p.Preview.Data) == 0 {
+		return nil
+	}
+	stem, _ := g.stem()
+	name := fmt.Sprintf("%s-preview-%d-step-%03d%s", stem, p.Preview.Index, p.Step, endingOf(p.Preview.MediaType))
+	if err := os.WriteFile(name, p.Preview.Data, 0o644); err != nil {
+		return fmt.Errorf("write preview: %w", err)
+	}
+	return nil
+}
+
+// stem splits --out into the name without its ending, and the ending.
+func (g *generation) stem() (stem, ending string) {
+	if g.flags.out == "" {
+		return g.id, ""
+	}
+	ending = filepath.Ext(g.flags.out)
+	return strings.TrimSuffix(g.flags.out, ending), ending
+}
+
+func endingOf(mediaType string) string {
+	switch mediaType {
+	case "image/jpeg":
+		return ".jpg"
+	case "image/webp":
+		return ".webp"
+	default:
+		return ".png"
+	}
+}
+
+// save fetches the artefacts and writes them, and the record of the generation beside them.
+func (g *generation) save(ctx context.Context, result *events.Succeeded) ([]string, error) {
+	stem, ending := g.stem()
+	var files []string
+	write := func(name string, data []byte) error {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		files = append(files, name)
+		return os.WriteFile(name, data, 0o644)
+	}
+	for _, a := range result.Artifacts {
+		name := ""
+		switch a.Role {
+		case events.RoleImage:
+			name = g.imageName(a, stem, ending)
+		case events.RoleLatents:
+			name = g.flags.outputLatents
+		}
+		if name == "" {
+			continue
+		}
+		data, err := g.client.Fetch(ctx, a.Ref)
+		if err != nil {
+			return files, err
+		}
+		if err := write(name, data); err != nil {
+			return files, fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+	record, err := json.MarshalIndent(result, "", "  ")
+	if err != nil {
+		return files, fmt.Errorf("encode the record: %w", err)
+	}
+	return files, write(stem+".json", append(record, '\n'))
+}
+
+func (g *generation) imageName(a events.Artifact, stem, ending string) string {
+	if ending == "" {
+		ending = endingOf(a.Ref.MediaType)
+	}
+	if g.flags.count > 1 {
+		return fmt.Sprintf("%s-%d%s", stem, a.Index, ending)
+	}
+	return stem + ending
+}
+
+func (g *generation) tell(cmd *cobra.Command, result *events.Succeeded, files []string) {
+	w := cmd.OutOrStdout()
+	seed := uint64(0)
+	if result.Request.Seed != nil {
+		seed = *result.Request.Seed
+	}
+	fmt.Fprintf(w, "seed %d, %s, %.2f s on %s\n", seed, result.Request.Scheduler, result.TimingsMS["total"]/1000, result.Device)
+	for _, d := range result.Degradations {
+		fmt.Fprintf(w, "note: %s\n", d)
+	}
+	for _, warning := range result.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning.Message)
+	}
+	for _, f := range files {
+		fmt.Fprintln(w, f)
+	}
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"genfn/events/broker"
+	"genfn/functions/instance"
+	"genfn/functions/runner/process"
+	"genfn/functions/runner/protocol"
+)
+
+// instanceFlags are what `instance`, `up` and `demo` say about an instance.
+type instanceFlags struct {
+	name      string
+	device    string
+	slots     int
+	threads   int
+	maxModels int
+	preload   string
+	grace     time.Duration
+	serveNoop bool
+}
+
+func (f *instanceFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.name, "name", "", "name of the instance, unique among those alive (default: host name and a random part)")
+	flags.StringVar(&f.device, "device", "CPU", "OpenVINO device; see `genfn devices`")
+	flags.IntVar(&f.slots, "slots", 1, "runner processes, each with one request at a time")
+	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
+	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
+	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
+	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
+	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
+}
+
+func newInstance(s *settings, signals *signals) *cobra.Command {
+	flags := &instanceFlags{}
+	cmd := &cobra.Command{
+		Use:   "instance",
+		Short: "Serve requests from a NATS server or cluster",
+		Long:  "Serve requests from a NATS server or cluster until SIGTERM: then running work may finish within --grace and the rest is handed back. A second signal hands back at once.",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := s.logger(cmd)
+			if err != nil {
+				return err
+			}
+			b, err := broker.Connect(s.nats, broker.Options{Name: "genfn instance", Credentials: s.creds, Logger: log})
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			serve, err := s.newInstance(signals.soft, b, flags, log)
+			if err != nil {
+				return err
+			}
+			go func() {
+				select {
+				case <-serve.Ready():
+					s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: flags.device})
+				case <-signals.soft.Done():
+				}
+			}()
+			return serve.Run(signals.soft, signals.hard)
+		},
+	}
+	s.addNATS(cmd)
+	s.addModels(cmd)
+	s.addRuntime(cmd)
+	flags.add(cmd)
+	return cmd
+}
+
+// newInstance sets the broker up and makes an instance that is ready to run.
+func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *instanceFlags, log *slog.Logger) (*instance.Instance, error) {
+	config := broker.DefaultConfig()
+	if err := b.Setup(ctx, config); err != nil {
+		return nil, err
+	}
+	models, err := s.openModels()
+	if err != nil {
+		return nil, err
+	}
+	name := flags.name
+	if name == "" {
+		name = defaultName()
+	}
+	hello := s.hello(flags.device)
+	hello.Threads, hello.MaxModels, hello.ServeNoop = flags.threads, flags.maxModels, flags.serveNoop
+	grace := flags.grace
+	if grace == 0 {
+		grace = -1 // Config's zero is its default; the flag's zero means none
+	}
+	return instance.New(instance.Config{
+		Name: name, Version: version, Broker: b, BrokerConfig: config, Models: models,
+		Runner: process.Config{Hello: hello, Stderr: os.Stderr, Logger: log},
+		Slots:  flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
+	})
+}
+
+// hello is what every runner of this program is told.
+func (s *settings) hello(device string) protocol.Hello {
+	return protocol.Hello{Device: device, RuntimeDir: runtimeDir(), CacheDir: s.cache, LibraryDir: s.openvino}
+}
+
+// runtimeDir holds the lock files of the devices: the same for all instances of a machine and user.
+func runtimeDir() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "genfn")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("genfn-%d", os.Getuid()))
+}
+
+// defaultName is the host name, as far as it fits a subject token, and a random part.
+func defaultName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "instance"
+	}
+	host = strings.Map(func(r rune) rune {
+		if r < 128 && (r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r|0x20 && r|0x20 <= 'z') {
+			return r
+		}
+		return '-'
+	}, host)
+	return host[:min(len(host), 40)] + "-" + strings.ToLower(rand.Text()[:8])
+}
+
+// readyLine says that a server takes requests.
+type readyLine struct {
+	NATS   string `json:"nats"`
+	Models string `json:"models"`
+	Device string `json:"device"`
+	Store  string `json:"store,omitempty"`
+}
+
+func (s *settings) sayReady(cmd *cobra.Command, line readyLine) {
+	if s.json {
+		printJSON(cmd.OutOrStdout(), line)
+		return
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "genfn is ready: NATS %s, device %s, models of %s\n", line.NATS, line.Device, line.Models)
+	fmt.Fprintf(cmd.OutOrStdout(), "In another terminal: genfn generate --nats %s --prompt \"a red apple\" --out apple.png\n", line.NATS)
+}

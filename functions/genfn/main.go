@@ -1,0 +1,91 @@
+// Command genfn runs generation functions on NATS: the server side (up, instance, runner), the client
+// (generate) and the tools around them (devices, model, version).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"genfn/events"
+)
+
+// version is set by the build: -ldflags "-X main.version=...".
+var version = "unknown"
+
+// Exit codes of the program.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is main without its process: it returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	signals := watchSignals()
+	defer signals.stop()
+	root := newRoot(signals)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(signals.soft)
+	if err == nil {
+		return 0
+	}
+	return report(cmd, signals.soft, err)
+}
+
+// report prints err for people, or as JSON where that was asked for, and chooses the exit code.
+func report(cmd *cobra.Command, ctx context.Context, err error) int {
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "genfn: %v\n\n%s", err, cmd.UsageString())
+		return exitUsage
+	}
+	if wantsJSON(cmd) {
+		printJSON(cmd.OutOrStdout(), map[string]any{"error": events.AsError(err)})
+	} else {
+		printError(cmd.ErrOrStderr(), err)
+	}
+	if ctx.Err() != nil {
+		return exitInterrupted
+	}
+	return exitFailed
+}
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func newRoot(signals *signals) *cobra.Command {
+	s := &settings{}
+	root := &cobra.Command{
+		Use:           "genfn",
+		Short:         "Generation functions on NATS",
+		Long:          "genfn makes pictures for CloudEvents that arrive over NATS JetStream.\n\nTwo terminals: `genfn up`, then `genfn generate --prompt \"a red apple\" --out apple.png`.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArgs,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	s.addGlobal(root)
+	root.AddCommand(
+		newDemo(s, signals), newUp(s, signals), newInstance(s, signals), newGenerate(s),
+		newDevices(s), newModel(s), newVersion(s), newRunner(s),
+	)
+	return root
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%q takes no argument %q", cmd.CommandPath(), args[0])}
+	}
+	return nil
+}

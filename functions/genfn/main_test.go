@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain makes the test binary stand for the program: in scripts as the command `genfn`, and as the
+// runner that an instance starts (it starts its own executable).
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "runner" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	testscript.Main(m, map[string]func(){"genfn": main})
+}
+
+// repository is the root of the checkout.
+func repository(t testing.TB) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", ".."))
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(dir, "go.mod"))
+	return dir
+}
+
+func TestScripts(t *testing.T) {
+	root := repository(t)
+	runtime := filepath.Join(root, ".runtime", "openvino")
+	require.DirExists(t, runtime, "run `make runtime` first")
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GENFN_OPENVINO_DIR", runtime)
+			e.Setenv("GENFN_MODELS", filepath.Join(root, "deploy", "models"))
+			e.Setenv("TINY", filepath.Join(root, "functions", "pipeline", "testdata"))
+			e.Setenv("GENFN_CACHE_DIR", filepath.Join(e.WorkDir, "cache"))
+			e.Setenv("HOME", e.WorkDir)
+			port, err := freePort()
+			e.Setenv("PORT", port)
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor},
+	})
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a listener that closes at once
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+// waitFor waits until a file matches a pattern: `waitfor FILE REGEXP`.
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitfor file regexp")
+	}
+	pattern := regexp.MustCompile(args[1])
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		raw, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && pattern.Match(raw) {
+			return
+		}
+		select {
+		case <-deadline:
+			ts.Fatalf("%s did not match %s: %s", args[0], args[1], raw)
+		case <-tick.C:
+		}
+	}
+}
+
+// server is a `genfn up` in a process of its own.
+type server struct {
+	URL string
+	cmd *exec.Cmd
+	log *bytes.Buffer
+}
+
+// startUp starts `genfn up` with the flags and waits until it says where it listens.
+func startUp(t *testing.T, flags ...string) *server {
+	t.Helper()
+	root := repository(t)
+	args := append([]string{"up", "--json", "--port", "0", "--store-dir", t.TempDir()}, flags...)
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(),
+		"GENFN_MAIN=1",
+		"GENFN_OPENVINO_DIR="+filepath.Join(root, ".runtime", "openvino"),
+		"GENFN_MODELS="+filepath.Join(root, "deploy", "models"),
+		"GENFN_CACHE_DIR="+t.TempDir())
+	s := &server{cmd: cmd, log: &bytes.Buffer{}}
+	cmd.Stderr = s.log
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { s.stop(t) })
+	ready := make(chan string, 1)
+	go func() {
+		scanner := bufio.NewScanner(stdout)
+		for scanner.Scan() {
+			if m := regexp.MustCompile(`"nats":\s*"([^"]+)"`).FindStringSubmatch(scanner.Text()); m != nil {
+				ready <- m[1]
+			}
+		}
+		close(ready)
+	}()
+	url, ok := <-ready
+	require.True(t, ok, "genfn up ended early:\n%s", s.log)
+	s.URL = url
+	return s
+}
+
+func (s *server) stop(t *testing.T) {
+	require.NoError(t, s.cmd.Process.Signal(os.Interrupt))
+	err := s.cmd.Wait()
+	if t.Failed() {
+		t.Logf("genfn up said:\n%s", s.log)
+	}
+	require.NoError(t, err, "genfn up did not end well")
+}
+
+// command runs a program in an empty folder and returns all that it printed.
+func command(t *testing.T, name string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = t.TempDir()
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"genfn/events"
+)
+
+func wantsJSON(cmd *cobra.Command) bool {
+	flag := cmd.Flags().Lookup("json")
+	return flag != nil && flag.Value.String() == "true"
+}
+
+// printJSON writes v as one indented JSON document.
+func printJSON(w io.Writer, v any) {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		fmt.Fprintf(w, "{\"error\":%q}\n", err)
+	}
+}
+
+// printError says what happened, where, and what to do.
+func printError(w io.Writer, err error) {
+	e := events.AsError(err)
+	fmt.Fprintf(w, "genfn: %s: %s\n", e.Code.Title(), e.Message)
+	if e.Field != "" {
+		fmt.Fprintf(w, "  field:    %s\n", e.Field)
+	}
+	if e.Expected != "" {
+		fmt.Fprintf(w, "  expected: %s\n", e.Expected)
+	}
+	if e.Stage != "" {
+		fmt.Fprintf(w, "  stage:    %s\n", e.Stage)
+	}
+	if e.Device != "" {
+		fmt.Fprintf(w, "  device:   %s\n", e.Device)
+	}
+	if e.DriverText != "" {
+		fmt.Fprintf(w, "  driver:   %s %s\n", e.DriverCode, e.DriverText)
+	}
+	if e.Advice != "" {
+		fmt.Fprintf(w, "  advice:   %s\n", e.Advice)
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"genfn/events"
+)
+
+// requestFlags are the flags that describe one generation.
+type requestFlags struct {
+	model, prompt, negativePrompt string
+	width, height, steps, count   int
+	guidance                      float64
+	seed                          uint64
+	scheduler, format             string
+	previewEvery                  int
+	latents, outputLatents, out   string
+	id, tenant, priority          string
+	timeout                       time.Duration
+	quiet                         bool
+}
+
+func (r *requestFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&r.model, "model", "emoji", "name of the model")
+	f.StringVar(&r.prompt, "prompt", "", "what to make")
+	f.StringVar(&r.negativePrompt, "negative-prompt", "", "what to keep out of the picture")
+	f.IntVar(&r.width, "width", 0, "width in pixels (default: the model's)")
+	f.IntVar(&r.height, "height", 0, "height in pixels (default: the model's)")
+	f.IntVar(&r.steps, "steps", 0, "denoising steps (default: the model's)")
+	f.Float64Var(&r.guidance, "guidance", 0, "guidance scale; 1 means no second pass (default: the model's)")
+	f.Uint64Var(&r.seed, "seed", 0, "seed of the noise (default: drawn, and told in the result)")
+	f.StringVar(&r.scheduler, "scheduler", "", "scheduler instead of the model's: ddim, pndm, euler, euler_ancestral, lcm, dpmpp_2m, ...")
+	f.IntVar(&r.count, "count", 1, "number of pictures")
+	f.StringVar(&r.format, "format", "", "png, jpeg or webp (default: by the ending of --out)")
+	f.IntVar(&r.previewEvery, "preview-every", 0, "write a preview every n steps beside --out")
+	f.StringVar(&r.latents, "latents", "", "start from these latents: .npy, float32, shape (count, channels, height, width)")
+	f.StringVar(&r.outputLatents, "output-latents", "", "write the final latents to this .npy file")
+	f.StringVar(&r.out, "out", "", "picture file; with --count n, name-0.png, name-1.png, ... (default: REQUEST-ID.png)")
+	f.StringVar(&r.id, "id", "", "request id, for idempotent retries (default: a new UUID)")
+	f.StringVar(&r.tenant, "tenant", "default", "tenant whose subjects and bucket are used")
+	f.StringVar(&r.priority, "priority", "interactive", "interactive or batch")
+	f.DurationVar(&r.timeout, "timeout", 0, "give up when the work has not begun by then, such as 30s (default: wait for ever)")
+	f.BoolVarP(&r.quiet, "quiet", "q", false, "show no progress")
+}
+
+// payload is the data of the event. What was not given stays out of it, so that the instance fills it in.
+func (r *requestFlags) payload(cmd *cobra.Command) (events.ImageGenerate, error) {
+	format, err := r.pictureFormat()
+	if err != nil {
+		return events.ImageGenerate{}, err
+	}
+	data := events.ImageGenerate{
+		Model: r.model, Prompt: r.prompt, NegativePrompt: r.negativePrompt,
+		Scheduler: r.scheduler, Format: format, PreviewEvery: r.previewEvery, OutputLatents: r.outputLatents != "",
+	}
+	given := cmd.Flags().Changed
+	if given("width") {
+		data.Width = &r.width
+	}
+	if given("height") {
+		data.Height = &r.height
+	}
+	if given("steps") {
+		data.Steps = &r.steps
+	}
+	if given("guidance") {
+		data.GuidanceScale = &r.guidance
+	}
+	if given("seed") {
+		data.Seed = &r.seed
+	}
+	if given("count") {
+		data.Count = &r.count
+	}
+	return data, nil
+}
+
+// pictureFormat is --format, or what the ending of --out says.
+func (r *requestFlags) pictureFormat() (string, error) {
+	if r.format != "" || r.out == "" {
+		return r.format, nil
+	}
+	switch ext := strings.ToLower(filepath.Ext(r.out)); ext {
+	case ".png", "":
+		return "png", nil
+	case ".jpg", ".jpeg":
+		return "jpeg", nil
+	case ".webp":
+		return "webp", nil
+	default:
+		return "", usageError{fmt.Errorf("--out %s: expected the ending .png, .jpg or .webp, or --format", r.out)}
+	}
+}
+
+// readLatents reads the file of --latents.
+func (r *requestFlags) readLatents() ([]byte, error) {
+	if r.latents == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(r.latents)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, usageError{fmt.Errorf("--latents %s: there is no such file", r.latents)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--latents: %w", err)
+	}
+	return raw, nil
+}

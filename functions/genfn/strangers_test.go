@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"image/png"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestStrangers runs the Python and the JavaScript example against a server, in both content modes.
+func TestStrangers(t *testing.T) {
+	root := repository(t)
+	clients := filepath.Join(root, ".runtime", "clients")
+	require.FileExists(t, filepath.Join(clients, ".complete"), "run `make test`, or deploy/clients/install.sh .runtime/clients")
+	up := startUp(t)
+	for language, client := range map[string][]string{
+		"python":     {filepath.Join(clients, "bin", "python"), filepath.Join(root, "events", "examples", "python", "generate.py")},
+		"javascript": {filepath.Join(clients, "bin", "node"), filepath.Join(clients, "javascript", "generate.mjs")},
+	} {
+		for _, mode := range []string{"binary", "structured"} {
+			t.Run(language+"/"+mode, func(t *testing.T) {
+				out := filepath.Join(t.TempDir(), "apple.png")
+				args := slices.Concat(client[1:], []string{"--nats", up.URL, "--prompt", `a red apple, "shiny" 100 %`, "--seed", "7", "--mode", mode, "--out", out})
+				printed, err := command(t, client[0], args...)
+				require.NoError(t, err, printed)
+				assert.Contains(t, printed, "progress denoise 1/")
+				assert.Contains(t, printed, "succeeded "+out+" seed 7")
+				raw, err := os.ReadFile(out)
+				require.NoError(t, err)
+				picture, err := png.Decode(bytes.NewReader(raw))
+				require.NoError(t, err)
+				assert.Equal(t, 64, picture.Bounds().Dx())
+			})
+			t.Run(language+"/"+mode+"/refused", func(t *testing.T) {
+				args := slices.Concat(client[1:], []string{"--nats", up.URL, "--prompt", "x", "--seed=-1", "--mode", mode, "--out", "never.png"})
+				printed, err := command(t, client[0], args...)
+				require.Error(t, err, printed)
+				assert.Contains(t, printed, "invalid_request")
+				assert.Contains(t, printed, "/seed")
+			})
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"genfn/events/broker"
+	"genfn/functions/embedded"
+)
+
+// upFlags are what `up` and `demo` say about the server.
+type upFlags struct {
+	instanceFlags
+	host     string
+	port     int
+	storeDir string
+	sync     bool
+}
+
+func (f *upFlags) add(cmd *cobra.Command, port int, store string) {
+	f.instanceFlags.add(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.host, "host", "127.0.0.1", "address the NATS server listens on")
+	flags.IntVar(&f.port, "port", port, "port of the NATS server; 0 takes a free one")
+	flags.StringVar(&f.storeDir, "store-dir", store, "folder of JetStream's files")
+	flags.BoolVar(&f.sync, "sync", true, "sync every write to disk, so that not even a power cut loses a request")
+}
+
+func newUp(s *settings, signals *signals) *cobra.Command {
+	flags := &upFlags{}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "NATS with JetStream on disk, and an instance, in one process",
+		Long:  "NATS with JetStream on disk, and an instance, in one process, until SIGTERM. For development; in production run `genfn instance` against a NATS cluster.",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := s.logger(cmd)
+			if err != nil {
+				return err
+			}
+			return s.up(signals, flags, log, func(_ context.Context, b *broker.Broker) error {
+				s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: flags.device, Store: flags.storeDir})
+				return nil
+			}, true)
+		},
+	}
+	s.addModels(cmd)
+	s.addRuntime(cmd)
+	flags.add(cmd, 4222, filepath.Join(dataDir(), "jetstream"))
+	return cmd
+}
+
+func newDemo(s *settings, signals *signals) *cobra.Command {
+	server, request := &upFlags{}, &requestFlags{}
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "up and one generate in one go, then exit",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := s.logger(cmd)
+			if err != nil {
+				return err
+			}
+			if server.storeDir == "" {
+				dir, err := os.MkdirTemp("", "genfn-demo-")
+				if err != nil {
+					return fmt.Errorf("folder for JetStream: %w", err)
+				}
+				defer os.RemoveAll(dir)
+				server.storeDir = dir
+			}
+			if request.prompt == "" {
+				request.prompt = "a red apple"
+			}
+			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker) error {
+				cmd.SetContext(ctx)
+				return s.generate(cmd, request, b)
+			}, false)
+		},
+	}
+	s.addModels(cmd)
+	s.addRuntime(cmd)
+	server.add(cmd, 0, "")
+	request.add(cmd)
+	return cmd
+}
+
+// up runs the server and an instance, and meanwhile calls use. It ends when the first signal comes or, unless
+// stay, when use returns.
+func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker) error, stay bool) error {
+	port := flags.port
+	if port == 0 {
+		port = embedded.AnyPort
+	}
+	server := embedded.New(embedded.Config{Host: flags.host, Port: port, StoreDir: flags.storeDir, NoSync: !flags.sync, Logger: log})
+	defer server.Close()
+	if err := server.Start(); err != nil {
+		return err
+	}
+	b, err := broker.Connect(server.URL(), broker.Options{Name: "genfn up", Logger: log})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	serve, err := s.newInstance(signals.soft, b, &flags.instanceFlags, log)
+	if err != nil {
+		return err
+	}
+	soft, stop := context.WithCancel(signals.soft)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- serve.Run(soft, signals.hard)
+		stop()
+	}()
+	used := make(chan error, 1)
+	go func() {
+		select {
+		case <-serve.Ready():
+			used <- use(soft, b)
+		case <-soft.Done():
+			used <- nil
+		}
+		if !stay {
+			stop()
+		}
+	}()
+	// If the instance fails, what used it fails of that too: the first cause is the one to tell.
+	if err := <-ended; err != nil {
+		return err
+	}
+	return <-used
+}
