@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,6 +25,9 @@ func newGenerate(s *settings) *cobra.Command {
 		Example: "  genfn generate --prompt \"a red apple\" --out apple.png\n  genfn generate --prompt \"a blue heart\" --seed 7 --count 4 --scheduler euler --out hearts.webp",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.prompt == "" {
+				return usageError{errors.New("--prompt is needed: what to make")}
+			}
 			log, err := s.logger(cmd)
 			if err != nil {
 				return err

@@ -28,7 +28,11 @@ func printJSON(w io.Writer, v any) {
 // printError says what happened, where, and what to do.
 func printError(w io.Writer, err error) {
 	e := events.AsError(err)
-	fmt.Fprintf(w, "genfn: %s: %s\n", e.Code.Title(), e.Message)
+	what := e.Message
+	if e.Code != events.CodeInternal {
+		what = e.Code.Title() + ": " + what
+	}
+	fmt.Fprintf(w, "genfn: %s\n", what)
 	if e.Field != "" {
 		fmt.Fprintf(w, "  field:    %s\n", e.Field)
 	}
@@ -43,6 +47,9 @@ func printError(w io.Writer, err error) {
 	}
 	if e.DriverText != "" {
 		fmt.Fprintf(w, "  driver:   %s %s\n", e.DriverCode, e.DriverText)
+	}
+	if e.Detail != "" {
+		fmt.Fprintf(w, "  detail:   %s\n", e.Detail)
 	}
 	if e.Advice != "" {
 		fmt.Fprintf(w, "  advice:   %s\n", e.Advice)
