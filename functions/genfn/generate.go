@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/spf13/cobra"
 
 	"genfn/events"
@@ -32,7 +33,7 @@ func newGenerate(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			b, err := broker.Connect(s.nats, broker.Options{Name: "genfn generate", Credentials: s.creds, Logger: log})
+			b, err := flags.connect(cmd.Context(), s.nats, broker.Options{Name: "genfn generate", Credentials: s.creds, Logger: log})
 			if err != nil {
 				return err
 			}
@@ -43,6 +44,30 @@ func newGenerate(s *settings) *cobra.Command {
 	s.addNATS(cmd)
 	flags.add(cmd)
 	return cmd
+}
+
+// connect connects to the broker, and tries again for as long as --wait says.
+func (r *requestFlags) connect(ctx context.Context, url string, o broker.Options) (*broker.Broker, error) {
+	return patiently(ctx, r.wait, func() (*broker.Broker, error) { return broker.Connect(url, o) })
+}
+
+// publish publishes the request. While no instance has set the streams up, it tries again for as long as
+// --wait says.
+func (g *generation) publish(ctx context.Context, r client.Request) error {
+	_, err := patiently(ctx, g.flags.wait, func() (string, error) {
+		id, err := g.client.Publish(ctx, r)
+		if err != nil && !errors.Is(err, &events.Error{Code: events.CodeDeviceUnavailable}) {
+			err = backoff.Permanent(err)
+		}
+		return id, err
+	})
+	return err
+}
+
+func patiently[T any](ctx context.Context, wait time.Duration, f func() (T, error)) (T, error) {
+	interval := backoff.NewExponentialBackOff()
+	interval.InitialInterval, interval.MaxInterval = 50*time.Millisecond, time.Second
+	return backoff.Retry(ctx, f, backoff.WithBackOff(interval), backoff.WithMaxElapsedTime(max(wait, 1)))
 }
 
 // generation is one request on its way.
@@ -77,7 +102,7 @@ func (s *settings) generate(cmd *cobra.Command, flags *requestFlags, b *broker.B
 		return err
 	}
 	defer follower.Close()
-	if _, err := g.client.Publish(cmd.Context(), request); err != nil {
+	if err := g.publish(cmd.Context(), request); err != nil {
 		return err
 	}
 	result, err := g.follow(cmd.Context(), follower)

@@ -18,7 +18,9 @@ func newModel(s *settings) *cobra.Command {
 		Use:   "model",
 		Short: "The models of a folder, checked",
 		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return usageError{errors.New("expected list, show or check")} },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{errors.New("expected list, show or check")}
+		},
 	}
 	list := &cobra.Command{
 		Use: "list", Short: "List the models of --models, and what is wrong with the others", Args: noArgs,

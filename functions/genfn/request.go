@@ -23,7 +23,7 @@ type requestFlags struct {
 	previewEvery                  int
 	latents, outputLatents, out   string
 	id, tenant, priority          string
-	timeout                       time.Duration
+	timeout, wait                 time.Duration
 	quiet                         bool
 }
 
@@ -48,6 +48,7 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.tenant, "tenant", "default", "tenant whose subjects and bucket are used")
 	f.StringVar(&r.priority, "priority", "interactive", "interactive or batch")
 	f.DurationVar(&r.timeout, "timeout", 0, "give up when the work has not begun by then, such as 30s (default: wait for ever)")
+	f.DurationVar(&r.wait, "wait", 0, "how long to wait for a server that is not up yet")
 	f.BoolVarP(&r.quiet, "quiet", "q", false, "show no progress")
 }
 
