@@ -175,6 +175,9 @@ func (d *dpm) order(i, n int) int {
 func (d *dpm) coefficients(sigmas []float64, i, order int) kernels.StepArgs {
 	to, from := d.pointAt(sigmas[i+1]), d.pointAt(sigmas[i])
 	h := to.lambda - from.lambda
+	if h == 0 { // the schedule repeats its last sigma, and the step keeps the sample
+		order = 1
+	}
 	w := d.weights(to, from, h, order)
 	m := [3]float64{w.d0, 0, 0}
 	if order >= 2 {
@@ -229,6 +232,9 @@ func (d *dpm) weights(to, from point, h float64, order int) dpmWeights {
 		w.sample, w.d0 = to.alpha/from.alpha, -2*to.sigma*e
 		d1 = -2 * to.sigma * (e/h - 1)
 		w.noise = to.sigma * math.Sqrt(math.Expm1(2*h))
+	}
+	if math.IsNaN(w.noise) { // the sigmas rise by a rounding error
+		w.noise = 0
 	}
 	if order == 2 && d.solverType == "midpoint" {
 		w.d1 = w.d0 / 2

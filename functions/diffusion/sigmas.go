@@ -1,9 +1,6 @@
 package diffusion
 
-import (
-	"math"
-	"sort"
-)
+import "math"
 
 // interpolate is numpy.interp over a table at 0, 1, 2, ...: linear, constant beyond the ends.
 func interpolate(t []float64, table []float32) []float64 {
@@ -67,14 +64,18 @@ func logTable(sigmas []float32) []float32 {
 	return out
 }
 
-// timestepsOf finds the timesteps of sigmas by linear interpolation in log sigma (_sigma_to_t of diffusers); logs
-// ascends, one entry for each training timestep.
+// timestepsOf finds the timesteps of sigmas by linear interpolation in log sigma (_sigma_to_t of diffusers); logs has
+// one entry for each training timestep. It need not ascend: the replaced last entry of a schedule with zero terminal
+// SNR may lie below the one before. The highest entry that is not above the sigma counts.
 func timestepsOf(sigmas []float64, logs []float32) []float64 {
 	out := make([]float64, len(sigmas))
 	for i, sigma := range sigmas {
 		log := math.Log(math.Max(sigma, 1e-10))
-		low := sort.Search(len(logs), func(j int) bool { return float64(logs[j]) > log }) - 1
-		low = min(max(low, 0), len(logs)-2)
+		low := len(logs) - 1
+		for low > 0 && float64(logs[low]) > log {
+			low--
+		}
+		low = min(low, len(logs)-2)
 		from, to := logs[low], logs[low+1]
 		w := (float64(from) - log) / float64(from-to)
 		w = min(max(w, 0), 1)
