@@ -2,6 +2,7 @@ package kernels
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 )
 
@@ -24,7 +25,7 @@ func benchmark(b *testing.B, n, bytesPerValue int, f func(s *Set)) {
 func BenchmarkMemcpy(b *testing.B) {
 	for _, n := range benchSizes {
 		dst, src := make([]float32, n), make([]float32, n)
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			b.SetBytes(int64(8 * n))
 			for b.Loop() {
 				copy(dst, src)

@@ -87,6 +87,7 @@ type torchNormal struct {
 
 var _ NormalSource = (*torchNormal)(nil)
 
+// Fill implements NormalSource.
 func (g *torchNormal) Fill(dst []float32) {
 	switch {
 	case len(dst) == 0:
@@ -172,6 +173,7 @@ type stdNormal struct {
 
 var _ NormalSource = (*stdNormal)(nil)
 
+// Fill implements NormalSource.
 func (g *stdNormal) Fill(dst []float32) {
 	switch {
 	case len(dst) == 0:
