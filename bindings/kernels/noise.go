@@ -12,7 +12,7 @@ type NormalSource interface {
 // gives torch.randn(len(dst), generator=g, dtype=torch.float32). As in PyTorch only the low 32 bits of the seed count.
 //
 // The values are PyTorch's own bit for bit on x86-64 with AVX2 and FMA, whose arithmetic is repeated here operation by
-// operation. Builds of PyTorch that use the C library's log, sin and cos differ from that by up to 2e-6.
+// operation. Builds of PyTorch that use the C library's log, sin and cos differ from that by about 2e-6 at most.
 // Calls for fewer than 16 values use PyTorch's scalar path, in double precision; there an error of the C library in
 // the last bit can, about once in 2^29 values, show in the last bit of the float32.
 func (s *Set) TorchNormal(seed uint64) NormalSource {
@@ -23,7 +23,7 @@ func (s *Set) TorchNormal(seed uint64) NormalSource {
 
 // StdNormal returns the noise of C++: std::mt19937(seed) with one std::normal_distribution<float> as libstdc++ has it
 // (Marsaglia's polar method; OpenVINO GenAI draws its latents so). libstdc++ calls the C library's logf, repeated here
-// as glibc computes it (since 2.28).
+// as glibc computes it (since 2.27).
 func (s *Set) StdNormal(seed uint32) NormalSource {
 	g := &stdNormal{library: s.native}
 	g.engine.seed(seed)
