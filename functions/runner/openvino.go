@@ -3,11 +3,230 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
 
+	"genfn/bindings/kernels"
+	"genfn/bindings/openvino"
+	"genfn/bindings/tensor"
+	"genfn/events"
+	"genfn/functions/model"
+	"genfn/functions/model/session"
 	"genfn/functions/runner/protocol"
 )
 
-func OpenOpenVINO(ctx context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error) {
-	return nil, errors.New("later")
+// openVINO is the engine over the OpenVINO runtime.
+type openVINO struct {
+	log     *slog.Logger
+	hello   *protocol.Hello
+	info    Info
+	ledger  *tensor.Ledger
+	runtime *openvino.Runtime
+	kernels *kernels.Set
+	loader  *session.Loader
+	models  []*loaded // the one used last comes last
+}
+
+var _ Engine = (*openVINO)(nil)
+
+// loaded is a model that is ready to generate.
+type loaded struct {
+	name, dir string
+	pipeline  generator
+}
+
+// generator is a pipeline over a loaded model.
+type generator interface {
+	generate(ctx context.Context, in Input, o Observer) (*Output, error)
+	Close() error
+}
+
+// OpenOpenVINO loads OpenVINO and looks for the device. Without a device in hello the engine only lists devices.
+func OpenOpenVINO(_ context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error) {
+	e := &openVINO{log: log, hello: hello, ledger: tensor.NewLedger()}
+	if err := e.open(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (e *openVINO) open() (err error) {
+	e.runtime, err = openvino.Open(openvino.Options{LibraryDir: e.hello.LibraryDir, TokenizersLibrary: e.hello.TokenizersLibrary, Ledger: e.ledger})
+	if err != nil {
+		return events.Errorf(events.CodeDeviceUnavailable, "OpenVINO cannot be loaded: %w", err)
+	}
+	e.info.Versions = map[string]string{"openvino": e.runtime.Version()}
+	if e.hello.Device == "" {
+		return nil
+	}
+	if err := e.openKernels(); err != nil {
+		return err
+	}
+	if err := e.findDevice(); err != nil {
+		return err
+	}
+	e.loader = session.NewLoader(e.runtime, session.Options{
+		Device: e.hello.Device, Threads: e.hello.Threads, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
+	})
+	return nil
+}
+
+// openKernels takes the C kernels, or the Go reference in a binary that was built without them.
+func (e *openVINO) openKernels() (err error) {
+	dir := e.hello.CacheDir
+	if dir == "" {
+		dir = filepath.Join(e.hello.RuntimeDir, "kernels")
+	}
+	e.kernels, err = kernels.Open(dir)
+	if errors.Is(err, kernels.ErrNotBuilt) {
+		e.log.Warn("numeric kernels run in Go", "reason", err)
+		e.kernels, err = kernels.Reference(), nil
+	}
+	if err != nil {
+		return fmt.Errorf("numeric kernels: %w", err)
+	}
+	info := e.kernels.Info()
+	e.info.Kernels = strings.TrimSpace(info.Backend + " " + info.ISA)
+	return nil
+}
+
+// findDevice checks that OpenVINO has the device, and asks its name.
+func (e *openVINO) findDevice() (err error) {
+	core, err := e.runtime.NewCore()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, core.Close()) }()
+	devices, err := core.Devices()
+	if err != nil {
+		return err
+	}
+	device := e.hello.Device
+	// "GPU" is a name of "GPU.0", the first of several.
+	if !slices.Contains(devices, device) && !slices.Contains(devices, device+".0") {
+		f := events.Errorf(events.CodeDeviceUnavailable, "OpenVINO sees no device %s here", device)
+		f.Device, f.Expected = device, "one of "+strings.Join(devices, ", ")
+		f.Advice = "Choose another device, or install its driver: genfn devices lists what there is."
+		return f
+	}
+	e.info.DeviceName, err = core.Property(device, "FULL_DEVICE_NAME")
+	return err
+}
+
+func (e *openVINO) Info() Info { return e.info }
+
+// Devices lists every device with the properties it can tell.
+func (e *openVINO) Devices(ctx context.Context) (list []protocol.Device, err error) {
+	core, err := e.runtime.NewCore()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, core.Close()) }()
+	names, err := core.Devices()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		d := protocol.Device{Name: name, Properties: map[string]string{}}
+		keys, err := core.SupportedProperties(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			if value, err := core.Property(name, key); err == nil { // some can only be set
+				d.Properties[key] = value
+			}
+		}
+		d.FullName = d.Properties["FULL_DEVICE_NAME"]
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+func (e *openVINO) Load(ctx context.Context, m protocol.Model, o Observer) error {
+	_, err := e.use(ctx, m, o)
+	return err
+}
+
+// use returns the model, loaded if it was not, and frees the ones that were not used for longest.
+func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*loaded, error) {
+	i := slices.IndexFunc(e.models, func(l *loaded) bool { return l.name == want.Name && l.dir == want.Dir })
+	if i >= 0 {
+		l := e.models[i]
+		e.models = append(slices.Delete(e.models, i, i+1), l)
+		return l, nil
+	}
+	if e.loader == nil {
+		return nil, events.Errorf(events.CodeDeviceUnavailable, "this runner was started without a device")
+	}
+	if err := e.Unload(want.Name); err != nil { // the same name in another folder
+		return nil, err
+	}
+	for len(e.models) >= max(1, e.hello.MaxModels) {
+		if err := e.Unload(e.models[0].name); err != nil {
+			return nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	o.Stage(events.StageLoad)
+	m, err := model.Open(want.Dir)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newTextToImage(m, e.loader, e.kernels)
+	if err != nil {
+		return nil, err
+	}
+	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p}
+	e.models = append(e.models, l)
+	return l, nil
+}
+
+// Unload frees a model. A failure to free is kept quiet by nobody: the process must end then.
+func (e *openVINO) Unload(name string) error {
+	i := slices.IndexFunc(e.models, func(l *loaded) bool { return l.name == name })
+	if i < 0 {
+		return nil
+	}
+	l := e.models[i]
+	e.models = slices.Delete(e.models, i, i+1)
+	return l.pipeline.Close()
+}
+
+func (e *openVINO) Ledger() (bytes, peak int64) { return e.ledger.Bytes(), e.ledger.Peak() }
+
+func (e *openVINO) Close() error {
+	var errs []error
+	for len(e.models) > 0 {
+		errs = append(errs, e.Unload(e.models[0].name))
+	}
+	if e.loader != nil {
+		errs = append(errs, e.loader.Close())
+		e.loader = nil
+	}
+	if e.runtime != nil {
+		errs = append(errs, e.runtime.Close())
+		e.runtime = nil
+	}
+	for _, entry := range e.ledger.Outstanding() {
+		errs = append(errs, fmt.Errorf("native memory not freed: %s", entry))
+	}
+	return errors.Join(errs...)
+}
+
+// Generate runs the model's pipeline.
+func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output, error) {
+	l, err := e.use(ctx, in.Model, o)
+	if err != nil {
+		return nil, err
+	}
+	return l.pipeline.generate(ctx, in, o)
 }

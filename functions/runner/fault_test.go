@@ -1,0 +1,52 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"genfn/bindings/openvino"
+	"genfn/events"
+)
+
+func TestClassify(t *testing.T) {
+	native := func(text string) error {
+		return fmt.Errorf("denoise: %w", &openvino.Error{Op: "infer", Status: -1, StatusText: "general error", Detail: text})
+	}
+	loading := events.Errorf(events.CodeModelLoadFailed, "unet: OpenVINO could not compile it: %w", native("no idea"))
+	for name, c := range map[string]struct {
+		err   error
+		code  events.Code
+		fatal bool
+	}{
+		"vocabulary":     {events.Errorf(events.CodeNumericalError, "NaN"), events.CodeNumericalError, false},
+		"internal":       {events.Errorf(events.CodeInternal, "x"), events.CodeInternal, true},
+		"unknown":        {errors.New("x"), events.CodeInternal, true},
+		"unknown native": {native("x"), events.CodeInternal, true},
+		"out of resources": {
+			native("Exception from src/x.cpp:224:\n[GPU] clFlush, error code: -5 CL_OUT_OF_RESOURCES"), events.CodeDeviceLost, true,
+		},
+		"wait list":     {native("[GPU] clWaitForEvents, error code: -14 CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST"), events.CodeDeviceLost, true},
+		"other code":    {native("[GPU] clEnqueueNDRangeKernel, error code: -54 CL_INVALID_WORK_GROUP_SIZE"), events.CodeGPURuntimeError, true},
+		"allocation":    {native("[GPU] Exceeded max size of memory object allocation: requested 9 bytes"), events.CodeGPUOutOfMemory, false},
+		"host memory":   {native("std::bad_alloc"), events.CodeHostOutOfMemory, true},
+		"load":          {loading, events.CodeModelLoadFailed, false},
+		"load, no room": {events.Errorf(events.CodeModelLoadFailed, "compile: %w", native("bad_alloc")), events.CodeHostOutOfMemory, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := classify(c.err)
+			require.Equal(t, c.code, f.err.Code)
+			require.Equal(t, c.fatal, f.fatal)
+			require.NotEmpty(t, f.err.Message)
+			var n *openvino.Error
+			if errors.As(c.err, &n) {
+				require.Equal(t, "-1", f.err.DriverCode)
+				require.Equal(t, n.Detail, f.err.DriverText)
+			}
+		})
+	}
+	require.Equal(t, events.CodeModelLoadFailed, loading.Code, "the original is left as it was")
+	require.Empty(t, loading.DriverCode)
+}

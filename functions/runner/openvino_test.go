@@ -1,0 +1,95 @@
+package runner
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"genfn/events"
+	"genfn/functions/runner/protocol"
+)
+
+// installed is the OpenVINO that `make runtime` puts into the repository.
+func installed(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("GENFN_OPENVINO_DIR"); dir != "" {
+		return dir
+	}
+	dir, err := filepath.Abs(filepath.Join("..", "..", ".runtime", "openvino"))
+	require.NoError(t, err)
+	_, err = os.Stat(dir)
+	require.NoError(t, err, "this test needs OpenVINO: run make runtime")
+	return dir
+}
+
+func hello(t *testing.T, device string) *protocol.Hello {
+	return &protocol.Hello{
+		Protocol: protocol.Version, Device: device, Slot: protocol.AnySlot, RuntimeDir: t.TempDir(), CacheDir: t.TempDir(), LibraryDir: installed(t), Threads: 1,
+	}
+}
+
+func openEngine(t *testing.T, h *protocol.Hello) Engine {
+	t.Helper()
+	e, err := OpenOpenVINO(t.Context(), h, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close(), "everything native is freed") })
+	return e
+}
+
+func TestDevices(t *testing.T) {
+	e := openEngine(t, hello(t, ""))
+	devices, err := e.Devices(t.Context())
+	require.NoError(t, err)
+	require.NotEmpty(t, devices)
+	cpu := devices[0]
+	require.Equal(t, "CPU", cpu.Name)
+	require.NotEmpty(t, cpu.FullName)
+	require.Contains(t, cpu.Properties, "OPTIMIZATION_CAPABILITIES")
+	require.Contains(t, e.Info().Versions, "openvino")
+	require.ErrorIs(t, e.Load(t.Context(), protocol.Model{Name: "m", Dir: "/m"}, nil), &events.Error{Code: events.CodeDeviceUnavailable})
+}
+
+func TestDeviceThatIsNotThere(t *testing.T) {
+	_, err := OpenOpenVINO(t.Context(), hello(t, "GPU.7"), slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})
+	require.ErrorContains(t, err, "one of CPU")
+}
+
+func TestRuntimeThatIsNotThere(t *testing.T) {
+	h := hello(t, "CPU")
+	h.LibraryDir = t.TempDir()
+	_, err := OpenOpenVINO(t.Context(), h, slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})
+	require.ErrorContains(t, err, h.LibraryDir)
+}
+
+// TestStartFailureIsTold: what goes wrong at the start reaches the other side in words.
+func TestStartFailureIsTold(t *testing.T) {
+	for name, first := range map[string]protocol.Message{
+		"device":  hello(t, "GPU.7"),
+		"version": &protocol.Hello{Protocol: 99},
+		"order":   &protocol.Devices{Job: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			conn := protocol.NewConn(ours)
+			bulk, err := protocol.CreateBulk()
+			require.NoError(t, err)
+			done := make(chan error, 1)
+			go func() {
+				done <- Run(context.Background(), protocol.NewConn(theirs), bulk, Options{Logger: slog.New(slog.DiscardHandler)})
+			}()
+			require.NoError(t, conn.Send(first))
+			m, err := conn.Receive()
+			require.NoError(t, err)
+			require.IsType(t, &protocol.Failed{}, m)
+			require.NoError(t, <-done)
+			require.NoError(t, conn.Close())
+		})
+	}
+}
