@@ -79,6 +79,9 @@ func (c *Core) AddExtension(path string) error {
 		return err
 	}
 	defer c.done()
+	if !c.runtime.takesExtension {
+		return fmt.Errorf("openvino: release %s takes no extensions, so no tokenizers; %s", c.runtime.version, remedy)
+	}
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("openvino: add extension: %w", err)
 	}
@@ -216,7 +219,8 @@ func (r *Runtime) text(op string, call func(*capi.API, **byte) capi.Status) (str
 	return text, err
 }
 
-// SetProperty sets a property of a device for all that is compiled afterwards. A key the device does not
+// SetProperty sets a property of a device, or with device "" of the core, for all that is compiled
+// afterwards. A key the device does not
 // support is an error that lists those it does.
 func (c *Core) SetProperty(device, key, value string) error {
 	if err := c.use(); err != nil {
@@ -230,12 +234,16 @@ func (c *Core) SetProperty(device, key, value string) error {
 	if err != nil {
 		return err
 	}
-	return c.runtime.call(fmt.Sprintf("set property %s=%s of %s", key, value, device), func(a *capi.API) capi.Status {
+	return c.runtime.call(fmt.Sprintf("set property %s=%s of %q", key, value, device), func(a *capi.API) capi.Status {
 		return a.CoreSetProperty(c.handle, names[0], names[1], names[2])
 	})
 }
 
-// SupportedProperties returns the names of a device's properties, sorted.
+// coreProperties are the core's own, good for every device; OpenVINO does not list them.
+var coreProperties = []string{"CACHE_DIR", "ENABLE_MMAP", "FORCE_TBB_TERMINATE"}
+
+// SupportedProperties returns the names of a device's properties, with the core's own, sorted; device
+// "" gives the core's own alone.
 func (c *Core) SupportedProperties(device string) ([]string, error) {
 	if err := c.use(); err != nil {
 		return nil, err
@@ -247,9 +255,12 @@ func (c *Core) SupportedProperties(device string) ([]string, error) {
 	if ok {
 		return slices.Clone(names), nil
 	}
-	text, err := c.Property(device, "SUPPORTED_PROPERTIES")
-	if err != nil {
-		return nil, err
+	text := ""
+	if device != "" {
+		var err error
+		if text, err = c.Property(device, "SUPPORTED_PROPERTIES"); err != nil {
+			return nil, err
+		}
 	}
 	names = parseProperties(text)
 	c.mu.Lock()
@@ -259,9 +270,9 @@ func (c *Core) SupportedProperties(device string) ([]string, error) {
 }
 
 // parseProperties reads a list of names separated by blanks, each perhaps with its mutability after a
-// colon.
+// colon, and adds the core's.
 func parseProperties(text string) []string {
-	names := strings.Fields(text)
+	names := append(strings.Fields(text), coreProperties...)
 	for i, name := range names {
 		names[i], _, _ = strings.Cut(name, ":")
 	}
@@ -279,7 +290,7 @@ func (c *Core) checkSupported(device string, keys []string) error {
 	}
 	for _, key := range keys {
 		if _, found := slices.BinarySearch(supported, key); !found {
-			return fmt.Errorf("openvino: %s has no property %q; it has %s", device, key, strings.Join(supported, ", "))
+			return fmt.Errorf("openvino: device %q has no property %q; it has %s", device, key, strings.Join(supported, ", "))
 		}
 	}
 	return nil

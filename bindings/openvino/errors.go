@@ -18,7 +18,7 @@ var ErrBusy = errors.New("request is busy: an inference is running")
 type Error struct {
 	Op         string // what was tried, with its object: "compile unet.xml for CPU"
 	Status     int    // ov_status_e
-	StatusText string // OpenVINO's name of the status: "GENERAL_ERROR"
+	StatusText string // OpenVINO's name of the status: "general error"
 	Detail     string // OpenVINO's own text for this failure, possibly of several lines; may be empty
 	cause      error
 }

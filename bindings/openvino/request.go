@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"genfn/bindings/openvino/internal/capi"
 )
@@ -112,47 +111,38 @@ func (q *Request) Infer(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("openvino: infer %s: %w", q.name, err)
 	}
+	d := q.runtime.domains.acquire()
+	defer q.runtime.domains.release(d)
+	code := capi.OK
 	if ctx.Done() == nil {
-		return q.infer()
+		code = d.api.InferRequestInfer(q.handle)
+	} else {
+		code = d.inferWith(ctx, q.handle)
 	}
-	finished, stopped := make(chan struct{}), make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		q.cancel(finished)
-	})
-	err := q.infer()
-	close(finished)
-	if !stop() {
-		<-stopped // a late cancel must not hit the next inference
+	if code == capi.OK {
+		return nil
 	}
-	if failed, ok := err.(*Error); ok && ctx.Err() != nil { //nolint:errorlint // infer returns it bare
-		failed.cause = ctx.Err()
-	}
+	err := d.failure("infer "+q.name, code)
+	err.cause = ctx.Err()
 	return err
 }
 
-func (q *Request) infer() error {
-	d := q.runtime.domains.acquire()
-	defer q.runtime.domains.release(d)
-	if code := d.api.InferRequestInfer(q.handle); code != capi.OK {
-		return d.failure("infer "+q.name, code)
-	}
-	return nil
-}
+// slice is how long a wait for an inference lasts before ctx is looked at again, in milliseconds.
+const slice = 10
 
-// cancel asks the inference to stop until it has. Once is not enough: a cancel before the inference
-// has really begun is forgotten.
-func (q *Request) cancel(finished <-chan struct{}) {
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
+// inferWith runs an inference until it ends or, some time after ctx does, has been stopped. Only the
+// asynchronous form can be: OpenVINO ignores a cancel of the other.
+func (d *domain) inferWith(ctx context.Context, request capi.InferRequest) capi.Status {
+	if code := d.api.InferRequestStartAsync(request); code != capi.OK {
+		return code
+	}
 	for {
-		d := q.runtime.domains.acquire()
-		d.api.InferRequestCancel(q.handle) // a failure changes nothing: the inference runs to its end
-		q.runtime.domains.release(d)
-		select {
-		case <-finished:
-			return
-		case <-again.C:
+		code := d.api.InferRequestWaitFor(request, slice)
+		if code != capi.ResultNotReady {
+			return code
+		}
+		if ctx.Err() != nil {
+			d.api.InferRequestCancel(request) // where it does nothing, the inference runs to its end
 		}
 	}
 }

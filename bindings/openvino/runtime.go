@@ -45,7 +45,9 @@ type Runtime struct {
 	version    string
 	closed     atomic.Bool
 
-	makesStrings bool // the release has ov_tensor_create_from_string_array
+	// The releases before 2025 lack these two.
+	makesStrings   bool // ov_tensor_create_from_string_array
+	takesExtension bool // ov_core_add_extension
 }
 
 // Open loads OpenVINO and checks that it is complete and understood. Missing files are a
@@ -70,6 +72,7 @@ func Open(o Options) (*Runtime, error) {
 	d := domains.acquire()
 	defer domains.release(d)
 	r.makesStrings = d.api.Table.TensorCreateFromStringArray != 0
+	r.takesExtension = d.api.Table.CoreAddExtension != 0
 	if r.version, err = d.version(); err != nil {
 		return nil, err
 	}

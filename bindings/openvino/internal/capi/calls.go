@@ -225,6 +225,16 @@ func (a *API) InferRequestInfer(inferRequest InferRequest) Status {
 	return status(purego.SyscallN(a.Table.InferRequestInfer, uintptr(inferRequest)))
 }
 
+// InferRequestStartAsync calls ov_infer_request_start_async.
+func (a *API) InferRequestStartAsync(inferRequest InferRequest) Status {
+	return status(purego.SyscallN(a.Table.InferRequestStartAsync, uintptr(inferRequest)))
+}
+
+// InferRequestWaitFor calls ov_infer_request_wait_for.
+func (a *API) InferRequestWaitFor(inferRequest InferRequest, timeout int64) Status {
+	return status(purego.SyscallN(a.Table.InferRequestWaitFor, uintptr(inferRequest), uintptr(timeout)))
+}
+
 // InferRequestCancel calls ov_infer_request_cancel.
 func (a *API) InferRequestCancel(inferRequest InferRequest) Status {
 	return status(purego.SyscallN(a.Table.InferRequestCancel, uintptr(inferRequest)))

@@ -41,8 +41,10 @@ type Table struct {
 	CoreGetProperty uintptr `sym:"ov_core_get_property"`
 	// ov_status_e ov_core_set_property(const ov_core_t* core, const char* device_name, ...);
 	CoreSetProperty uintptr `sym:"ov_core_set_property"`
+	// Not in release 2024.6.
+	//
 	// ov_status_e ov_core_add_extension(const ov_core_t* core, const char* path);
-	CoreAddExtension uintptr `sym:"ov_core_add_extension"`
+	CoreAddExtension uintptr `sym:"ov_core_add_extension,optional"`
 	// ov_status_e ov_core_read_model(const ov_core_t* core, const char* model_path,
 	//	const char* bin_path, ov_model_t** model);
 	CoreReadModel uintptr `sym:"ov_core_read_model"`
@@ -112,6 +114,10 @@ type Table struct {
 	InferRequestGetOutputTensorByIndex uintptr `sym:"ov_infer_request_get_output_tensor_by_index"`
 	// ov_status_e ov_infer_request_infer(ov_infer_request_t* infer_request);
 	InferRequestInfer uintptr `sym:"ov_infer_request_infer"`
+	// ov_status_e ov_infer_request_start_async(ov_infer_request_t* infer_request);
+	InferRequestStartAsync uintptr `sym:"ov_infer_request_start_async"`
+	// ov_status_e ov_infer_request_wait_for(ov_infer_request_t* infer_request, const int64_t timeout);
+	InferRequestWaitFor uintptr `sym:"ov_infer_request_wait_for"`
 	// ov_status_e ov_infer_request_cancel(ov_infer_request_t* infer_request);
 	InferRequestCancel uintptr `sym:"ov_infer_request_cancel"`
 	// void ov_infer_request_free(ov_infer_request_t* infer_request);

@@ -21,7 +21,7 @@ type Status int32
 // Statuses that the safe layer tells apart.
 const (
 	OK             Status = 0
-	InferCancelled Status = -13
+	ResultNotReady Status = -9
 )
 
 // ElementType is ov_element_type_e, whose numbering depends on the release.
