@@ -152,25 +152,26 @@ func (g *generation) follow(ctx context.Context, follower *client.Follower) (*ev
 		}
 		switch e.Type() {
 		case events.TypeProgress:
-			var p events.Progress
-			if err := json.Unmarshal(e.Data(), &p); err != nil {
-				return nil, fmt.Errorf("progress event: %w", err)
+			p, err := events.Payload[events.Progress](e)
+			if err != nil {
+				return nil, err
 			}
 			if err := g.showProgress(p); err != nil {
 				return nil, err
 			}
 		case events.TypeStarted:
-			var started events.Started
-			if err := json.Unmarshal(e.Data(), &started); err == nil {
-				g.progress.say("%s makes it on %s%s", started.Instance, started.Device, again(started.Attempt))
+			started, err := events.Payload[events.Started](e)
+			if err != nil {
+				return nil, err
 			}
+			g.progress.say("%s makes it on %s%s", started.Instance, started.Device, again(started.Attempt))
 		case events.TypeSucceeded:
-			var result events.Succeeded
-			return &result, json.Unmarshal(e.Data(), &result)
+			result, err := events.Payload[events.Succeeded](e)
+			return &result, err
 		case events.TypeFailed:
-			var failed events.Failed
-			if err := json.Unmarshal(e.Data(), &failed); err != nil {
-				return nil, fmt.Errorf("failed event: %w", err)
+			failed, err := events.Payload[events.Failed](e)
+			if err != nil {
+				return nil, err
 			}
 			return nil, failed.Error
 		case events.TypeExpired:
