@@ -1,0 +1,103 @@
+"""Checks the exported model against the checkpoint in torch, network by network, on the CPU.
+
+OpenVINO runs with dynamic shapes and with every shape fixed before compiling (batch 1 and 2 at 64 pixels, batch 2 at 128), each
+in a process of its own because a compiler crash takes its process along. ONNX Runtime runs the same inputs. Exits with
+an error when a case crashes or differs by more than TOLERANCE of the largest value.
+"""
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import openvino
+import torch
+
+import export
+
+TOLERANCE = 1e-4
+
+
+def example_inputs(component, batch, factor):
+    """Returns the component's example cut to the batch, its free height and width times factor."""
+    inputs = {}
+    for name, (shape, example) in component.inputs.items():
+        if shape[0] == -1:
+            example = example[:batch]
+        if shape[2:] == [-1, -1]:
+            example = example.repeat(1, 1, factor, factor)
+        inputs[name] = example.numpy()
+    return inputs
+
+
+def run_openvino(path, inputs, static):
+    """Returns the outputs in order."""
+    core = openvino.Core()
+    model = core.read_model(path)
+    if static:
+        model.reshape({name: list(value.shape) for name, value in inputs.items()})
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return list(compiled(inputs).values())
+
+
+def run_onnx(path, inputs):
+    """Returns the outputs in order."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)
+
+
+def run_isolated(function, *arguments):
+    """Runs the function in a process of its own. Raises BrokenProcessPool if that process dies.
+
+    Forked, so that it need not import torch again; the parent never runs OpenVINO or ONNX Runtime itself.
+    """
+    context = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def check(component, folder):
+    """Prints one line per case and returns the number of failures."""
+    failures = 0
+    sizes = [(1, 1), (2, 1)]
+    if any(shape[2:] == [-1, -1] for shape, _ in component.inputs.values()):
+        sizes.append((2, 2))
+    for batch, factor in sizes:
+        inputs = example_inputs(component, batch, factor)
+        with torch.no_grad():
+            expected = component.module(*(torch.from_numpy(value) for value in inputs.values()))
+        expected = [output.numpy() for output in (expected if isinstance(expected, tuple) else [expected])]
+        cases = {
+            "OpenVINO dynamic": (run_openvino, folder / "openvino_model.xml", inputs, False),
+            "OpenVINO static": (run_openvino, folder / "openvino_model.xml", inputs, True),
+            "ONNX Runtime": (run_onnx, folder / "model.onnx", inputs),
+        }
+        for label, case in cases.items():
+            try:
+                outputs = run_isolated(*case)
+                error = max(np.abs(output - want).max() / np.abs(want).max()
+                            for output, want in zip(outputs, expected, strict=True))
+                verdict = "ok" if error <= TOLERANCE else "DIFFERS"
+                result = f"relative error {error:.1e}"
+            except concurrent.futures.process.BrokenProcessPool:
+                verdict, result = "CRASHED", "the process died"
+            failures += verdict != "ok"
+            print(f"{component.folder:13} batch {batch} size x{factor}  {label:17} {result}  {verdict}", flush=True)
+    return failures
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoint"))
+    parser.add_argument("--model", type=Path, default=Path("../emoji"))
+    arguments = parser.parse_args()
+    pipeline = export.load_pipeline(arguments.checkpoint)
+    failures = sum(check(component, arguments.model / component.folder) for component in export.components(pipeline))
+    sys.exit(f"{failures} cases failed" if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
