@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +95,19 @@ func (b *bench) next(q *broker.Queue) *broker.Job {
 	return j
 }
 
+// nextSoon calls next in the background; nil in the channel means that it failed.
+func (b *bench) nextSoon(q *broker.Queue) <-chan *broker.Job {
+	got := make(chan *broker.Job, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+		defer cancel()
+		j, err := q.Next(ctx)
+		assert.NoError(b.t, err)
+		got <- j
+	}()
+	return got
+}
+
 func address(id string) broker.Address {
 	return broker.Address{Pool: pool, Lane: broker.LaneAny, Priority: broker.Interactive, Tenant: broker.DefaultTenant, ID: id}
 }
@@ -113,6 +127,23 @@ func requestEvent(t *testing.T, id string, change ...func(*events.Meta)) events.
 func (b *bench) publish(a broker.Address) {
 	b.t.Helper()
 	require.NoError(b.t, b.PublishRequest(b.t.Context(), a, requestEvent(b.t, a.ID)))
+}
+
+// publishSoon queues valid requests in the background.
+func (b *bench) publishSoon(addresses ...broker.Address) <-chan error {
+	requests := make([]events.Event, len(addresses))
+	for i, a := range addresses {
+		requests[i] = requestEvent(b.t, a.ID)
+	}
+	result := make(chan error, 1)
+	go func() {
+		var err error
+		for i, a := range addresses {
+			err = errors.Join(err, b.PublishRequest(b.t.Context(), a, requests[i]))
+		}
+		result <- err
+	}()
+	return result
 }
 
 // raw publishes anything as a request.

@@ -48,8 +48,8 @@ func (b *Broker) PublishRequest(ctx context.Context, a Address, request events.E
 		switch {
 		case err == nil && ack.Duplicate && tries == 1:
 			return DuplicateID(a.ID, "was published a short time ago")
-		case (errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders)) && b.nc.IsConnected():
-			return b.noStream(ctx)
+		case unheard(err) && b.hasJetStream():
+			return b.noStream(ctx, err)
 		case err != nil && tries > 1 && queuedAlready(err):
 			return nil // by an earlier try whose confirmation was lost
 		case err != nil:
@@ -90,15 +90,15 @@ func tooLarge(size int, limit int64) *events.Error {
 	return e
 }
 
-// noStream says that the server runs but nobody has set up the streams. A server
-// that is just starting answers the same for a moment, so it asks first.
-func (b *Broker) noStream(ctx context.Context) error {
-	if _, err := b.js.AccountInfo(ctx); err != nil && !errors.Is(err, jetstream.ErrJetStreamNotEnabled) && !errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+// noStream says that nobody has set up the streams. A server that is starting or
+// stopping refuses requests in the same way, so it asks for the stream first.
+func (b *Broker) noStream(ctx context.Context, refused error) error {
+	_, err := b.js.Stream(ctx, StreamRequests)
+	switch {
+	case err == nil:
+		return refused
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return err
-	} else if err != nil {
-		e := events.Errorf(events.CodeInternal, "the NATS server at %s has no JetStream: %w", b.URL(), err)
-		e.Advice = "Start the server with JetStream enabled (nats-server -js), or use genfn up."
-		return e
 	}
 	e := events.Errorf(events.CodeDeviceUnavailable, "no stream at %s takes requests; is a genfn instance running?", b.URL())
 	e.Advice = "Start one with genfn up or genfn instance; it sets up the streams."

@@ -69,8 +69,7 @@ func TestQueueFetchesNothingBeyondFreeSlots(t *testing.T) {
 func TestQueueHandsBackWhatNoSlotWaitsFor(t *testing.T) {
 	b := newBench(t)
 	busy := b.queue(b.Broker)
-	got := make(chan *broker.Job, 1)
-	go func() { got <- b.next(busy) }()
+	got := b.nextSoon(busy)
 	b.eventuallyWaiting(address(""))
 	retry := address("second")
 	retry.Lane = broker.LaneRetry
@@ -97,8 +96,7 @@ func (b *bench) eventuallyWaiting(a broker.Address) {
 func TestQueueServesPoolsAddedLater(t *testing.T) {
 	b := newBench(t)
 	q := b.queue(b.Broker)
-	got := make(chan *broker.Job, 1)
-	go func() { got <- b.next(q) }()
+	got := b.nextSoon(q)
 	b.eventuallyWaiting(address(""))
 	other := events.PoolToken(events.KindImage, "other")
 	require.NoError(t, b.EnsurePool(t.Context(), b.config, other))
@@ -127,14 +125,11 @@ func TestQueueLosesNothingToCancelledCalls(t *testing.T) {
 	b := newBench(t)
 	q := b.queue(b.Broker)
 	const n = 100
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		for i := range n {
-			b.publish(address(fmt.Sprintf("id%d", i)))
-		}
-	}()
+	addresses := make([]broker.Address, n)
+	for i := range addresses {
+		addresses[i] = address(fmt.Sprintf("id%d", i))
+	}
+	published := b.publishSoon(addresses...)
 	got := map[string]int{}
 	for len(got) < n {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Microsecond)
@@ -145,7 +140,7 @@ func TestQueueLosesNothingToCancelledCalls(t *testing.T) {
 		}
 		cancel()
 	}
-	wg.Wait()
+	require.NoError(t, <-published)
 	for id, times := range got {
 		assert.Equal(t, 1, times, id)
 	}
@@ -228,11 +223,12 @@ func TestQueueCloseRacesArrivals(t *testing.T) {
 			got <- j
 		}()
 		b.eventuallyWaiting(address(""))
-		go b.publish(address(fmt.Sprintf("id%d", i)))
+		published := b.publishSoon(address(fmt.Sprintf("id%d", i)))
 		if i%2 == 0 {
 			cancel()
 		}
 		require.NoError(t, q.Close(t.Context()))
+		require.NoError(t, <-published)
 		cancel()
 		j := <-got
 		if j == nil {
@@ -245,8 +241,7 @@ func TestQueueCloseRacesArrivals(t *testing.T) {
 func TestQueueSurvivesARestartOfTheServer(t *testing.T) {
 	b := newBench(t)
 	q := b.queue(b.Broker)
-	got := make(chan *broker.Job, 1)
-	go func() { got <- b.next(q) }()
+	got := b.nextSoon(q)
 	b.eventuallyWaiting(address(""))
 	b.server.Restart()
 	b.publish(address("a"))
@@ -257,8 +252,7 @@ func TestQueueSurvivesANetworkGap(t *testing.T) {
 	b := newBench(t)
 	proxy := b.server.Proxy()
 	q := b.queue(b.connect(proxy.URL(), broker.Options{}))
-	got := make(chan *broker.Job, 1)
-	go func() { got <- b.next(q) }()
+	got := b.nextSoon(q)
 	b.eventuallyWaiting(address(""))
 	proxy.Cut()
 	require.Eventually(t, func() bool { return b.consumer(address("")).NumWaiting == 0 }, time.Minute, time.Millisecond)
@@ -273,8 +267,7 @@ func TestQueueGetsAgainWhatASilentNetworkSwallowed(t *testing.T) {
 	b := newBench(t, ackWait(300*time.Millisecond))
 	proxy := b.server.Proxy()
 	q := b.queue(b.connect(proxy.URL(), broker.Options{}))
-	got := make(chan *broker.Job, 1)
-	go func() { got <- b.next(q) }()
+	got := b.nextSoon(q)
 	b.eventuallyWaiting(address(""))
 	proxy.FreezeAnswers()
 	b.publish(address("a"))
@@ -341,8 +334,7 @@ func TestExtendKeepsTheRequest(t *testing.T) {
 	b.publish(address("dropped"))
 	b.next(holder)
 	other := b.queue(b.Broker)
-	got := make(chan *broker.Job, 1)
-	go func() { got <- b.next(other) }()
+	got := b.nextSoon(other)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {

@@ -121,6 +121,9 @@ func (b *Broker) retry(ctx context.Context, op func(context.Context) error) erro
 		try, cancel := context.WithTimeout(ctx, requestTimeout)
 		err := op(try)
 		cancel()
+		if unheard(err) && b.nc.IsConnected() && !b.hasJetStream() {
+			return b.noJetStream()
+		}
 		if err == nil || !transient(err) || ctx.Err() != nil {
 			return b.inWords(ctx, err)
 		}
@@ -146,7 +149,24 @@ func transient(err error) bool {
 		}
 	}
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.Code == 503
+	return errors.As(err, &api) && api.Code == 503 && api.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
+}
+
+// unheard reports whether nothing at the server listens to what was sent.
+func unheard(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse)
+}
+
+// hasJetStream reports what the connected server said about itself.
+func (b *Broker) hasJetStream() bool {
+	has, _ := b.nc.ConnectedServerJetStream()
+	return has
+}
+
+func (b *Broker) noJetStream() *events.Error {
+	e := events.Errorf(events.CodeInternal, "the NATS server at %s has no JetStream", b.URL())
+	e.Advice = "Start the server with JetStream (nats-server -js), or use genfn up."
+	return e
 }
 
 // inWords turns err into an *events.Error. What ctx ended is reported as ctx's
