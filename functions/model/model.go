@@ -39,17 +39,19 @@ type Model struct {
 
 	SchedulerConfig []byte // scheduler/scheduler_config.json
 
-	LatentChannels  int
-	VAEScale        int     // pixels per latent along each axis
-	ScalingFactor   float64 // latents are divided by it before decoding...
-	ShiftFactor     float64 // ...and then this is added
-	SampleWidth     int     // latents
-	SampleHeight    int     // latents
-	SizeStep        int     // pixels; the UNet's own halvings want sizes that are multiples of it
-	MaxTokens       int     // of a prompt, with its start and end tokens
-	PadToken        int64
-	HiddenSize      int // of the text encoder
-	TimeCondProjDim int // of the UNet's guidance embedding (latent consistency models); 0: it has none
+	LatentChannels int
+	VAEScale       int     // pixels per latent along each axis
+	ScalingFactor  float64 // latents are divided by it before decoding...
+	ShiftFactor    float64 // ...and then this is added
+	SampleWidth    int     // latents
+	SampleHeight   int     // latents
+	SizeStep       int     // pixels; the UNet's own halvings want sizes that are multiples of it
+	MaxTokens      int     // of a prompt, with its start and end tokens
+	PadToken       int64
+	// TokenizerTruncates: the converted tokenizer cuts prompts itself, so their true length cannot be seen.
+	TokenizerTruncates bool
+	HiddenSize         int // of the text encoder
+	TimeCondProjDim    int // of the UNet's guidance embedding (latent consistency models); 0: it has none
 
 	DefaultWidth, DefaultHeight int // pixels
 	DefaultSteps                int

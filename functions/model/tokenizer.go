@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 const tokenizerRemedy = `Convert it with "convert_tokenizer <folder with tokenizer.json> -o <this folder>" from the Python package openvino-tokenizers.`
@@ -25,6 +26,7 @@ func (m *Model) readTokenizer() error {
 		return err
 	}
 	m.Tokenizer = component
+	m.TokenizerTruncates = strings.EqualFold(info["truncation"], "true")
 	if len(component.Inputs) != 1 || component.Inputs[0].DType != "string" {
 		e := invalid(ir, "", "the network does not take one input of strings", "a tokenizer made by openvino-tokenizers")
 		e.Advice = tokenizerRemedy

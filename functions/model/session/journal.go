@@ -1,0 +1,159 @@
+package session
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// journal remembers which compilations with static shapes failed or ended the process.
+//
+// A marker file is written and synced before such a compilation, with a lock that the kernel gives up when the
+// process ends in whatever way, and removed after it. A marker without a lock is that of a crash. A compilation
+// that fails leaves a file "<key>.failed".
+type journal struct {
+	dir        string
+	retryAfter time.Duration
+}
+
+// entry is what a file of the journal says, for people.
+type entry struct {
+	Component string    `json:"component"`
+	Shapes    string    `json:"shapes"`
+	Device    string    `json:"device"`
+	OpenVINO  string    `json:"openvino"`
+	PID       int       `json:"pid"`
+	Started   time.Time `json:"started"`
+	Error     string    `json:"error,omitempty"`
+}
+
+// key names a compilation: another file, shape, device or release of OpenVINO may fare better.
+func (e entry) key(stamp string) string {
+	digest := sha256.Sum256([]byte(strings.Join([]string{e.Component, stamp, e.Shapes, e.Device, e.OpenVINO}, "\x00")))
+	return hex.EncodeToString(digest[:16])
+}
+
+// stampOf tells whether the network's files changed.
+func stampOf(paths ...string) string {
+	var b strings.Builder
+	for _, p := range paths {
+		if st, err := os.Stat(p); err == nil {
+			fmt.Fprintf(&b, "%d %d;", st.Size(), st.ModTime().UnixNano())
+		}
+	}
+	return b.String()
+}
+
+// bad reports why a compilation should not be tried, "" if it may.
+func (j *journal) bad(key string) string {
+	if failed, err := os.ReadFile(filepath.Join(j.dir, key+".failed")); err == nil {
+		var e entry
+		if json.Unmarshal(failed, &e) == nil && e.Error != "" {
+			return "it failed before: " + e.Error
+		}
+		return "it failed before"
+	}
+	markers, err := filepath.Glob(filepath.Join(j.dir, key+".*.compiling"))
+	if err != nil {
+		return ""
+	}
+	for _, path := range markers {
+		if crashed, when := abandoned(path); crashed {
+			if time.Since(when) < j.retryAfter {
+				return "it ended the process at " + when.UTC().Format(time.RFC3339)
+			}
+			_ = os.Remove(path) // one more try; a crash leaves a new marker
+		}
+	}
+	return ""
+}
+
+// abandoned reports whether the process that made the marker is gone.
+func abandoned(path string) (bool, time.Time) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, time.Time{} // removed in between: that compilation ended well
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return false, time.Time{}
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return false, time.Time{}
+	}
+	// Its owner may have removed it between Open and Flock.
+	if _, err := os.Stat(path); err != nil {
+		return false, time.Time{}
+	}
+	return true, st.ModTime()
+}
+
+// marker is a compilation in progress.
+type marker struct {
+	f    *os.File // holds the lock
+	path string
+}
+
+// begin writes the marker to disk before the compilation begins.
+func (j *journal) begin(key string, e entry) (*marker, error) {
+	if err := os.MkdirAll(j.dir, 0o755); err != nil {
+		return nil, err
+	}
+	e.PID, e.Started = os.Getpid(), time.Now()
+	// It is locked under a name that bad does not look for, then renamed.
+	f, err := os.CreateTemp(j.dir, "new-*")
+	if err != nil {
+		return nil, err
+	}
+	m := &marker{f, filepath.Join(j.dir, key+"."+strings.TrimPrefix(filepath.Base(f.Name()), "new-")+".compiling")}
+	for _, step := range []func() error{
+		func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) },
+		func() error { return json.NewEncoder(f).Encode(e) },
+		f.Sync,
+		func() error { return os.Rename(f.Name(), m.path) },
+		func() error { return syncDir(j.dir) },
+	} {
+		if err := step(); err != nil {
+			_ = os.Remove(f.Name())
+			return nil, errors.Join(err, m.end())
+		}
+	}
+	return m, nil
+}
+
+// end removes the marker: the compilation came back.
+func (m *marker) end() error {
+	err := os.Remove(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, m.f.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// fail records that a compilation with static shapes returned an error.
+func (j *journal) fail(key string, e entry, cause error) error {
+	e.PID, e.Started, e.Error = os.Getpid(), time.Now(), cause.Error()
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(j.dir, key+".failed"), data, 0o644)
+}

@@ -1,0 +1,184 @@
+// Package session compiles the networks of a model folder with OpenVINO and keeps them ready to run.
+//
+// A network is reshaped to the exact shapes of a request before it is compiled, which makes it faster than with
+// open dimensions; a bounded number of compiled shapes is kept for each network. Inputs and outputs are bound
+// once to buffers of our own.
+//
+// Some networks cannot be compiled with static shapes: OpenVINO fails, or crashes and takes the process with it.
+// A journal in the cache directory remembers both, see journal.go; such a network is compiled with the dimensions its file leaves
+// open, and Executable.Dynamic says so.
+package session
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"genfn/bindings/openvino"
+	"genfn/events"
+	"genfn/functions/model"
+)
+
+// Options for a Loader.
+type Options struct {
+	Device  string // OpenVINO's name; "": CPU
+	Threads int    // of an inference on the CPU; 0: OpenVINO chooses
+	// Precision is OpenVINO's INFERENCE_PRECISION_HINT: f32, f16 or bf16. "": f32 on the CPU, so that results
+	// do not depend on the processor, and the device's own choice elsewhere.
+	Precision string
+	// MaxShapes bounds the compiled shapes kept for each network; 0: 2. Each holds its own copy of the weights.
+	MaxShapes int
+	// CacheDir holds the compile journal and, with CacheCompiled, compiled networks. "": neither.
+	CacheDir string
+	// CacheCompiled lets OpenVINO keep compiled networks under CacheDir.
+	CacheCompiled bool
+	// RetryCrashedAfter is how long a crash of the compiler counts: a process may also have been killed from
+	// outside while it compiled. 0: 24 hours.
+	RetryCrashedAfter time.Duration
+	// OnCompile, if not nil, is told of each compilation before it begins.
+	OnCompile func(component string, shapes string, static bool)
+	Logger    *slog.Logger // nil: none
+}
+
+// Loader opens networks on one device. It is safe for concurrent use.
+type Loader struct {
+	runtime *openvino.Runtime
+	options Options
+	journal *journal // nil: without cache directory
+
+	mu         sync.Mutex
+	core       *openvino.Core
+	tokenizers bool // the extension is loaded
+	closed     bool
+}
+
+// NewLoader prepares a Loader; the runtime must outlive it.
+func NewLoader(runtime *openvino.Runtime, o Options) *Loader {
+	if o.Device == "" {
+		o.Device = "CPU"
+	}
+	if o.MaxShapes <= 0 {
+		o.MaxShapes = 2
+	}
+	if o.RetryCrashedAfter <= 0 {
+		o.RetryCrashedAfter = 24 * time.Hour
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	l := &Loader{runtime: runtime, options: o}
+	if o.CacheDir != "" {
+		l.journal = &journal{dir: filepath.Join(o.CacheDir, "compile-journal"), retryAfter: o.RetryCrashedAfter}
+	}
+	return l
+}
+
+// Device returns OpenVINO's name of the device.
+func (l *Loader) Device() string { return l.options.Device }
+
+// Runtime returns the OpenVINO runtime the networks run on.
+func (l *Loader) Runtime() *openvino.Runtime { return l.runtime }
+
+var errClosed = errors.New("session: the loader is closed")
+
+// useCore returns the core, with the tokenizers' operations if they are asked for.
+func (l *Loader) useCore(tokenizers bool) (*openvino.Core, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, errClosed
+	}
+	if l.core == nil {
+		core, err := l.runtime.NewCore()
+		if err != nil {
+			return nil, events.Errorf(events.CodeDeviceUnavailable, "OpenVINO cannot start: %w", err)
+		}
+		l.core = core
+	}
+	if tokenizers && !l.tokenizers {
+		path, err := l.runtime.TokenizersLibrary()
+		if err == nil {
+			err = l.core.AddExtension(path)
+		}
+		if err != nil {
+			e := events.Errorf(events.CodeModelLoadFailed, "the tokenizers extension of OpenVINO cannot be loaded: %w", err)
+			e.Advice = "Install openvino-tokenizers of the same release beside OpenVINO."
+			return nil, e
+		}
+		l.tokenizers = true
+	}
+	return l.core, nil
+}
+
+// Close frees the core once all networks are closed. It may be called twice.
+func (l *Loader) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	if l.core == nil {
+		return nil
+	}
+	return l.core.Close()
+}
+
+// properties are those for compilation on the device.
+func (l *Loader) properties(device string) map[string]string {
+	p := map[string]string{"PERFORMANCE_HINT": "LATENCY"}
+	switch {
+	case l.options.Precision != "":
+		p["INFERENCE_PRECISION_HINT"] = l.options.Precision
+	case device == "CPU":
+		p["INFERENCE_PRECISION_HINT"] = "f32"
+	}
+	if device == "CPU" && l.options.Threads > 0 {
+		p["INFERENCE_NUM_THREADS"] = strconv.Itoa(l.options.Threads)
+	}
+	if l.options.CacheCompiled && l.options.CacheDir != "" {
+		p["CACHE_DIR"] = filepath.Join(l.options.CacheDir, "openvino")
+	}
+	return p
+}
+
+// loadFailed is model_load_failed for a component.
+func loadFailed(c model.Component, doing string, err error) *events.Error {
+	e := events.Errorf(events.CodeModelLoadFailed, "%s: OpenVINO could not %s %s", c.Name, doing, filepath.Base(c.Path))
+	e.Detail, e.Cause = err.Error(), err
+	var native *openvino.Error
+	if errors.As(err, &native) {
+		e.DriverCode, e.DriverText = strconv.Itoa(native.Status), native.Detail
+	}
+	return e
+}
+
+// read reads the network of a component.
+func (l *Loader) read(c model.Component, tokenizers bool) (*openvino.Model, error) {
+	core, err := l.useCore(tokenizers)
+	if err != nil {
+		return nil, err
+	}
+	m, err := core.ReadModel(c.Path, c.Weights)
+	if err != nil {
+		return nil, loadFailed(c, "read", err)
+	}
+	return m, nil
+}
+
+// compile compiles a network that has been read.
+func (l *Loader) compile(m *openvino.Model, device string) (*openvino.CompiledModel, error) {
+	core, err := l.useCore(false)
+	if err != nil {
+		return nil, err
+	}
+	compiled, err := core.Compile(m, device, l.properties(device))
+	if err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	return compiled, nil
+}

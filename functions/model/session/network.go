@@ -1,0 +1,407 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"genfn/bindings/openvino"
+	"genfn/bindings/tensor"
+	"genfn/events"
+	"genfn/functions/model"
+)
+
+// Shapes are the exact shapes of one use of a network. Outputs are those that are bound to buffers; others stay
+// with OpenVINO.
+type Shapes struct {
+	Inputs, Outputs map[string]tensor.Shape
+	// StaticOnly: if the network cannot be reshaped to Inputs, Acquire returns ErrShapes instead of trying it
+	// with open dimensions. It is for shapes that are doubtful themselves.
+	StaticOnly bool
+}
+
+// String lists the inputs, sorted: it names a compiled form.
+func (s Shapes) String() string {
+	words := make([]string, 0, len(s.Inputs))
+	for _, name := range slices.Sorted(maps.Keys(s.Inputs)) {
+		words = append(words, name+s.Inputs[name].String())
+	}
+	return strings.Join(words, " ")
+}
+
+// Network is one network of a model with its compiled forms. It is safe for concurrent use.
+type Network struct {
+	loader    *Loader
+	component model.Component
+	inputs    []openvino.Port
+	outputs   []openvino.Port
+
+	mu      sync.Mutex
+	read    *openvino.Model // as read, until the first compilation takes it
+	ready   []*Executable   // least recently used first
+	dynamic *openvino.CompiledModel
+	// failed holds the shapes that are not to be compiled statically again, and why.
+	failed map[string]string
+	closed bool
+}
+
+// ErrShapes is wrapped by the error of an Acquire with Shapes.StaticOnly whose shapes the network cannot take.
+var ErrShapes = errors.New("the network cannot take these shapes")
+
+// Open reads a network. Nothing is compiled before Acquire.
+func (l *Loader) Open(c model.Component) (*Network, error) {
+	m, err := l.read(c, false)
+	if err != nil {
+		return nil, err
+	}
+	return &Network{loader: l, component: c, inputs: m.Inputs(), outputs: m.Outputs(), read: m, failed: map[string]string{}}, nil
+}
+
+// Input returns the input of a name as the file declares it.
+func (n *Network) Input(name string) (openvino.Port, bool) { return portNamed(n.inputs, name) }
+
+// Output returns the output of a name, or the first one if none has it: exporters differ in the names they give
+// to a single or main output.
+func (n *Network) Output(name string) (openvino.Port, bool) {
+	if p, ok := portNamed(n.outputs, name); ok {
+		return p, true
+	}
+	if len(n.outputs) == 0 {
+		return openvino.Port{}, false
+	}
+	return n.outputs[0], true
+}
+
+// Inputs returns the inputs as the file declares them.
+func (n *Network) Inputs() []openvino.Port { return slices.Clone(n.inputs) }
+
+func portNamed(ports []openvino.Port, name string) (openvino.Port, bool) {
+	i := slices.IndexFunc(ports, func(p openvino.Port) bool { return p.Name == name })
+	if i < 0 {
+		return openvino.Port{}, false
+	}
+	return ports[i], true
+}
+
+// Acquire returns the network ready to run with these shapes, compiling it if it is not yet. The caller must
+// Release it. While it is not released nobody else gets it: a second caller for the same shapes gets another.
+func (n *Network) Acquire(ctx context.Context, s Shapes) (*Executable, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil, errClosed
+	}
+	key := s.String()
+	for i, e := range n.ready {
+		if e.key == key && !e.busy {
+			n.ready = append(slices.Delete(n.ready, i, i+1), e)
+			e.busy = true
+			return e, nil
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := n.evict(n.loader.options.MaxShapes - 1); err != nil {
+		return nil, err
+	}
+	e, err := n.compile(s)
+	if err != nil {
+		return nil, err
+	}
+	n.ready = append(n.ready, e)
+	return e, nil
+}
+
+// Ready reports whether Acquire would not have to compile.
+func (n *Network) Ready(s Shapes) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := s.String()
+	return slices.ContainsFunc(n.ready, func(e *Executable) bool { return e.key == key && !e.busy })
+}
+
+// evict closes the compiled forms that were not used for longest until at most keep are left; those in use stay.
+func (n *Network) evict(keep int) error {
+	var errs []error
+	for i := 0; i < len(n.ready) && len(n.ready) > keep; {
+		if n.ready[i].busy {
+			i++
+			continue
+		}
+		errs = append(errs, n.ready[i].close())
+		n.ready = slices.Delete(n.ready, i, i+1)
+	}
+	return errors.Join(errs...)
+}
+
+// Trim closes all compiled forms that are not in use.
+func (n *Network) Trim() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.evict(0)
+}
+
+// Close frees everything. It may be called twice; executables must be released before.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil
+	}
+	n.closed = true
+	var errs []error
+	for _, e := range n.ready {
+		errs = append(errs, e.close())
+	}
+	n.ready = nil
+	if n.dynamic != nil {
+		errs = append(errs, n.dynamic.Close())
+	}
+	if n.read != nil {
+		errs = append(errs, n.read.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// takeModel returns the network as read from its files.
+func (n *Network) takeModel() (*openvino.Model, error) {
+	if m := n.read; m != nil {
+		n.read = nil
+		return m, nil
+	}
+	return n.loader.read(n.component, false)
+}
+
+// compile makes the form for s: static if that can be, otherwise dynamic.
+func (n *Network) compile(s Shapes) (*Executable, error) {
+	key := s.String()
+	if n.failed[key] == "" && n.dynamic == nil {
+		compiled, err := n.compileStatic(s)
+		if err == nil {
+			return n.bind(compiled, compiled, key, s, "")
+		}
+		if errors.Is(err, errClosed) || errors.Is(err, ErrShapes) && s.StaticOnly {
+			return nil, err
+		}
+		n.failed[key] = err.Error()
+	}
+	why := n.failed[key]
+	if why == "" {
+		why = "another shape needed it"
+	}
+	n.loader.options.Logger.Warn("compiling with open dimensions", "component", n.component.Name, "shapes", key, "cause", why)
+	if err := n.compileDynamic(); err != nil {
+		return nil, err
+	}
+	n.recordFailure(key)
+	return n.bind(n.dynamic, nil, key, s, why)
+}
+
+func (n *Network) entry(shapes string) (e entry, key string) {
+	e = entry{Component: n.component.Path, Shapes: shapes, Device: n.loader.options.Device, OpenVINO: n.loader.runtime.Version()}
+	return e, e.key(stampOf(n.component.Path, n.component.Weights))
+}
+
+// compileStatic reshapes and compiles, with a marker in the journal in case the process does not survive it.
+func (n *Network) compileStatic(s Shapes) (*openvino.CompiledModel, error) {
+	shapes := s.String()
+	e, key := n.entry(shapes)
+	if j := n.loader.journal; j != nil {
+		if why := j.bad(key); why != "" {
+			return nil, errors.New(why)
+		}
+		m, err := j.begin(key, e)
+		if err != nil {
+			n.loader.options.Logger.Warn("the compile journal cannot be written", "error", err)
+		} else {
+			defer func() { _ = m.end() }() // a marker that stays costs speed, not correctness
+		}
+	}
+	m, err := n.takeModel()
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	if !sameShapes(m.Inputs(), s) {
+		target := map[string]openvino.PartialShape{}
+		for name, shape := range s.Inputs {
+			target[name] = openvino.StaticShape(shape...)
+		}
+		if err := m.Reshape(target); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrShapes, err)
+		}
+	}
+	if hook := n.loader.options.OnCompile; hook != nil {
+		hook(n.component.Name, shapes, true)
+	}
+	return n.loader.compile(m, n.loader.options.Device)
+}
+
+func sameShapes(ports []openvino.Port, s Shapes) bool {
+	for name, shape := range s.Inputs {
+		p, ok := portNamed(ports, name)
+		if !ok {
+			return false
+		}
+		if static, ok := p.Shape.Static(); !ok || !static.Equal(shape) {
+			return false
+		}
+	}
+	return true
+}
+
+// compileDynamic compiles with the dimensions that the file leaves open, once for all shapes.
+func (n *Network) compileDynamic() error {
+	if n.dynamic != nil {
+		return nil
+	}
+	m, err := n.takeModel()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if hook := n.loader.options.OnCompile; hook != nil {
+		hook(n.component.Name, "open", false)
+	}
+	compiled, err := n.loader.compile(m, n.loader.options.Device)
+	if err != nil {
+		return loadFailed(n.component, "compile", err)
+	}
+	n.dynamic = compiled
+	return nil
+}
+
+// recordFailure writes a refusal to the journal now that the dynamic form is known to compile, so that it is
+// the static form that is at fault.
+func (n *Network) recordFailure(shapes string) {
+	j := n.loader.journal
+	if j == nil {
+		return
+	}
+	e, key := n.entry(shapes)
+	if j.bad(key) != "" {
+		return
+	}
+	if err := j.fail(key, e, errors.New(n.failed[shapes])); err != nil {
+		n.loader.options.Logger.Warn("the compile journal cannot be written", "error", err)
+	}
+}
+
+// bind makes a request with its tensors on our buffers. It owns closing compiled if anything fails; owned is what
+// the executable closes in the end, nil for the shared dynamic form.
+func (n *Network) bind(compiled, owned *openvino.CompiledModel, key string, s Shapes, dynamic string) (*Executable, error) {
+	e := &Executable{network: n, key: key, dynamic: dynamic, busy: true, buffers: map[string]*tensor.Buffer{}}
+	if owned != nil {
+		e.closers = append(e.closers, owned.Close)
+	}
+	err := e.bind(compiled, s)
+	if err != nil {
+		return nil, errors.Join(err, e.close())
+	}
+	return e, nil
+}
+
+// Executable is a compiled network with its inputs and outputs bound to buffers. It is for one user at a time.
+type Executable struct {
+	network *Network
+	key     string
+	dynamic string
+	// precision is the compiled model's INFERENCE_PRECISION_HINT.
+	precision string
+	busy      bool // guarded by network.mu
+	request   *openvino.Request
+	buffers   map[string]*tensor.Buffer
+	closers   []func() error
+}
+
+func (e *Executable) bind(compiled *openvino.CompiledModel, s Shapes) error {
+	request, err := compiled.NewRequest()
+	if err != nil {
+		return loadFailed(e.network.component, "make a request of", err)
+	}
+	e.request = request
+	// A device without the property has nothing to say about it.
+	e.precision, _ = compiled.Property("INFERENCE_PRECISION_HINT")
+	e.closers = append(e.closers, request.Close)
+	// Compilation keeps the order of inputs and outputs, and may give them other names.
+	for i, p := range e.network.inputs {
+		if err := e.attach(p, s.Inputs, func(t *openvino.Tensor) error { return request.SetInput(i, t) }); err != nil {
+			return err
+		}
+	}
+	for i, p := range e.network.outputs {
+		if _, wanted := s.Outputs[p.Name]; !wanted {
+			continue
+		}
+		if err := e.attach(p, s.Outputs, func(t *openvino.Tensor) error { return request.SetOutput(i, t) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach gives a port a buffer of the shape it has in shapes.
+func (e *Executable) attach(p openvino.Port, shapes map[string]tensor.Shape, set func(*openvino.Tensor) error) error {
+	c := e.network.component
+	shape, ok := shapes[p.Name]
+	if !ok {
+		return loadFailed(c, "run", fmt.Errorf("nothing is known of the input %q", p.Name))
+	}
+	runtime := e.network.loader.runtime
+	buffer, err := tensor.New(runtime.Ledger(), c.Name+"/"+p.Name, p.DType, shape)
+	if err != nil {
+		return events.Errorf(events.CodeHostOutOfMemory, "%s: %w", c.Name, err)
+	}
+	e.buffers[p.Name] = buffer
+	e.closers = append(e.closers, buffer.Close)
+	t, err := runtime.TensorOf(buffer)
+	if err != nil {
+		return loadFailed(c, "bind a tensor to", err)
+	}
+	e.closers = append(e.closers, t.Close)
+	if err := set(t); err != nil {
+		return loadFailed(c, "bind a tensor to", err)
+	}
+	return nil
+}
+
+// Buffer returns the memory of an input or bound output; nil for a name that is neither. It is the executable's.
+func (e *Executable) Buffer(name string) *tensor.Buffer { return e.buffers[name] }
+
+// Dynamic says why the network was compiled with open dimensions, "" if it is static.
+func (e *Executable) Dynamic() string { return e.dynamic }
+
+// Precision returns OpenVINO's name of the inference precision, "" if the device does not tell.
+func (e *Executable) Precision() string { return e.precision }
+
+// Infer runs the network once on what the input buffers hold. An error wraps ctx's when that ended it.
+func (e *Executable) Infer(ctx context.Context) error {
+	err := e.request.Infer(ctx)
+	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return err
+	}
+	failed := events.Errorf(events.CodeInternal, "%s: the inference failed", e.network.component.Name)
+	failed.Detail, failed.Cause = err.Error(), err
+	return failed
+}
+
+// Release hands the executable back; it stays compiled.
+func (e *Executable) Release() {
+	e.network.mu.Lock()
+	defer e.network.mu.Unlock()
+	e.busy = false
+}
+
+func (e *Executable) close() error {
+	var errs []error
+	for _, f := range slices.Backward(e.closers) {
+		errs = append(errs, f())
+	}
+	e.closers = nil
+	return errors.Join(errs...)
+}

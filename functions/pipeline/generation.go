@@ -1,0 +1,274 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"genfn/bindings/tensor"
+	"genfn/events"
+	"genfn/functions/diffusion"
+	"genfn/functions/imagefile"
+	"genfn/functions/model/session"
+)
+
+// generation is one run of a job.
+type generation struct {
+	p        *TextToImage
+	job      *job
+	observer Observer
+	times    map[string]time.Duration
+	nets     *networks
+
+	scheduler diffusion.Scheduler
+	ids       [][]int64   // token ids: unconditional first if guided, then conditional
+	embeds    [][]float32 // the same order; each MaxTokens x HiddenSize
+	truncated bool
+	sample    []float32 // [count, channels, height, width]
+	images    []imagefile.Image
+}
+
+// run does the stages in order and gives the networks back.
+func (g *generation) run(ctx context.Context) error {
+	if err := g.stage(ctx, events.StageTokenize, g.tokenize); err != nil {
+		return err
+	}
+	load := g.load
+	if g.p.ready(g.job) {
+		// Nothing is to be compiled: not worth telling.
+		if err := load(ctx); err != nil {
+			return staged(ctx, events.StageLoad, err)
+		}
+	} else if err := g.stage(ctx, events.StageLoad, load); err != nil {
+		return err
+	}
+	defer g.nets.release()
+	for _, s := range []struct {
+		name string
+		run  func(context.Context) error
+	}{{events.StageTextEncoder, g.encodeText}, {events.StageDenoise, g.denoise}, {events.StageVAEDecode, g.decode}} {
+		if err := g.stage(ctx, s.name, s.run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *generation) stage(ctx context.Context, name string, run func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return stopped(ctx, name)
+	}
+	g.observer.Stage(name)
+	start := time.Now()
+	err := run(ctx)
+	g.times[name] = time.Since(start)
+	return staged(ctx, name, err)
+}
+
+func (g *generation) load(ctx context.Context) (err error) {
+	g.nets, err = g.p.acquire(ctx, g.job)
+	return err
+}
+
+func (g *generation) tokenize(ctx context.Context) error {
+	prompts := []string{g.job.Prompt}
+	if g.job.guided {
+		prompts = []string{g.job.NegativePrompt, g.job.Prompt}
+	}
+	for _, prompt := range prompts {
+		tokens, err := g.p.tokenizer.Tokenize(ctx, prompt)
+		if err != nil {
+			return err
+		}
+		g.ids = append(g.ids, tokens.IDs)
+		g.truncated = g.truncated || tokens.Truncated
+	}
+	return nil
+}
+
+// encodeText runs both prompts as one batch, or one after the other where the network's batch is fixed.
+func (g *generation) encodeText(ctx context.Context) error {
+	in, out := g.nets.text.Buffer("input_ids"), g.nets.text.Buffer(g.p.embeddings).F32()
+	batch, width := int(in.Shape()[0]), g.p.model.MaxTokens*g.p.model.HiddenSize
+	for first := 0; first < len(g.ids); first += batch {
+		for row := range batch {
+			putIDs(in, row, g.ids[min(first+row, len(g.ids)-1)])
+		}
+		if err := g.nets.text.Infer(ctx); err != nil {
+			return err
+		}
+		for row := 0; row < batch && first+row < len(g.ids); row++ {
+			g.embeds = append(g.embeds, slices.Clone(out[row*width:(row+1)*width]))
+		}
+	}
+	return nil
+}
+
+func putIDs(b *tensor.Buffer, row int, ids []int64) {
+	if wide := b.I64(); wide != nil {
+		copy(wide[row*len(ids):], ids)
+		return
+	}
+	narrow := b.I32()[row*len(ids):]
+	for i, id := range ids {
+		narrow[i] = int32(id)
+	}
+}
+
+// decode turns the final latents into pictures.
+func (g *generation) decode(ctx context.Context) error {
+	for i := range g.job.Count {
+		img, err := g.decodeOne(ctx, g.sample[i*g.job.elements:(i+1)*g.job.elements])
+		if err != nil {
+			return err
+		}
+		g.images = append(g.images, img)
+	}
+	return nil
+}
+
+func (g *generation) decodeOne(ctx context.Context, latents []float32) (imagefile.Image, error) {
+	m, vae := g.p.model, g.nets.vae
+	img := imagefile.Image{Width: g.job.Width, Height: g.job.Height, Pix: make([]byte, 3*g.job.Width*g.job.Height)}
+	if err := g.p.kernels.Scale(vae.Buffer("latent_sample").F32(), latents, float32(1/m.ScalingFactor), float32(m.ShiftFactor)); err != nil {
+		return img, err
+	}
+	if err := vae.Infer(ctx); err != nil {
+		return img, err
+	}
+	pixels := vae.Buffer(g.p.image).F32()
+	if n := g.p.kernels.CountNonFinite(pixels); n > 0 {
+		return img, notFinite("the VAE decoder's picture", n, len(pixels))
+	}
+	return img, g.p.kernels.ImageToU8(img.Pix, pixels, 3, img.Height, img.Width)
+}
+
+func notFinite(what string, n, of int) *events.Error {
+	return events.Errorf(events.CodeNumericalError, "%s: %d of %d values are NaN or infinite", what, n, of)
+}
+
+func (g *generation) result() *ImageResult {
+	r := &ImageResult{
+		Images: g.images, PromptTruncated: g.truncated, Scheduler: g.scheduler.Class(), Width: g.job.Width, Height: g.job.Height, Steps: g.job.Steps,
+		TimingsMS: map[string]float64{}, Degradations: g.nets.degradations, Precision: g.nets.unet.Precision(),
+	}
+	for name, d := range g.times {
+		r.TimingsMS[name] = float64(d.Microseconds()) / 1000
+	}
+	if g.job.OutputLatents {
+		r.Latents = &imagefile.Array{Shape: []int{g.job.Count, g.p.model.LatentChannels, g.job.latentH, g.job.latentW}, Data: g.sample}
+	}
+	return r
+}
+
+// networks are the compiled networks of a generation.
+type networks struct {
+	text, unet, vae *session.Executable
+	degradations    []string
+}
+
+func (n *networks) release() {
+	for _, e := range []*session.Executable{n.text, n.unet, n.vae} {
+		if e != nil {
+			e.Release()
+		}
+	}
+}
+
+// shapes are those of the networks for a job.
+func (p *TextToImage) shapes(j *job) (text, unet, vae session.Shapes) {
+	m := p.model
+	textBatch, unetBatch := int64(1), int64(1)
+	if j.guided {
+		textBatch, unetBatch = 2, 2
+	}
+	if p.textBatch > 0 {
+		textBatch = int64(p.textBatch)
+	}
+	if p.unetBatch > 0 {
+		unetBatch = int64(p.unetBatch)
+	}
+	tokens, hidden, channels := int64(m.MaxTokens), int64(m.HiddenSize), int64(m.LatentChannels)
+	latents := func(batch int64) tensor.Shape {
+		return tensor.Shape{batch, channels, int64(j.latentH), int64(j.latentW)}
+	}
+	text = session.Shapes{
+		Inputs:  map[string]tensor.Shape{"input_ids": {textBatch, tokens}},
+		Outputs: map[string]tensor.Shape{p.embeddings: {textBatch, tokens, hidden}},
+	}
+	unet = session.Shapes{
+		Inputs:     map[string]tensor.Shape{"sample": latents(unetBatch), "timestep": {1}, "encoder_hidden_states": {unetBatch, tokens, hidden}},
+		Outputs:    map[string]tensor.Shape{p.noise: latents(unetBatch)},
+		StaticOnly: !j.aligned,
+	}
+	if t, _ := p.unet.Input("timestep"); t.Shape != nil && len(t.Shape) == 0 {
+		unet.Inputs["timestep"] = tensor.Shape{}
+	}
+	if j.timestepCondition {
+		unet.Inputs["timestep_cond"] = tensor.Shape{unetBatch, int64(m.TimeCondProjDim)}
+	}
+	vae = session.Shapes{
+		Inputs:  map[string]tensor.Shape{"latent_sample": latents(1)},
+		Outputs: map[string]tensor.Shape{p.image: {1, 3, int64(j.Height), int64(j.Width)}},
+	}
+	return text, unet, vae
+}
+
+// ready reports whether acquire would find everything compiled.
+func (p *TextToImage) ready(j *job) bool {
+	text, unet, vae := p.shapes(j)
+	return p.textEncoder.Ready(text) && p.unet.Ready(unet) && p.vae.Ready(vae)
+}
+
+// acquire compiles what is not compiled yet, concurrently.
+func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
+	text, unet, vae := p.shapes(j)
+	n := &networks{}
+	var group errgroup.Group
+	for _, w := range []struct {
+		network *session.Network
+		shapes  session.Shapes
+		to      **session.Executable
+	}{{p.unet, unet, &n.unet}, {p.textEncoder, text, &n.text}, {p.vae, vae, &n.vae}} {
+		group.Go(func() (err error) {
+			*w.to, err = w.network.Acquire(ctx, w.shapes)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		n.release()
+		if errors.Is(err, session.ErrShapes) {
+			step := p.model.SizeStep
+			e := bad("/width", fmt.Sprintf("width and height that are multiples of %d", step), "this model cannot make %dx%d", j.Width, j.Height)
+			e.Detail = err.Error()
+			return nil, e
+		}
+		return nil, err
+	}
+	for _, e := range []*session.Executable{n.text, n.unet, n.vae} {
+		if e.Dynamic() != "" {
+			n.degradations = []string{DegradationDynamic}
+		}
+	}
+	return n, nil
+}
+
+// timestepCond is the embedding of the guidance scale that some distilled UNets take: get_guidance_scale_embedding
+// of diffusers with w = scale - 1.
+func timestepCond(dst []float32, scale float64) {
+	w := float32(scale-1) * 1000
+	half := len(dst) / 2
+	step := float32(math.Log(10000) / float64(half-1))
+	for i := range half {
+		angle := float64(w * float32(math.Exp(float64(float32(i)*-step))))
+		dst[i], dst[half+i] = float32(math.Sin(angle)), float32(math.Cos(angle))
+	}
+	if len(dst)%2 == 1 {
+		dst[len(dst)-1] = 0
+	}
+}

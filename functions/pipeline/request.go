@@ -1,0 +1,179 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"genfn/events"
+	"genfn/functions/diffusion"
+	"genfn/functions/imagefile"
+	"genfn/functions/model"
+)
+
+// Limits of a request. The model may narrow them.
+const (
+	MaxSide  = 8192 // pixels
+	MaxSteps = 1000
+	MaxCount = 64
+)
+
+// ImageRequest says what to generate. Width, Height, Steps and Count take the model's default where they are 0.
+type ImageRequest struct {
+	Prompt, NegativePrompt string
+	Width, Height          int // pixels, multiples of the model's VAEScale
+	Steps, Count           int
+	GuidanceScale          float64 // 1 or less: no guidance, the negative prompt has no effect
+	Seed                   uint64  // of torch's CPU generator; count images draw from one generator, as diffusers does
+	Scheduler              string  // one of diffusion.Names or a diffusers class; "": the model's
+	// Latents are the initial noise, float32 [count, channels, height/scale, width/scale]; nil: drawn from Seed.
+	// They are scaled to the scheduler's first noise level, as diffusers scales its `latents`.
+	Latents       *imagefile.Array
+	PreviewEvery  int  // steps between previews; 0: none
+	OutputLatents bool // return the final latents
+}
+
+// Observer is told of the progress of a generation, on the goroutine of Generate, which waits for it.
+type Observer interface {
+	// Stage begins: events.StageLoad (when a network must be compiled), StageTokenize, StageTextEncoder,
+	// StageDenoise, StageVAEDecode.
+	Stage(name string)
+	// Step k of n of the denoising is done, from 1. n counts the UNet's calls, which are more than the steps for some schedulers.
+	Step(k, n int)
+	// Preview is the denoised estimate of image index. The image is the observer's.
+	Preview(index int, img imagefile.Image)
+}
+
+// ImageResult is what Generate made.
+type ImageResult struct {
+	Images          []imagefile.Image
+	Latents         *imagefile.Array // final latents as the scheduler left them; nil unless asked for
+	PromptTruncated bool             // the prompt, or the negative prompt where it counts, had too many tokens
+	Scheduler       string           // diffusers class that ran
+	Width, Height   int
+	Steps           int // as asked for
+	// TimingsMS holds milliseconds: by stage, and "denoise_host", which is the part of "denoise" outside of the
+	// UNet's inferences, previews and the observer.
+	TimingsMS    map[string]float64
+	Degradations []string
+	Precision    string // of the UNet's inference, e.g. "f32"
+}
+
+// DegradationDynamic says that a network runs with open dimensions because its static form does not compile.
+const DegradationDynamic = "dynamic_shapes"
+
+// job is a checked request.
+type job struct {
+	ImageRequest
+	config            *diffusion.Config
+	latentW, latentH  int
+	elements          int // of one image's latents
+	guided            bool
+	aligned           bool // the size is one that the UNet's halvings divide
+	timestepCondition bool
+}
+
+func bad(field, expected, format string, args ...any) *events.Error {
+	e := events.Errorf(events.CodeInvalidRequest, format, args...)
+	e.Field, e.Expected = field, expected
+	return e
+}
+
+// check fills in the model's defaults and validates the request.
+func (p *TextToImage) check(r ImageRequest) (*job, error) {
+	m := p.model
+	for _, d := range []struct {
+		value    *int
+		fallback int
+	}{{&r.Width, m.DefaultWidth}, {&r.Height, m.DefaultHeight}, {&r.Steps, m.DefaultSteps}, {&r.Count, 1}} {
+		if *d.value == 0 {
+			*d.value = d.fallback
+		}
+	}
+	j := &job{ImageRequest: r, latentW: r.Width / m.VAEScale, latentH: r.Height / m.VAEScale}
+	j.elements = m.LatentChannels * j.latentW * j.latentH
+	j.aligned = r.Width%m.SizeStep == 0 && r.Height%m.SizeStep == 0
+	j.timestepCondition = m.TimeCondProjDim > 0
+	j.guided = r.GuidanceScale > 1 && !j.timestepCondition
+	for _, check := range []func(*job) error{p.checkSize, p.checkNumbers, p.checkLatents, p.checkScheduler} {
+		if err := check(j); err != nil {
+			return nil, err
+		}
+	}
+	return j, nil
+}
+
+func (p *TextToImage) checkSize(j *job) error {
+	m := p.model
+	for _, side := range []struct {
+		field string
+		value int
+	}{{"/width", j.Width}, {"/height", j.Height}} {
+		if side.value < m.VAEScale || side.value > MaxSide || side.value%m.VAEScale != 0 {
+			return bad(side.field, fmt.Sprintf("a multiple of %d from %d to %d", m.VAEScale, m.VAEScale, MaxSide), "%d pixels", side.value)
+		}
+	}
+	if size := (model.Size{Width: j.Width, Height: j.Height}); p.fixed != nil && !slices.Contains(p.fixed, size) {
+		words := make([]string, len(p.fixed))
+		for i, s := range p.fixed {
+			words[i] = s.String()
+		}
+		field := "/width"
+		if j.Width == p.fixed[0].Width {
+			field = "/height"
+		}
+		return bad(field, strings.Join(words, " or "), "the model was exported for fixed sizes and cannot make %s", size)
+	}
+	return nil
+}
+
+func (p *TextToImage) checkNumbers(j *job) error {
+	switch {
+	case j.Steps < 1 || j.Steps > MaxSteps:
+		return bad("/steps", fmt.Sprintf("1 to %d", MaxSteps), "%d steps", j.Steps)
+	case j.Count < 1 || j.Count > MaxCount:
+		return bad("/count", fmt.Sprintf("1 to %d", MaxCount), "%d images", j.Count)
+	case math.IsNaN(j.GuidanceScale) || j.GuidanceScale < 0 || j.GuidanceScale > 100:
+		return bad("/guidance_scale", "0 to 100", "guidance scale %v", j.GuidanceScale)
+	case j.PreviewEvery < 0:
+		return bad("/preview_every", "0 or more", "a preview every %d steps", j.PreviewEvery)
+	case strings.ContainsRune(j.Prompt, 0):
+		return bad("/prompt", "text without NUL characters", "a NUL character")
+	case strings.ContainsRune(j.NegativePrompt, 0):
+		return bad("/negative_prompt", "text without NUL characters", "a NUL character")
+	}
+	return nil
+}
+
+func (p *TextToImage) checkLatents(j *job) error {
+	if j.Latents == nil {
+		return nil
+	}
+	want := []int{j.Count, p.model.LatentChannels, j.latentH, j.latentW}
+	if !slices.Equal(j.Latents.Shape, want) || len(j.Latents.Data) != j.Count*j.elements {
+		return bad("/latents", fmt.Sprintf("%v for %d images of %dx%d", want, j.Count, j.Width, j.Height), "latents of shape %v with %d values", j.Latents.Shape, len(j.Latents.Data))
+	}
+	if n := p.kernels.CountNonFinite(j.Latents.Data); n > 0 {
+		return bad("/latents", "finite numbers", "%d of the values are NaN or infinite", n)
+	}
+	return nil
+}
+
+func (p *TextToImage) checkScheduler(j *job) error {
+	j.config = p.config
+	if j.Scheduler == "" {
+		return nil
+	}
+	config, err := p.config.WithClass(j.Scheduler)
+	var unknown *diffusion.ConfigError
+	if errors.As(err, &unknown) && unknown.Key != "" && unknown.Key != "_class_name" {
+		return bad("/scheduler", strings.Join(diffusion.Names(), ", "), "scheduler %q cannot follow the model's configuration: %v", j.Scheduler, err)
+	}
+	if err != nil {
+		return bad("/scheduler", strings.Join(diffusion.Names(), ", "), "unknown scheduler %.100q", j.Scheduler)
+	}
+	j.config = config
+	return nil
+}
