@@ -22,6 +22,8 @@ import (
 // golden is one case of testdata/make_goldens.py, which documents the fields.
 type golden struct {
 	Class          string          `json:"class"`
+	Name           string          `json:"name"`     // for WithClass; empty: the configuration is of the class
+	Original       string          `json:"original"` // the class that a configuration for WithClass is of
 	Steps          int             `json:"steps"`
 	Config         json.RawMessage `json:"config"`
 	Guidance       float32         `json:"guidance"`
@@ -48,7 +50,7 @@ const (
 func TestGoldens(t *testing.T) {
 	files, err := filepath.Glob("testdata/goldens/*.json.gz")
 	require.NoError(t, err)
-	require.Len(t, files, 8, "one file for each class: run testdata/make_goldens.py")
+	require.Len(t, files, 9, "one file for each class and one for from_config: run testdata/make_goldens.py")
 	for name, set := range kernelSets(t) {
 		for _, file := range files {
 			cases := readGoldens(t, file)
@@ -97,10 +99,17 @@ func (g *golden) scheduler(t *testing.T) diffusion.Scheduler {
 	var keys map[string]any
 	require.NoError(t, json.Unmarshal(g.Config, &keys))
 	keys["_class_name"] = g.Class
+	if g.Name != "" {
+		keys["_class_name"] = g.Original
+	}
 	text, err := json.Marshal(keys)
 	require.NoError(t, err)
 	config, err := diffusion.ParseConfig(text)
 	require.NoError(t, err)
+	if g.Name != "" {
+		config, err = config.WithClass(g.Name)
+		require.NoError(t, err)
+	}
 	s, err := diffusion.New(config)
 	require.NoError(t, err)
 	require.Equal(t, g.Class, s.Class())

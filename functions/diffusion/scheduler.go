@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"genfn/bindings/kernels"
 )
@@ -74,9 +75,14 @@ func (l *loop) NeedsNoise(int) bool     { return false }
 
 // begin sets the shape and the schedule. Until it succeeds no Step is possible.
 func (l *loop) begin(batch, elements int, timesteps, sigmas []float64) error {
-	const limit = 1 << 31 // values; 8 GiB
+	const limit = 1 << 28 // values; 1 GiB
 	if batch < 1 || elements < 1 || elements > limit/batch {
 		return fmt.Errorf("diffusion: %d samples of %d values, expected at least 1 of each and at most %d in all", batch, elements, limit)
+	}
+	for _, v := range slices.Concat(timesteps, sigmas) {
+		if v-v != 0 {
+			return fmt.Errorf("diffusion: the schedule holds %v; check the betas and sigmas of the configuration", v)
+		}
 	}
 	l.batch, l.size = batch, batch*elements
 	l.timesteps, l.sigmas = timesteps, sigmas

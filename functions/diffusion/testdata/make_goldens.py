@@ -1,4 +1,4 @@
-"""Writes goldens/<class>.json.gz: what the schedulers of diffusers compute for fixed model outputs.
+"""Writes goldens/*.json.gz, one file for each class: what the schedulers of diffusers compute for fixed model outputs.
 
 Made with diffusers 0.42.1, torch 2.15.0 (CPU) and numpy; each file states the versions that made it. Run from any
 folder:
@@ -187,6 +187,34 @@ CASES = {
     ],
 }
 
+# Schedulers made from the configuration of another class with from_config: the short name in the Go package (empty for
+# the class as such), the class, the values that the name implies, the class that the configuration was written for.
+SDXL = {**SD, "clip_sample": False, "interpolation_type": "linear", "prediction_type": "epsilon", "sample_max_value": 1.0,
+        "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "timestep_spacing": "leading",
+        "trained_betas": None, "use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 11.0}
+DPM = scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler
+UNIPC = scheduling_unipc_multistep.UniPCMultistepScheduler
+PLAIN = {"solver_order": 2, "use_exponential_sigmas": False, "use_beta_sigmas": False, "use_lu_lambdas": False}
+FROM_CONFIG = [
+    ("ddim", scheduling_ddim.DDIMScheduler, {}, "PNDMScheduler", SD15),
+    ("pndm", scheduling_pndm.PNDMScheduler, {}, "EulerDiscreteScheduler", SDXL),
+    ("euler", scheduling_euler_discrete.EulerDiscreteScheduler, {}, "PNDMScheduler", SD15),
+    ("euler_ancestral", scheduling_euler_ancestral_discrete.EulerAncestralDiscreteScheduler, {}, "PNDMScheduler", SD15),
+    ("lcm", scheduling_lcm.LCMScheduler, {}, "PNDMScheduler", SD15),
+    ("dpmpp_2m", DPM, {**PLAIN, "algorithm_type": "dpmsolver++", "use_karras_sigmas": False}, "PNDMScheduler", SD15),
+    ("dpmpp_2m_karras", DPM, {**PLAIN, "algorithm_type": "dpmsolver++", "use_karras_sigmas": True}, "PNDMScheduler", SD15),
+    ("dpmpp_2m_sde", DPM, {**PLAIN, "algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": False},
+     "EulerDiscreteScheduler", SDXL),
+    ("dpmpp_2m_sde_karras", DPM, {**PLAIN, "algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
+     "EulerDiscreteScheduler", SDXL),
+    ("unipc", UNIPC, {}, "EulerDiscreteScheduler", SDXL),
+    ("unipc", UNIPC, {}, "DPMSolverMultistepScheduler", {**SD, "solver_type": "midpoint", "solver_order": 3}),
+    ("", DPM, {}, "UniPCMultistepScheduler", {**SD, "solver_type": "bh2", "final_sigmas_type": "sigma_min"}),
+    ("", DPM, {}, "DPMSolverMultistepScheduler",
+     {**SD, "solver_type": "logrho", "algorithm_type": "deis", "final_sigmas_type": "sigma_min"}),
+    ("flow_match_euler", scheduling_flow_match_euler_discrete.FlowMatchEulerDiscreteScheduler, {}, "PNDMScheduler", SD15),
+]
+
 
 def splitmix(seed):
     """The SplitMix64 generator's output for a state."""
@@ -219,8 +247,15 @@ def encode(tensor):
     return base64.b64encode(tensor.contiguous().numpy().astype("<f4").tobytes()).decode()
 
 
-def run(cls, c):
-    scheduler = cls.from_config({"_class_name": cls.__name__, **c["config"]})
+def run_from(name, cls, override, original, config):
+    """A case of FROM_CONFIG."""
+    written = {"_class_name": original, **config}
+    c = run(cls, case(12, config), cls.from_config(written, **override))
+    return {**c, "name": name or cls.__name__, "original": original}
+
+
+def run(cls, c, scheduler=None):
+    scheduler = scheduler or cls.from_config({"_class_name": cls.__name__, **c["config"]})
     options = {k: c[k] for k in ("mu", "sigmas") if k in c}
     if cls is scheduling_unipc_multistep.UniPCMultistepScheduler and "sigmas" in options:
         options["sigmas"] = np.array(options["sigmas"])
@@ -264,15 +299,19 @@ def main():
     torch.set_num_threads(1)
     out = pathlib.Path(__file__).parent / "goldens"
     for cls, cases in CASES.items():
-        content = {
-            "versions": {"diffusers": diffusers.__version__, "torch": torch.__version__, "numpy": np.__version__},
-            "shape": SHAPE,
-            "cases": [run(cls, c) for c in cases],
-        }
-        text = json.dumps(content, separators=(",", ":")).encode()
-        path = out / (cls.__name__ + ".json.gz")
-        path.write_bytes(gzip.compress(text, 9, mtime=0))
-        print(path.name, len(content["cases"]), "cases", path.stat().st_size, "bytes")
+        write(out / (cls.__name__ + ".json.gz"), [run(cls, c) for c in cases])
+    write(out / "from_config.json.gz", [run_from(*c) for c in FROM_CONFIG])
+
+
+def write(path, cases):
+    content = {
+        "versions": {"diffusers": diffusers.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "shape": SHAPE,
+        "cases": cases,
+    }
+    text = json.dumps(content, separators=(",", ":")).encode()
+    path.write_bytes(gzip.compress(text, 9, mtime=0))
+    print(path.name, len(cases), "cases", path.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":
