@@ -104,8 +104,8 @@ func TestHangEachTimeFails(t *testing.T) {
 // another instance does the request.
 func TestRunnerThatCannotBeKilled(t *testing.T) {
 	r := newRig(t)
-	r.start(func(s *settings) { s.Budgets.Stage, s.Reap = 100*time.Millisecond, time.Nanosecond })
-	id := r.publish(request(runnertest.Script{Do: runnertest.Hang, Stage: events.StageDenoise, Once: r.once()}))
+	r.start(func(s *settings) { s.Budgets.Stage, s.Reap = 100*time.Millisecond, 10*time.Millisecond })
+	id := r.publish(request(runnertest.Script{Do: runnertest.Stuck, Stage: events.StageDenoise, Once: r.once()}))
 	f := r.follow(id)
 	r.until(f, r.inStage(events.StageDenoise))
 	r.start(func(s *settings) { s.Name = "two" })

@@ -41,6 +41,9 @@ const envInstance = "GENFN_TEST_INSTANCE"
 
 func TestMain(m *testing.M) {
 	runnertest.Main()
+	if os.Getenv(envOpenVINO) != "" {
+		realRunner()
+	}
 	if raw := os.Getenv(envInstance); raw != "" {
 		if err := instanceProcess(raw); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -123,14 +126,15 @@ func instanceProcess(raw string) error {
 
 // rig is a broker with everything to watch it.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	server *eventstest.Server
 	broker *broker.Broker
 	client *client.Client
 	set    settings
+	change func(*instance.Config) // of the instances in this process; may be nil
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	server := eventstest.Start(t)
 	b, err := broker.Connect(server.URL(), broker.Options{Name: "test"})
 	require.NoError(t, err)
@@ -166,7 +170,11 @@ func (r *rig) start(change func(*settings)) *running {
 	require.NoError(r.t, err)
 	logs := make(lines, 10_000)
 	out := io.MultiWriter(r.t.Output(), logs)
-	i, err := instance.New(s.config(b, slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	config := s.config(b, slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if r.change != nil {
+		r.change(&config)
+	}
+	i, err := instance.New(config)
 	require.NoError(r.t, err)
 	soft, endSoft := context.WithCancel(context.Background())
 	hard, endHard := context.WithCancel(context.Background())
@@ -334,7 +342,7 @@ func (r *rig) inStage(stage string) func(events.Event) bool {
 	}
 }
 
-func payload[T any](t *testing.T, e events.Event) T {
+func payload[T any](t testing.TB, e events.Event) T {
 	t.Helper()
 	data, err := events.Payload[T](e)
 	require.NoError(t, err)

@@ -60,6 +60,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Slots <= 0 {
 		c.Slots = 1
 	}
+	if c.Runner.Hello.RuntimeDir == "" {
+		c.Runner.Hello.RuntimeDir = process.DefaultRuntimeDir()
+	}
 	c.Runner.Hello.Slot = protocol.AnySlot
 	if class := c.class(); class != broker.LaneCPU {
 		if c.Slots > 1 {
@@ -149,6 +152,9 @@ func (i *Instance) run(soft, hard context.Context) error {
 			s.close()
 		}
 	}()
+	if soft.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

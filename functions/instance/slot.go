@@ -39,7 +39,9 @@ func newSlot(i *Instance, n int) *slot {
 func (s *slot) run(soft, hard context.Context) {
 	pause := minRestartPause
 	for soft.Err() == nil {
-		if err := s.start(soft); err != nil {
+		if err := s.start(soft); soft.Err() != nil {
+			return
+		} else if err != nil {
 			s.log.Error("no runner, no requests are taken", "error", err, "next_try_in", pause)
 			if !sleep(soft, pause) {
 				return

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"genfn/events"
+	"genfn/functions/imagefile"
 	"genfn/functions/runner/protocol"
 )
 
@@ -101,7 +102,7 @@ func (r *runner) generate(j *job, m *protocol.Generate, o *observer) (protocol.M
 		if err != nil {
 			return nil, err
 		}
-		in.Latents = &Array{Shape: m.Latents.Shape, Data: data}
+		in.Latents = &imagefile.Array{Shape: m.Latents.Shape, Data: data}
 	}
 	before := r.memory()
 	generate := r.engine.Generate
@@ -161,7 +162,7 @@ func (o *observer) Step(step, steps int) {
 	o.send(&protocol.Step{Job: o.job.id, Step: step, Steps: steps})
 }
 
-func (o *observer) Preview(index int, image Image) {
+func (o *observer) Preview(index int, image imagefile.Image) {
 	select {
 	case <-o.job.taken:
 	case <-o.job.ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"genfn/events"
+	"genfn/functions/imagefile"
 	"genfn/functions/runner/protocol"
 )
 
@@ -37,12 +38,12 @@ func generateNoop(ctx context.Context, in Input, o Observer) (*Output, error) {
 	return out, nil
 }
 
-func gradient(width, height int, seed uint64) Image {
+func gradient(width, height int, seed uint64) imagefile.Image {
 	pix := make([]byte, 0, 3*width*height)
 	for y := range height {
 		for x := range width {
 			pix = append(pix, byte(255*x/width), byte(255*y/height), byte(seed*37))
 		}
 	}
-	return Image{Width: width, Height: height, Pix: pix}
+	return imagefile.Image{Width: width, Height: height, Pix: pix}
 }

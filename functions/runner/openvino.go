@@ -15,6 +15,7 @@ import (
 	"genfn/events"
 	"genfn/functions/model"
 	"genfn/functions/model/session"
+	"genfn/functions/pipeline"
 	"genfn/functions/runner/protocol"
 )
 
@@ -35,13 +36,8 @@ var _ Engine = (*openVINO)(nil)
 // loaded is a model that is ready to generate.
 type loaded struct {
 	name, dir string
-	pipeline  generator
-}
-
-// generator is a pipeline over a loaded model.
-type generator interface {
-	generate(ctx context.Context, in Input, o Observer) (*Output, error)
-	Close() error
+	pipeline  *pipeline.TextToImage
+	guided    bool // by default
 }
 
 // OpenOpenVINO loads OpenVINO and looks for the device. Without a device in hello the engine only lists devices.
@@ -149,9 +145,13 @@ func (e *openVINO) Devices(ctx context.Context) (list []protocol.Device, err err
 	return list, nil
 }
 
+// Load opens the model and compiles its networks for the default size.
 func (e *openVINO) Load(ctx context.Context, m protocol.Model, o Observer) error {
-	_, err := e.use(ctx, m, o)
-	return err
+	l, err := e.use(ctx, m, o)
+	if err != nil {
+		return err
+	}
+	return l.pipeline.Prepare(ctx, 0, 0, l.guided)
 }
 
 // use returns the model, loaded if it was not, and frees the ones that were not used for longest.
@@ -181,11 +181,11 @@ func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*l
 	if err != nil {
 		return nil, err
 	}
-	p, err := newTextToImage(m, e.loader, e.kernels)
+	p, err := pipeline.NewTextToImage(m, e.loader, e.kernels, pipeline.Options{Logger: e.log})
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p}
+	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p, guided: m.DefaultGuidance > 1}
 	e.models = append(e.models, l)
 	return l, nil
 }
@@ -228,5 +228,17 @@ func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output,
 	if err != nil {
 		return nil, err
 	}
-	return l.pipeline.generate(ctx, in, o)
+	r := in.Request
+	result, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
+		Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: r.Width, Height: r.Height, Steps: r.Steps, Count: r.Count,
+		GuidanceScale: r.GuidanceScale, Seed: r.Seed, Scheduler: r.Scheduler, Latents: in.Latents,
+		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents,
+	}, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Output{
+		Images: result.Images, Latents: result.Latents, Scheduler: result.Scheduler, Precision: result.Precision,
+		PromptTruncated: result.PromptTruncated, Degradations: result.Degradations, TimingsMS: result.TimingsMS,
+	}, nil
 }

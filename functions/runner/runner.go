@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"genfn/events"
+	"genfn/functions/imagefile"
 	"genfn/functions/runner/protocol"
 )
 
@@ -53,7 +54,7 @@ type Engine interface {
 type Observer interface {
 	Stage(name string)
 	Step(step, steps int)
-	Preview(index int, image Image)
+	Preview(index int, image imagefile.Image)
 }
 
 // Info is what an engine says of itself.
@@ -67,25 +68,13 @@ type Info struct {
 type Input struct {
 	Model   protocol.Model
 	Request protocol.Request
-	Latents *Array // initial noise; nil: drawn from the seed
-}
-
-// Image is a picture: HWC, RGB, u8, no padding.
-type Image struct {
-	Width, Height int
-	Pix           []byte
-}
-
-// Array is an f32 tensor, row-major.
-type Array struct {
-	Shape []int
-	Data  []float32
+	Latents *imagefile.Array // initial noise; nil: drawn from the seed
 }
 
 // Output is what Engine.Generate made.
 type Output struct {
-	Images          []Image
-	Latents         *Array
+	Images          []imagefile.Image
+	Latents         *imagefile.Array
 	Scheduler       string
 	Precision       string
 	PromptTruncated bool

@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"syscall"
@@ -64,6 +65,15 @@ func (c Config) withDefaults() Config {
 	}
 	c.Hello.Protocol = protocol.Version
 	return c
+}
+
+// DefaultRuntimeDir is where the locks of this user's devices are: $XDG_RUNTIME_DIR/genfn, else a folder of the
+// user's own among the temporary files.
+func DefaultRuntimeDir() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "genfn")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("genfn-%d", os.Getuid()))
 }
 
 // ErrUnkillable is returned by Kill for a process that SIGKILL does not end: it is stuck in the kernel, and

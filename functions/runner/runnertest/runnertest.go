@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"syscall"
 
 	"genfn/events"
+	"genfn/functions/imagefile"
 	"genfn/functions/runner"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
@@ -52,8 +54,9 @@ const (
 	Hang  Action = "hang"  // never return, deaf to cancellation
 	Wait  Action = "wait"  // return when cancelled or when File, a FIFO, is opened for writing
 	Panic Action = "panic"
-	Fail  Action = "fail" // return an error of the vocabulary
-	Odd   Action = "odd"  // return an error without a code
+	Fail  Action = "fail"  // return an error of the vocabulary
+	Odd   Action = "odd"   // return an error without a code
+	Stuck Action = "stuck" // hang so that the process is not reaped for a second after SIGKILL
 )
 
 // Script is what a generation does at one moment. It travels as the request's prompt, or as a model's folder
@@ -142,18 +145,18 @@ func output(in runner.Input) *runner.Output {
 	if r.OutputLatents {
 		out.Latents = in.Latents
 		if out.Latents == nil {
-			out.Latents = &runner.Array{Shape: []int{1, 1, 1, 1}, Data: []float32{float32(r.Seed)}}
+			out.Latents = &imagefile.Array{Shape: []int{1, 1, 1, 1}, Data: []float32{float32(r.Seed)}}
 		}
 	}
 	return out
 }
 
-func picture(width, height int, value byte) runner.Image {
+func picture(width, height int, value byte) imagefile.Image {
 	pix := make([]byte, 3*width*height)
 	for i := range pix {
 		pix[i] = value
 	}
-	return runner.Image{Width: width, Height: height, Pix: pix}
+	return imagefile.Image{Width: width, Height: height, Pix: pix}
 }
 
 // act does what the script says if this is its moment.
@@ -178,6 +181,13 @@ func (s Script) act(ctx context.Context, stage string, step int) error {
 		fmt.Fprintln(os.Stderr, "terminate called after throwing an instance of 'std::bad_alloc'")
 		return errors.Join(syscall.Kill(os.Getpid(), syscall.SIGABRT), wait(ctx, ""))
 	case Hang:
+		select {}
+	case Stuck: // a grandchild holds standard error open, which delays the reaping
+		holder := exec.Command("sleep", "3")
+		holder.Stderr = os.Stderr
+		if err := holder.Start(); err != nil {
+			return err
+		}
 		select {}
 	case Wait:
 		return wait(ctx, s.File)
