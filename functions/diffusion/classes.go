@@ -64,107 +64,14 @@ func tableDefaults(extra map[string]any) map[string]any {
 // classes lists what is supported. The defaults are those of the constructors in diffusers 0.42.1.
 func classes() []*class {
 	return []*class{
-		{
-			name: classDDIM,
-			defaults: tableDefaults(map[string]any{
-				"clip_sample": true, "clip_sample_range": 1.0, "set_alpha_to_one": true, "thresholding": false,
-				"dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0, "timestep_spacing": "leading",
-				"rescale_betas_zero_snr": false,
-			}),
-			choices: map[string][]string{"beta_schedule": schedules, "prediction_type": threeKinds, "timestep_spacing": spacings},
-			make:    func(s *settings) Scheduler { return &ddim{settings: s} },
-		},
-		{
-			name: classPNDM,
-			defaults: tableDefaults(map[string]any{
-				"skip_prk_steps": false, "set_alpha_to_one": false, "timestep_spacing": "leading",
-			}),
-			choices: map[string][]string{"beta_schedule": schedules, "prediction_type": {predictEpsilon, predictV}, "timestep_spacing": spacings},
-			make:    func(s *settings) Scheduler { return &pndm{settings: s} },
-		},
-		{
-			name: classEuler,
-			defaults: tableDefaults(map[string]any{
-				"interpolation_type": "linear", "use_karras_sigmas": false, "use_exponential_sigmas": false,
-				"use_beta_sigmas": false, "sigma_min": nil, "sigma_max": nil, "timestep_spacing": "linspace",
-				"timestep_type": "discrete", "rescale_betas_zero_snr": false, "final_sigmas_type": "zero",
-			}),
-			choices: map[string][]string{
-				"beta_schedule": schedules, "prediction_type": append(slices.Clone(threeKinds), "original_sample"),
-				"timestep_spacing": spacings, "interpolation_type": {"linear", "log_linear"},
-				"timestep_type": {"discrete", "continuous"}, "final_sigmas_type": {"zero", "sigma_min"},
-			},
-			make: func(s *settings) Scheduler { return &euler{settings: s} },
-		},
-		{
-			name:     classEulerAncestral,
-			defaults: tableDefaults(map[string]any{"timestep_spacing": "linspace", "rescale_betas_zero_snr": false}),
-			choices:  map[string][]string{"beta_schedule": schedules, "prediction_type": {predictEpsilon, predictV}, "timestep_spacing": spacings},
-			make:     func(s *settings) Scheduler { return &eulerAncestral{settings: s} },
-		},
-		{
-			name: classLCM,
-			// timestep_spacing, steps_offset and set_alpha_to_one exist in the class and change nothing.
-			defaults: tableDefaults(map[string]any{
-				"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "original_inference_steps": 50,
-				"clip_sample": false, "clip_sample_range": 1.0, "thresholding": false, "dynamic_thresholding_ratio": 0.995,
-				"sample_max_value": 1.0, "timestep_scaling": 10.0, "rescale_betas_zero_snr": false,
-			}),
-			choices: map[string][]string{"beta_schedule": schedules, "prediction_type": threeKinds},
-			check:   checkLCM,
-			make:    func(s *settings) Scheduler { return &lcm{settings: s} },
-		},
-		{
-			name: classDPM,
-			defaults: tableDefaults(map[string]any{
-				"solver_order": 2, "thresholding": false, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0,
-				"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "lower_order_final": true,
-				"euler_at_final": false, "use_karras_sigmas": false, "use_exponential_sigmas": false,
-				"use_beta_sigmas": false, "use_lu_lambdas": false, "use_flow_sigmas": false, "flow_shift": 1.0,
-				"final_sigmas_type": "zero", "lambda_min_clipped": math.Inf(-1), "variance_type": nil,
-				"timestep_spacing": "linspace", "rescale_betas_zero_snr": false, "use_dynamic_shifting": false,
-				"time_shift_type": "exponential", "sigma_min": nil, "sigma_max": nil,
-			}),
-			choices: map[string][]string{
-				"beta_schedule": schedules, "prediction_type": fourKinds, "timestep_spacing": spacings,
-				"final_sigmas_type": {"zero", "sigma_min"}, "time_shift_type": {"exponential"},
-				"algorithm_type": {"dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"},
-				"solver_type":    {"midpoint", "heun", "logrho", "bh1", "bh2"},
-			},
-			check: checkDPM,
-			make:  func(s *settings) Scheduler { return newDPM(s) },
-		},
-		{
-			name: classUniPC,
-			defaults: tableDefaults(map[string]any{
-				"solver_order": 2, "thresholding": false, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0,
-				"predict_x0": true, "solver_type": "bh2", "lower_order_final": true, "disable_corrector": nil,
-				"solver_p": nil, "use_karras_sigmas": false, "use_exponential_sigmas": false, "use_beta_sigmas": false,
-				"use_flow_sigmas": false, "flow_shift": 1.0, "timestep_spacing": "linspace", "final_sigmas_type": "zero",
-				"rescale_betas_zero_snr": false, "use_dynamic_shifting": false, "time_shift_type": "exponential",
-				"sigma_min": nil, "sigma_max": nil, "shift_terminal": nil,
-			}),
-			choices: map[string][]string{
-				"beta_schedule": schedules, "prediction_type": fourKinds, "timestep_spacing": spacings,
-				"final_sigmas_type": {"zero", "sigma_min"}, "time_shift_type": {"exponential", "linear"},
-				"solver_type": {"bh1", "bh2", "midpoint", "heun", "logrho"},
-			},
-			check: checkUniPC,
-			make:  func(s *settings) Scheduler { return newUniPC(s) },
-		},
-		{
-			name: classFlowMatch,
-			defaults: map[string]any{
-				"num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting": false, "base_shift": 0.5,
-				"max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096, "invert_sigmas": false,
-				"shift_terminal": nil, "use_karras_sigmas": false, "use_exponential_sigmas": false,
-				"use_beta_sigmas": false, "time_shift_type": "exponential", "stochastic_sampling": false,
-				"sigma_min": nil, "sigma_max": nil,
-			},
-			choices: map[string][]string{"time_shift_type": {"exponential", "linear"}},
-			check:   checkFlowMatch,
-			make:    func(s *settings) Scheduler { return &flowMatch{settings: s} },
-		},
+		ddimClass(),
+		pndmClass(),
+		eulerClass(),
+		eulerAncestralClass(),
+		lcmClass(),
+		dpmClass(),
+		unipcClass(),
+		flowMatchClass(),
 	}
 }
 

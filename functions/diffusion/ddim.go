@@ -16,8 +16,23 @@ type ddim struct {
 
 var _ Scheduler = (*ddim)(nil)
 
+func ddimClass() *class {
+	return &class{
+		name: classDDIM,
+		defaults: tableDefaults(map[string]any{
+			"clip_sample": true, "clip_sample_range": 1.0, "set_alpha_to_one": true, "thresholding": false,
+			"dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0, "timestep_spacing": "leading",
+			"rescale_betas_zero_snr": false,
+		}),
+		choices: map[string][]string{"beta_schedule": schedules, "prediction_type": threeKinds, "timestep_spacing": spacings},
+		make:    func(s *settings) Scheduler { return &ddim{settings: s} },
+	}
+}
+
+// Class implements Scheduler.
 func (d *ddim) Class() string { return classDDIM }
 
+// Begin implements Scheduler.
 func (d *ddim) Begin(steps, batch, elements int, o Options) error {
 	d.reset()
 	if err := noOptions(classDDIM, o); err != nil {
@@ -58,6 +73,7 @@ func (d *ddim) coefficients(alpha, previous float32) kernels.StepArgs {
 	}
 }
 
+// Step implements Scheduler.
 func (d *ddim) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := d.enter(k, i, in, false); err != nil {
 		return err

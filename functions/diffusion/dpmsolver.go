@@ -19,6 +19,29 @@ type dpm struct {
 
 var _ Scheduler = (*dpm)(nil)
 
+func dpmClass() *class {
+	return &class{
+		name: classDPM,
+		defaults: tableDefaults(map[string]any{
+			"solver_order": 2, "thresholding": false, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0,
+			"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "lower_order_final": true,
+			"euler_at_final": false, "use_karras_sigmas": false, "use_exponential_sigmas": false,
+			"use_beta_sigmas": false, "use_lu_lambdas": false, "use_flow_sigmas": false, "flow_shift": 1.0,
+			"final_sigmas_type": "zero", "lambda_min_clipped": math.Inf(-1), "variance_type": nil,
+			"timestep_spacing": "linspace", "rescale_betas_zero_snr": false, "use_dynamic_shifting": false,
+			"time_shift_type": "exponential", "sigma_min": nil, "sigma_max": nil,
+		}),
+		choices: map[string][]string{
+			"beta_schedule": schedules, "prediction_type": fourKinds, "timestep_spacing": spacings,
+			"final_sigmas_type": {"zero", "sigma_min"}, "time_shift_type": {"exponential"},
+			"algorithm_type": {"dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"},
+			"solver_type":    {"midpoint", "heun", "logrho", "bh1", "bh2"},
+		},
+		check: checkDPM,
+		make:  func(s *settings) Scheduler { return newDPM(s) },
+	}
+}
+
 // newDPM maps the values of compatible classes as diffusers does: a file of DEIS or UniPC stays usable.
 func newDPM(s *settings) *dpm {
 	own := *s
@@ -50,8 +73,10 @@ func checkDPM(s *settings) *ConfigError {
 	return checkSolver(s)
 }
 
+// Class implements Scheduler.
 func (d *dpm) Class() string { return classDPM }
 
+// Begin implements Scheduler.
 func (d *dpm) Begin(steps, batch, elements int, o Options) error {
 	d.reset()
 	if err := noSigmas(classDPM, o); err != nil {
@@ -244,8 +269,10 @@ func (d *dpm) weights(to, from point, h float64, order int) dpmWeights {
 	return w
 }
 
+// NeedsNoise implements Scheduler.
 func (d *dpm) NeedsNoise(i int) bool { return d.stochastic && i < len(d.timesteps) }
 
+// Step implements Scheduler.
 func (d *dpm) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := d.enter(k, i, in, d.stochastic); err != nil {
 		return err

@@ -16,8 +16,27 @@ type euler struct {
 
 var _ Scheduler = (*euler)(nil)
 
+func eulerClass() *class {
+	return &class{
+		name: classEuler,
+		defaults: tableDefaults(map[string]any{
+			"interpolation_type": "linear", "use_karras_sigmas": false, "use_exponential_sigmas": false,
+			"use_beta_sigmas": false, "sigma_min": nil, "sigma_max": nil, "timestep_spacing": "linspace",
+			"timestep_type": "discrete", "rescale_betas_zero_snr": false, "final_sigmas_type": "zero",
+		}),
+		choices: map[string][]string{
+			"beta_schedule": schedules, "prediction_type": append(slices.Clone(threeKinds), "original_sample"),
+			"timestep_spacing": spacings, "interpolation_type": {"linear", "log_linear"},
+			"timestep_type": {"discrete", "continuous"}, "final_sigmas_type": {"zero", "sigma_min"},
+		},
+		make: func(s *settings) Scheduler { return &euler{settings: s} },
+	}
+}
+
+// Class implements Scheduler.
 func (e *euler) Class() string { return classEuler }
 
+// Begin implements Scheduler.
 func (e *euler) Begin(steps, batch, elements int, o Options) error {
 	e.reset()
 	if err := noOptions(classEuler, o); err != nil {
@@ -72,10 +91,13 @@ func finalSigma(s *settings, table []float32) float64 {
 	return 0
 }
 
+// InitNoiseSigma implements Scheduler.
 func (e *euler) InitNoiseSigma() float64 { return initNoiseSigma(e.settings, e.sigmas) }
 
+// InputScale implements Scheduler.
 func (e *euler) InputScale(i int) float64 { return eulerInputScale(e.sigmas, i) }
 
+// Step implements Scheduler.
 func (e *euler) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := e.enter(k, i, in, false); err != nil {
 		return err

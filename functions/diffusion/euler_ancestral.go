@@ -12,8 +12,19 @@ type eulerAncestral struct {
 
 var _ Scheduler = (*eulerAncestral)(nil)
 
+func eulerAncestralClass() *class {
+	return &class{
+		name:     classEulerAncestral,
+		defaults: tableDefaults(map[string]any{"timestep_spacing": "linspace", "rescale_betas_zero_snr": false}),
+		choices:  map[string][]string{"beta_schedule": schedules, "prediction_type": {predictEpsilon, predictV}, "timestep_spacing": spacings},
+		make:     func(s *settings) Scheduler { return &eulerAncestral{settings: s} },
+	}
+}
+
+// Class implements Scheduler.
 func (e *eulerAncestral) Class() string { return classEulerAncestral }
 
+// Begin implements Scheduler.
 func (e *eulerAncestral) Begin(steps, batch, elements int, o Options) error {
 	e.reset()
 	if err := noOptions(classEulerAncestral, o); err != nil {
@@ -43,13 +54,16 @@ func ancestralSigmas(from, to float32) (down, up float32) {
 	return sqrt32(to2 - float32(up*up)), up
 }
 
+// InitNoiseSigma implements Scheduler.
 func (e *eulerAncestral) InitNoiseSigma() float64 { return initNoiseSigma(e.settings, e.sigmas) }
 
+// InputScale implements Scheduler.
 func (e *eulerAncestral) InputScale(i int) float64 { return eulerInputScale(e.sigmas, i) }
 
 // NeedsNoise is true for the last step too, where the noise has no weight: diffusers draws it.
 func (e *eulerAncestral) NeedsNoise(i int) bool { return i < len(e.timesteps) }
 
+// Step implements Scheduler.
 func (e *eulerAncestral) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := e.enter(k, i, in, true); err != nil {
 		return err

@@ -17,6 +17,22 @@ type flowMatch struct {
 
 var _ Scheduler = (*flowMatch)(nil)
 
+func flowMatchClass() *class {
+	return &class{
+		name: classFlowMatch,
+		defaults: map[string]any{
+			"num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting": false, "base_shift": 0.5,
+			"max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096, "invert_sigmas": false,
+			"shift_terminal": nil, "use_karras_sigmas": false, "use_exponential_sigmas": false,
+			"use_beta_sigmas": false, "time_shift_type": "exponential", "stochastic_sampling": false,
+			"sigma_min": nil, "sigma_max": nil,
+		},
+		choices: map[string][]string{"time_shift_type": {"exponential", "linear"}},
+		check:   checkFlowMatch,
+		make:    func(s *settings) Scheduler { return &flowMatch{settings: s} },
+	}
+}
+
 func checkFlowMatch(s *settings) *ConfigError {
 	if s.shift <= 0 {
 		return invalid("shift", s.shift, "expected more than 0")
@@ -34,8 +50,10 @@ func checkTerminal(s *settings) *ConfigError {
 	return nil
 }
 
+// Class implements Scheduler.
 func (f *flowMatch) Class() string { return classFlowMatch }
 
+// Begin implements Scheduler.
 func (f *flowMatch) Begin(steps, batch, elements int, o Options) error {
 	f.reset()
 	if err := checkMu(classFlowMatch, f.dynamicShifting, o.Mu); err != nil {
@@ -141,6 +159,7 @@ func (f *flowMatch) coefficients(sigma, next, end float64) kernels.StepArgs {
 // NeedsNoise is true for every step of stochastic sampling, the last too: diffusers draws it.
 func (f *flowMatch) NeedsNoise(i int) bool { return f.stochastic && i < len(f.timesteps) }
 
+// Step implements Scheduler.
 func (f *flowMatch) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := f.enter(k, i, in, f.stochastic); err != nil {
 		return err

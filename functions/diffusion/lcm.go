@@ -17,6 +17,21 @@ type lcm struct {
 
 var _ Scheduler = (*lcm)(nil)
 
+func lcmClass() *class {
+	return &class{
+		name: classLCM,
+		// timestep_spacing, steps_offset and set_alpha_to_one exist in the class and change nothing.
+		defaults: tableDefaults(map[string]any{
+			"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "original_inference_steps": 50,
+			"clip_sample": false, "clip_sample_range": 1.0, "thresholding": false, "dynamic_thresholding_ratio": 0.995,
+			"sample_max_value": 1.0, "timestep_scaling": 10.0, "rescale_betas_zero_snr": false,
+		}),
+		choices: map[string][]string{"beta_schedule": schedules, "prediction_type": threeKinds},
+		check:   checkLCM,
+		make:    func(s *settings) Scheduler { return &lcm{settings: s} },
+	}
+}
+
 func checkLCM(s *settings) *ConfigError {
 	if s.originalSteps < 1 || s.originalSteps > s.numTrain {
 		return invalid("original_inference_steps", s.originalSteps, fmt.Sprintf("expected 1 to num_train_timesteps = %d", s.numTrain))
@@ -24,8 +39,10 @@ func checkLCM(s *settings) *ConfigError {
 	return nil
 }
 
+// Class implements Scheduler.
 func (l *lcm) Class() string { return classLCM }
 
+// Begin implements Scheduler.
 func (l *lcm) Begin(steps, batch, elements int, o Options) error {
 	l.reset()
 	if err := noOptions(classLCM, o); err != nil {
@@ -77,8 +94,10 @@ func (l *lcm) coefficients(t float64, alpha, next float32, last bool) kernels.St
 	}
 }
 
+// NeedsNoise implements Scheduler.
 func (l *lcm) NeedsNoise(i int) bool { return i < len(l.timesteps)-1 }
 
+// Step implements Scheduler.
 func (l *lcm) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := l.enter(k, i, in, l.NeedsNoise(i)); err != nil {
 		return err

@@ -19,6 +19,17 @@ type pndm struct {
 
 var _ Scheduler = (*pndm)(nil)
 
+func pndmClass() *class {
+	return &class{
+		name: classPNDM,
+		defaults: tableDefaults(map[string]any{
+			"skip_prk_steps": false, "set_alpha_to_one": false, "timestep_spacing": "leading",
+		}),
+		choices: map[string][]string{"beta_schedule": schedules, "prediction_type": {predictEpsilon, predictV}, "timestep_spacing": spacings},
+		make:    func(s *settings) Scheduler { return &pndm{settings: s} },
+	}
+}
+
 // pndmSlots is the number of earlier outputs kept: four for the multistep formula, two for a Runge-Kutta group.
 const pndmSlots = 6
 
@@ -32,8 +43,10 @@ type pndmCall struct {
 	x0Sample, x0Output float64
 }
 
+// Class implements Scheduler.
 func (p *pndm) Class() string { return classPNDM }
 
+// Begin implements Scheduler.
 func (p *pndm) Begin(steps, batch, elements int, o Options) error {
 	p.reset()
 	if err := noOptions(classPNDM, o); err != nil {
@@ -82,6 +95,7 @@ func skippedTimesteps(t []float64) []float64 {
 	return append([]float64{t[0], t[1], t[1]}, t[2:]...)
 }
 
+// Step implements Scheduler.
 func (p *pndm) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := p.enter(k, i, in, false); err != nil {
 		return err

@@ -63,15 +63,24 @@ type loop struct {
 	current           []float32 // what Denoised gives
 }
 
+// Timesteps implements Scheduler.
 func (l *loop) Timesteps() []float64 { return l.timesteps }
-func (l *loop) Sigmas() []float64    { return l.sigmas }
-func (l *loop) Denoised() []float32  { return l.current }
+
+// Sigmas implements Scheduler.
+func (l *loop) Sigmas() []float64 { return l.sigmas }
+
+// Denoised implements Scheduler.
+func (l *loop) Denoised() []float32 { return l.current }
 
 // InitNoiseSigma, InputScale and NeedsNoise are those of the schedulers that neither scale their input nor add
 // noise; the others have their own.
 func (l *loop) InitNoiseSigma() float64 { return 1 }
-func (l *loop) InputScale(int) float64  { return 1 }
-func (l *loop) NeedsNoise(int) bool     { return false }
+
+// InputScale implements Scheduler.
+func (l *loop) InputScale(int) float64 { return 1 }
+
+// NeedsNoise implements Scheduler.
+func (l *loop) NeedsNoise(int) bool { return false }
 
 // begin sets the shape and the schedule. Until it succeeds no Step is possible.
 func (l *loop) begin(batch, elements int, timesteps, sigmas []float64) error {

@@ -18,6 +18,27 @@ type unipc struct {
 
 var _ Scheduler = (*unipc)(nil)
 
+func unipcClass() *class {
+	return &class{
+		name: classUniPC,
+		defaults: tableDefaults(map[string]any{
+			"solver_order": 2, "thresholding": false, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0,
+			"predict_x0": true, "solver_type": "bh2", "lower_order_final": true, "disable_corrector": nil,
+			"solver_p": nil, "use_karras_sigmas": false, "use_exponential_sigmas": false, "use_beta_sigmas": false,
+			"use_flow_sigmas": false, "flow_shift": 1.0, "timestep_spacing": "linspace", "final_sigmas_type": "zero",
+			"rescale_betas_zero_snr": false, "use_dynamic_shifting": false, "time_shift_type": "exponential",
+			"sigma_min": nil, "sigma_max": nil, "shift_terminal": nil,
+		}),
+		choices: map[string][]string{
+			"beta_schedule": schedules, "prediction_type": fourKinds, "timestep_spacing": spacings,
+			"final_sigmas_type": {"zero", "sigma_min"}, "time_shift_type": {"exponential", "linear"},
+			"solver_type": {"bh1", "bh2", "midpoint", "heun", "logrho"},
+		},
+		check: checkUniPC,
+		make:  func(s *settings) Scheduler { return newUniPC(s) },
+	}
+}
+
 // unipcStep holds coefficients only: of the sample, and of the converted outputs, newest first.
 type unipcStep struct {
 	correct            bool
@@ -52,8 +73,10 @@ func checkUniPC(s *settings) *ConfigError {
 	return checkSolver(s)
 }
 
+// Class implements Scheduler.
 func (u *unipc) Class() string { return classUniPC }
 
+// Begin implements Scheduler.
 func (u *unipc) Begin(steps, batch, elements int, o Options) error {
 	u.reset()
 	if err := checkMu(classUniPC, u.dynamicShifting, o.Mu); err != nil {
@@ -279,6 +302,7 @@ func solve(rows [][]float64, right []float64) []float64 {
 	return x
 }
 
+// Step implements Scheduler.
 func (u *unipc) Step(k *kernels.Set, i int, in StepInput) error {
 	if err := u.enter(k, i, in, false); err != nil {
 		return err
