@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -114,18 +115,21 @@ func (b *Broker) publish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, e
 }
 
 // retry runs op, each try bounded by requestTimeout, until it returns anything
-// but a sign of an absent or busy server, or ctx ends. op must bear repetition.
+// but a sign of an absent or busy server, or ctx ends. A try that a loss of the
+// connection interrupts is repeated as soon as the connection is back. op must
+// bear repetition.
 func (b *Broker) retry(ctx context.Context, op func(context.Context) error) error {
-	wait := 5 * time.Millisecond
-	for {
-		try, cancel := context.WithTimeout(ctx, requestTimeout)
-		err := op(try)
-		cancel()
-		if unheard(err) && b.nc.IsConnected() && !b.hasJetStream() {
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		reconnected, err := b.try(ctx, op)
+		switch {
+		case err == nil:
+			return nil
+		case unheard(err) && b.nc.IsConnected() && !b.hasJetStream():
 			return b.noJetStream()
-		}
-		if err == nil || !transient(err) || ctx.Err() != nil {
+		case ctx.Err() != nil, !reconnected && !b.transient(err):
 			return b.inWords(ctx, err)
+		case reconnected:
+			continue
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -134,12 +138,28 @@ func (b *Broker) retry(ctx context.Context, op func(context.Context) error) erro
 			timer.Stop()
 			return b.inWords(ctx, err)
 		}
-		wait = min(2*wait, 500*time.Millisecond)
 	}
 }
 
+// try runs op once; reconnected says that it was given up because its answer, if
+// there was one, was lost with a connection.
+func (b *Broker) try(ctx context.Context, op func(context.Context) error) (reconnected bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var again atomic.Bool
+	defer b.NotifyReconnect(func() {
+		again.Store(true)
+		cancel()
+	})()
+	err = op(ctx)
+	return again.Load() && errors.Is(err, context.Canceled), err
+}
+
 // transient reports whether err says that the server is not there at the moment.
-func transient(err error) bool {
+func (b *Broker) transient(err error) bool {
+	if errors.Is(err, nats.ErrConnectionClosed) { // also what waited for an answer when the connection broke
+		return !b.nc.IsClosed()
+	}
 	for _, t := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
 		nats.ErrReconnectBufExceeded, nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse,
@@ -182,7 +202,7 @@ func (b *Broker) inWords(ctx context.Context, err error) error {
 		return fmt.Errorf("NATS at %s: %w", b.URL(), context.Canceled)
 	}
 	e := events.Errorf(events.CodeInternal, "NATS at %s: %w", b.URL(), err)
-	if transient(err) {
+	if b.transient(err) {
 		e.Message = fmt.Sprintf("NATS at %s did not answer in time", b.URL())
 		e.Detail = err.Error()
 		e.Advice = "Check that the NATS server is running, has JetStream enabled, and can be reached."

@@ -1,6 +1,7 @@
 package eventstest
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
@@ -19,6 +20,7 @@ type Proxy struct {
 	refuse  bool          // new connections are closed at once
 	release chan struct{} // not nil while bytes are held back; closed to let them go on
 	answers bool          // only what the server sends is held back
+	trigger []byte        // FreezeAnswers when the client sends this
 	closed  bool
 }
 
@@ -62,9 +64,21 @@ func (p *Proxy) Freeze() { p.freeze(false) }
 // FreezeAnswers holds back what the server sends, while it still receives.
 func (p *Proxy) FreezeAnswers() { p.freeze(true) }
 
+// FreezeAnswersAfter does the same from when a client sends something that
+// contains text; the server receives it but its answer is held back.
+func (p *Proxy) FreezeAnswersAfter(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trigger = []byte(text)
+}
+
 func (p *Proxy) freeze(answers bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.freezeLocked(answers)
+}
+
+func (p *Proxy) freezeLocked(answers bool) {
 	p.answers = answers
 	if p.release == nil {
 		p.release = make(chan struct{})
@@ -142,6 +156,10 @@ func (p *Proxy) copy(c *pair, dst io.Writer, src io.Reader, answers bool) {
 	for {
 		n, err := src.Read(buf)
 		p.mu.Lock()
+		if !answers && p.trigger != nil && bytes.Contains(buf[:n], p.trigger) {
+			p.trigger = nil
+			p.freezeLocked(true)
+		}
 		release := p.release
 		if p.answers && !answers {
 			release = nil
