@@ -89,7 +89,7 @@ func (l *loop) begin(batch, elements int, timesteps, sigmas []float64) error {
 		return fmt.Errorf("diffusion: %d samples of %d values, expected at least 1 of each and at most %d in all", batch, elements, limit)
 	}
 	for _, v := range slices.Concat(timesteps, sigmas) {
-		if v-v != 0 {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Errorf("diffusion: the schedule holds %v; check the betas and sigmas of the configuration", v)
 		}
 	}
@@ -191,7 +191,7 @@ func undefinedStep(name string, i, n int) error {
 
 func finite(v ...float32) bool {
 	for _, x := range v {
-		if x-x != 0 {
+		if v := float64(x); math.IsNaN(v) || math.IsInf(v, 0) {
 			return false
 		}
 	}

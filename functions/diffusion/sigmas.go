@@ -119,7 +119,6 @@ func stretchToTerminal(sigmas []float64, terminal float64, r rounding) []float64
 // and for sigmas that the caller passes.
 type rounding func(float64) float64
 
-// inFloat64 converts so that no compiler fuses the operation with the next.
-func inFloat64(x float64) float64 { return float64(x) }
+func inFloat64(x float64) float64 { return x }
 
 func inFloat32(x float64) float64 { return float64(float32(x)) }

@@ -28,7 +28,7 @@ func thresholdSample(x []float32, batch int, s *settings) {
 // gives NaN.
 func quantile(v []float32, q float32) float32 {
 	slices.Sort(v) // NaN first
-	if v[0] != v[0] {
+	if math.IsNaN(float64(v[0])) {
 		return v[0]
 	}
 	rank := float32(q * float32(len(v)-1))
