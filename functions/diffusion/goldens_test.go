@@ -166,7 +166,7 @@ func requireClose[F float32 | float64](t *testing.T, want, got []F, tolerance fl
 		difference = math.Max(difference, math.Abs(float64(got[i])-float64(want[i])))
 		largest = math.Max(largest, math.Abs(float64(want[i])))
 	}
-	require.LessOrEqual(t, difference, tolerance*largest, fmt.Sprintf(what, args...))
+	require.LessOrEqualf(t, difference, tolerance*largest, what, args...)
 	require.False(t, math.IsNaN(difference), what)
 }
 

@@ -72,8 +72,8 @@ func (l *loop) Sigmas() []float64 { return l.sigmas }
 // Denoised implements Scheduler.
 func (l *loop) Denoised() []float32 { return l.current }
 
-// InitNoiseSigma, InputScale and NeedsNoise are those of the schedulers that neither scale their input nor add
-// noise; the others have their own.
+// InitNoiseSigma implements Scheduler where the initial sample is plain noise. Schedulers that scale their input or
+// add noise have their own InitNoiseSigma, InputScale and NeedsNoise.
 func (l *loop) InitNoiseSigma() float64 { return 1 }
 
 // InputScale implements Scheduler.

@@ -86,15 +86,14 @@ func timestepsOf(sigmas []float64, logs []float32) []float64 {
 
 // shiftSigmas applies the shift of a flow schedule, shift*s / (1 + (shift-1)*s) (Esser et al. 2024,
 // arXiv:2403.03206, section 5.3.2), in place.
-func shiftSigmas(sigmas []float64, shift float64, r rounding) []float64 {
+func shiftSigmas(sigmas []float64, shift float64, r rounding) {
 	for i, s := range sigmas {
 		sigmas[i] = r(r(r(shift)*s) / r(1+r(r(shift-1)*s)))
 	}
-	return sigmas
 }
 
 // timeShift applies the shift by resolution, f / (f + 1/s - 1) with f = exp(mu) or mu, in place.
-func timeShift(sigmas []float64, kind string, mu float64, r rounding) []float64 {
+func timeShift(sigmas []float64, kind string, mu float64, r rounding) {
 	f := mu
 	if kind == "exponential" {
 		f = math.Exp(mu)
@@ -103,16 +102,14 @@ func timeShift(sigmas []float64, kind string, mu float64, r rounding) []float64 
 	for i, s := range sigmas {
 		sigmas[i] = r(f / r(f+r(r(1/s)-1)))
 	}
-	return sigmas
 }
 
 // stretchToTerminal scales the schedule so that it ends at terminal, in place (stretch_shift_to_terminal).
-func stretchToTerminal(sigmas []float64, terminal float64, r rounding) []float64 {
+func stretchToTerminal(sigmas []float64, terminal float64, r rounding) {
 	scale := r(r(1-sigmas[len(sigmas)-1]) / r(1-terminal))
 	for i, s := range sigmas {
 		sigmas[i] = r(1 - r(r(1-s)/scale))
 	}
-	return sigmas
 }
 
 // rounding is the precision that the reference keeps: float64 for schedules from numpy.linspace, float32 for tensors
