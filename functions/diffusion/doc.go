@@ -26,6 +26,7 @@
 // Where the agreement ends: torch's square root is up to one unit in the last place off, by machine. That shows
 // where the reference cancels to a few digits in float32: the last steps of a cosine or linear schedule rescaled to
 // zero terminal SNR, the first step of Euler ancestral from a sigma in the thousands, of PNDM with v_prediction from
-// the last timestep of a cosine schedule, and solvers of order 3 with 50 steps and outputs without any pattern.
+// the last timestep of a cosine schedule, solvers of the noise (dpmsolver, predict_x0 false) at zero terminal SNR, and
+// order 3 with many steps and outputs without any pattern.
 // There the difference is 1e-5 to 1e-3 of the largest value. Everywhere else a step agrees to 1e-5.
 package diffusion
