@@ -28,5 +28,6 @@
 // zero terminal SNR, the first step of Euler ancestral from a sigma in the thousands, of PNDM with v_prediction from
 // the last timestep of a cosine schedule, solvers of the noise (dpmsolver, predict_x0 false) at zero terminal SNR, and
 // order 3 with many steps and outputs without any pattern.
-// There the difference is 1e-5 to 1e-3 of the largest value. Everywhere else a step agrees to 1e-5.
+// There the difference is 1e-5 to 1e-3 of the largest value; elsewhere a step agrees to 1e-5. By the same cause a
+// timestep that DPM-Solver or UniPC truncate or round from an exponential, lu or Karras sigma can differ by one.
 package diffusion
