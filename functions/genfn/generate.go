@@ -26,8 +26,8 @@ func newGenerate(s *settings) *cobra.Command {
 		Example: "  genfn generate --prompt \"a red apple\" --out apple.png\n  genfn generate --prompt \"a blue heart\" --seed 7 --count 4 --scheduler euler --out hearts.webp",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if flags.prompt == "" {
-				return usageError{errors.New("--prompt is needed: what to make")}
+			if err := flags.check(); err != nil {
+				return err
 			}
 			log, err := s.logger(cmd)
 			if err != nil {

@@ -4,11 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"image"
+	"image/draw"
+	"image/png"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,7 +54,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PORT", port)
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"samepixels": samePixels},
 	})
 }
 
@@ -64,25 +68,21 @@ func freePort() (string, error) {
 	return port, err
 }
 
-// waitFor waits until a file matches a pattern: `waitfor FILE REGEXP`.
-func waitFor(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: waitfor file regexp")
+// samePixels compares two PNG files by their pixels: `samepixels a.png b.png`.
+func samePixels(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: [!] samepixels a.png b.png")
 	}
-	pattern := regexp.MustCompile(args[1])
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		raw, err := os.ReadFile(ts.MkAbs(args[0]))
-		if err == nil && pattern.Match(raw) {
-			return
-		}
-		select {
-		case <-deadline:
-			ts.Fatalf("%s did not match %s: %s", args[0], args[1], raw)
-		case <-tick.C:
-		}
+	var pixels [2][]byte
+	for i, name := range args {
+		picture, err := png.Decode(strings.NewReader(ts.ReadFile(name)))
+		ts.Check(err)
+		flat := image.NewRGBA(picture.Bounds())
+		draw.Draw(flat, flat.Bounds(), picture, image.Point{}, draw.Src)
+		pixels[i] = flat.Pix
+	}
+	if bytes.Equal(pixels[0], pixels[1]) == neg {
+		ts.Fatalf("%s and %s: same pixels: %v", args[0], args[1], neg)
 	}
 }
 

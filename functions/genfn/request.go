@@ -52,6 +52,15 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 	f.BoolVarP(&r.quiet, "quiet", "q", false, "show no progress")
 }
 
+// check finds the mistakes that need no server.
+func (r *requestFlags) check() error {
+	if r.prompt == "" {
+		return usageError{errors.New("--prompt is needed: what to make")}
+	}
+	_, err := r.pictureFormat()
+	return err
+}
+
 // payload is the data of the event. What was not given stays out of it, so that the instance fills it in.
 func (r *requestFlags) payload(cmd *cobra.Command) (events.ImageGenerate, error) {
 	format, err := r.pictureFormat()

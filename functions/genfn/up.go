@@ -66,6 +66,12 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if request.prompt == "" {
+				request.prompt = "a red apple"
+			}
+			if err := request.check(); err != nil {
+				return err
+			}
 			if server.storeDir == "" {
 				dir, err := os.MkdirTemp("", "genfn-demo-")
 				if err != nil {
@@ -73,9 +79,6 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 				}
 				defer os.RemoveAll(dir)
 				server.storeDir = dir
-			}
-			if request.prompt == "" {
-				request.prompt = "a red apple"
 			}
 			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker) error {
 				cmd.SetContext(ctx)
