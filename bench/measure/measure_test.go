@@ -42,3 +42,16 @@ func TestSlope(t *testing.T) {
 	assert.InDelta(t, 3, Slope([]float64{1, 4, 7, 10}), 1e-12)
 	assert.Zero(t, Slope([]float64{2}))
 }
+
+var sink []byte
+
+func TestCalls(t *testing.T) {
+	n := 0
+	got, err := Calls(1000, func() error { n++; sink = make([]byte, 64); return nil })
+	require.NoError(t, err)
+	assert.Equal(t, 1000, n)
+	assert.Positive(t, got["ns"])
+	assert.InDelta(t, 1, got["allocs"], 0.5)
+	_, err = Calls(3, func() error { return errors.New("broke") })
+	require.ErrorContains(t, err, "broke")
+}

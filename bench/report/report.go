@@ -14,7 +14,7 @@ import (
 )
 
 // SchemaVersion changes when a reader of the JSON would have to.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // Report is one run of the harness.
 type Report struct {
@@ -42,7 +42,7 @@ type Group struct {
 	NotRun []string `json:"not_run,omitempty"` // what could not run here, and why
 }
 
-// Row is one figure beside its peer. Goal bounds Ratio if Peer is set, else Ours.
+// Row is one figure, beside that of its peer where there is one.
 type Row struct {
 	Name  string         `json:"name"`
 	Unit  string         `json:"unit"`
@@ -50,18 +50,44 @@ type Row struct {
 	Peer  *measure.Value `json:"peer,omitempty"`
 	Of    string         `json:"of,omitempty"` // what the peer is
 	Ratio *measure.Value `json:"ratio,omitempty"`
-	Goal  *float64       `json:"goal,omitempty"` // at most
+	Goal  *Goal          `json:"goal,omitempty"`
 }
 
-// Against makes a row of two sides measured in turn.
-func Against(name, unit string, ours []float64, of string, peer []float64, goal float64) Row {
-	p, r := measure.Summarize(peer), measure.Summarize(measure.Ratios(ours, peer))
-	return Row{Name: name, Unit: unit, Ours: measure.Summarize(ours), Peer: &p, Of: of, Ratio: &r, Goal: &goal}
+// Goal is an upper bound of a row's ratio or, with OfRatio false, of its own value.
+type Goal struct {
+	AtMost  float64 `json:"at_most"`
+	OfRatio bool    `json:"of_ratio"`
 }
 
-// Alone makes a row without a peer: a limit, or with no goal a floor to compare others with.
-func Alone(name, unit string, ours []float64, goal *float64) Row {
-	return Row{Name: name, Unit: unit, Ours: measure.Summarize(ours), Goal: goal}
+// Alone makes a row without a peer.
+func Alone(name, unit string, ours []float64) Row {
+	return Row{Name: name, Unit: unit, Ours: measure.Summarize(ours)}
+}
+
+// Beside makes a row of two figures whose ratio says nothing, such as counts that may be 0.
+func Beside(name, unit string, ours []float64, of string, peer []float64) Row {
+	r, p := Alone(name, unit, ours), measure.Summarize(peer)
+	r.Peer, r.Of = &p, of
+	return r
+}
+
+// Against makes a row of two sides measured in turn, with their ratio pair by pair.
+func Against(name, unit string, ours []float64, of string, peer []float64) Row {
+	row, ratio := Beside(name, unit, ours, of, peer), measure.Summarize(measure.Ratios(ours, peer))
+	row.Ratio = &ratio
+	return row
+}
+
+// AtMost returns the row with a goal for its own value.
+func (r Row) AtMost(limit float64) Row {
+	r.Goal = &Goal{AtMost: limit}
+	return r
+}
+
+// RatioAtMost returns the row with a goal for its ratio.
+func (r Row) RatioAtMost(limit float64) Row {
+	r.Goal = &Goal{AtMost: limit, OfRatio: true}
+	return r
 }
 
 // Met reports whether the row reaches its goal; true without one.
@@ -69,10 +95,10 @@ func (r Row) Met() bool {
 	switch {
 	case r.Goal == nil:
 		return true
-	case r.Ratio != nil:
-		return r.Ratio.Median <= *r.Goal
+	case r.Goal.OfRatio:
+		return r.Ratio != nil && r.Ratio.Median <= r.Goal.AtMost
 	default:
-		return r.Ours.Median <= *r.Goal
+		return r.Ours.Median <= r.Goal.AtMost
 	}
 }
 
@@ -113,21 +139,31 @@ func (g Group) markdown(w io.Writer) {
 	fmt.Fprintf(w, "\n## %s\n\n%s\n\n", g.Name, g.About)
 	fmt.Fprint(w, "| figure | unit | genfn | peer | ratio | goal | |\n|---|---|---:|---:|---:|---:|---|\n")
 	for _, row := range g.Rows {
-		peer, ratio, goal, verdict := "", "", "", ""
-		if row.Peer != nil {
-			peer, ratio = value(*row.Peer)+" "+row.Of, value(*row.Ratio)
-		}
-		if row.Goal != nil {
-			goal, verdict = fmt.Sprintf("≤ %.4g", *row.Goal), "met"
-			if !row.Met() {
-				verdict = "**missed**"
-			}
-		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n", row.Name, row.Unit, value(row.Ours), peer, ratio, goal, verdict)
+		row.markdown(w)
 	}
 	for _, line := range g.NotRun {
 		fmt.Fprintf(w, "\nNOT RUN: %s\n", line)
 	}
+}
+
+func (r Row) markdown(w io.Writer) {
+	peer, ratio, goal, verdict := "", "", "", ""
+	if r.Peer != nil {
+		peer = value(*r.Peer) + " " + r.Of
+	}
+	if r.Ratio != nil {
+		ratio = value(*r.Ratio)
+	}
+	if r.Goal != nil {
+		goal, verdict = fmt.Sprintf("≤ %.4g %s", r.Goal.AtMost, r.Unit), "met"
+		if r.Goal.OfRatio {
+			goal = fmt.Sprintf("ratio ≤ %.4g", r.Goal.AtMost)
+		}
+		if !r.Met() {
+			verdict = "**missed**"
+		}
+	}
+	fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n", r.Name, r.Unit, value(r.Ours), peer, ratio, goal, verdict)
 }
 
 func value(v measure.Value) string {

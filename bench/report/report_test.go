@@ -12,13 +12,13 @@ import (
 )
 
 func TestReport(t *testing.T) {
-	goal := 3.0
 	r := Report{Schema: SchemaVersion, Time: time.Unix(0, 0), Machine: ThisMachine(map[string]string{"Go": "1"}), Groups: []Group{{
 		Name: "events", About: "What was done.",
 		Rows: []Row{
-			Against("wall", "ms", []float64{1, 1, 1}, "peer", []float64{2, 2, 2}, 0.6),
-			Against("cpu", "ms", []float64{1, 1, 1}, "peer", []float64{1, 1, 1}, 0.6),
-			Alone("round trip", "ms", []float64{2, 2, 2}, &goal),
+			Against("wall", "ms", []float64{1, 1, 1}, "peer", []float64{2, 2, 2}).RatioAtMost(0.6),
+			Against("cpu", "ms", []float64{1, 1, 1}, "peer", []float64{1, 1, 1}).RatioAtMost(0.6),
+			Alone("round trip", "ms", []float64{2, 2, 2}).AtMost(3),
+			Beside("allocations", "", []float64{1}, "peer", []float64{0}),
 		},
 		NotRun: []string{"the peer of another day: not installed"},
 	}}}
@@ -30,8 +30,11 @@ func TestReport(t *testing.T) {
 	require.NoError(t, r.Write(dir))
 	md, err := os.ReadFile(filepath.Join(dir, "report.md"))
 	require.NoError(t, err)
-	assert.Contains(t, string(md), "| wall | ms | 1 [1, 1] | 2 [2, 2] peer | 0.5 [0.5, 0.5] | ≤ 0.6 | met |")
+	assert.Contains(t, string(md), "| wall | ms | 1 [1, 1] | 2 [2, 2] peer | 0.5 [0.5, 0.5] | ratio ≤ 0.6 | met |")
 	assert.Contains(t, string(md), "**missed**")
+	assert.Contains(t, string(md), "| round trip | ms | 2 [2, 2] |  |  | ≤ 3 ms | met |")
+	assert.Contains(t, string(md), "| allocations |  | 1 | 0 peer |  |  |  |")
+	assert.False(t, Alone("x", "ms", []float64{1}).RatioAtMost(2).Met(), "a ratio that is not there meets nothing")
 	assert.Contains(t, string(md), "NOT RUN: the peer of another day")
 	raw, err := os.ReadFile(filepath.Join(dir, "report.json"))
 	require.NoError(t, err)

@@ -1,0 +1,111 @@
+// Command bench measures genfn, each figure beside its peer in the same run:
+//
+//	go run ./bench pipeline|events|bindings|startup|memory|all
+//
+// The figures go to a folder as JSON and as a Markdown table, which is printed too. What cannot be measured on
+// this machine is said as such. Nothing here fails because a figure is bad.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"genfn/bench/report"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}
+
+// part is a group of figures.
+type part struct {
+	name, short string
+	measure     func(context.Context, *harness) (report.Group, error)
+}
+
+var parts = []part{
+	{"bindings", "calls into native code beside cgo, kernels beside memcpy", measureBindings},
+	{"events", "the way of a request through broker, instance and runner beside raw JetStream", measureEvents},
+}
+
+func newRoot() *cobra.Command {
+	h := &harness{}
+	root := &cobra.Command{
+		Use:           "bench",
+		Short:         "Measure genfn beside its peers",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	flags := root.PersistentFlags()
+	flags.BoolVar(&h.short, "short", false, "few rounds, to prove that the harness works")
+	flags.StringVar(&h.out, "out", "", "folder of the report (default .cache/bench in the checkout)")
+	flags.StringVar(&h.genfn, "genfn", "", "the program under test (default bin/genfn in the checkout)")
+	flags.StringVar(&h.python, "python", "", "Python with the packages of bench/peers/requirements.txt (default .runtime/peers/bin/python in the checkout)")
+	for _, p := range parts {
+		root.AddCommand(&cobra.Command{Use: p.name, Short: p.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return h.run(cmd, p)
+		}})
+	}
+	root.AddCommand(
+		&cobra.Command{Use: "all", Short: "everything", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return h.run(cmd, parts...)
+		}},
+		newWorker(),
+	)
+	return root
+}
+
+// run measures the parts and reports them. A part that breaks leaves its error in the report, and the others go on.
+func (h *harness) run(cmd *cobra.Command, chosen ...part) error {
+	if err := h.prepare(cmd.ErrOrStderr()); err != nil {
+		return err
+	}
+	defer os.RemoveAll(h.work)
+	r := report.Report{
+		Schema: report.SchemaVersion, Time: time.Now(), Short: h.short,
+		Machine: report.ThisMachine(map[string]string{"Go": runtime.Version()}),
+	}
+	var errs []error
+	for _, p := range chosen {
+		fmt.Fprintf(h.stderr, "%s: %s\n", p.name, p.short)
+		g, err := p.measure(cmd.Context(), h)
+		if g.Name = p.name; err != nil {
+			g.NotRun = append(g.NotRun, err.Error())
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+		}
+		r.Groups = append(r.Groups, g)
+		if cmd.Context().Err() != nil {
+			break
+		}
+	}
+	if err := r.Write(h.out); err != nil {
+		return err
+	}
+	r.Markdown(cmd.OutOrStdout())
+	fmt.Fprintf(h.stderr, "written to %s\n", filepath.Join(h.out, "report.{json,md}"))
+	return errors.Join(errs...)
+}
