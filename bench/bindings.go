@@ -118,4 +118,6 @@ func (h *harness) kernelBandwidth(ctx context.Context, g *report.Group, ours *wo
 	return nil
 }
 
-func bandwidthName(about string, values int) string { return fmt.Sprintf("%s, %d values", about, values) }
+func bandwidthName(about string, values int) string {
+	return fmt.Sprintf("%s, %d values", about, values)
+}
