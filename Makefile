@@ -9,6 +9,7 @@ CC      ?= gcc
 RUNTIME := .runtime/openvino
 OLDER   := .runtime/openvino-2024.6
 CLIENTS := .runtime/clients
+TRAINER := .runtime/train
 TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions -name '*.go' -not -name '*_test.go' 2>/dev/null)
@@ -48,9 +49,18 @@ $(OLDER)/.installed: deploy/runtime/requirements-2024.6.txt deploy/runtime/insta
 $(CLIENTS)/.installed: $(wildcard deploy/clients/* events/examples/python/requirements.txt events/examples/javascript/*)
 	PYTHON=$(PYTHON) deploy/clients/install.sh $(CURDIR)/$(CLIENTS)
 
+$(TRAINER)/.installed: deploy/models/train/requirements.txt
+	$(PYTHON) -m venv --clear $(TRAINER)
+	$(TRAINER)/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/models/train/requirements.txt
+	touch $@
+
+model: $(TRAINER)/.installed ## export the demo model again from its committed checkpoint (installs PyTorch; how to train it anew: deploy/models/train)
+	cd deploy/models/train && $(CURDIR)/$(TRAINER)/bin/python -B export.py
+	cd deploy/models/train && $(CURDIR)/$(TRAINER)/bin/python -B check.py
+
 test: unit race check-native ## build what is needed and pass every test
 
-unit: build $(TOOLS)
+unit: build $(TOOLS) ## the tests without the race detector, as the program is shipped: without cgo
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) test -shuffle=on -timeout 20m ./...
 
