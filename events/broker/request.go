@@ -157,6 +157,10 @@ func (b *Broker) try(ctx context.Context, op func(context.Context) error) (recon
 
 // transient reports whether err says that the server is not there at the moment.
 func (b *Broker) transient(err error) bool {
+	var settled *events.Error
+	if errors.As(err, &settled) {
+		return false
+	}
 	if errors.Is(err, nats.ErrConnectionClosed) { // also what waited for an answer when the connection broke
 		return !b.nc.IsClosed()
 	}
@@ -169,7 +173,8 @@ func (b *Broker) transient(err error) bool {
 		}
 	}
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.Code == 503 && api.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
+	return errors.As(err, &api) && api.Code == 503 &&
+		api.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount && api.ErrorCode != codeStoreFailed
 }
 
 // unheard reports whether nothing at the server listens to what was sent.
