@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"genfn/bindings/kernels"
@@ -211,7 +210,6 @@ func (g *generation) preview(ctx context.Context) error {
 	if estimate == nil || g.p.kernels.CountNonFinite(estimate) > 0 {
 		return nil
 	}
-	estimate = slices.Clone(estimate)
 	for i := range g.job.Count {
 		img, err := g.decodeOne(ctx, estimate[i*g.job.elements:(i+1)*g.job.elements])
 		if err != nil {

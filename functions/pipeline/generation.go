@@ -202,9 +202,8 @@ func (p *TextToImage) shapes(j *job) (text, unet, vae session.Shapes) {
 		Outputs: map[string]tensor.Shape{p.embeddings: {textBatch, tokens, hidden}},
 	}
 	unet = session.Shapes{
-		Inputs:     map[string]tensor.Shape{"sample": latents(unetBatch), "timestep": {1}, "encoder_hidden_states": {unetBatch, tokens, hidden}},
-		Outputs:    map[string]tensor.Shape{p.noise: latents(unetBatch)},
-		StaticOnly: !j.aligned,
+		Inputs:  map[string]tensor.Shape{"sample": latents(unetBatch), "timestep": {1}, "encoder_hidden_states": {unetBatch, tokens, hidden}},
+		Outputs: map[string]tensor.Shape{p.noise: latents(unetBatch)},
 	}
 	if t, _ := p.unet.Input("timestep"); t.Shape != nil && len(t.Shape) == 0 {
 		unet.Inputs["timestep"] = tensor.Shape{}
@@ -242,13 +241,7 @@ func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
 	}
 	if err := group.Wait(); err != nil {
 		n.release()
-		if errors.Is(err, session.ErrShapes) {
-			step := p.model.SizeStep
-			e := bad("/width", fmt.Sprintf("width and height that are multiples of %d", step), "this model cannot make %dx%d", j.Width, j.Height)
-			e.Detail = err.Error()
-			return nil, e
-		}
-		return nil, err
+		return nil, p.shapeError(j, err)
 	}
 	for _, e := range []*session.Executable{n.text, n.unet, n.vae} {
 		if e.Dynamic() != "" {
@@ -256,6 +249,21 @@ func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
 		}
 	}
 	return n, nil
+}
+
+// shapeError says what a network that cannot take the shapes of a job means for the request.
+func (p *TextToImage) shapeError(j *job, err error) error {
+	if !errors.Is(err, session.ErrShapes) {
+		return err
+	}
+	var e *events.Error
+	if step := p.model.SizeStep; j.Width%step != 0 || j.Height%step != 0 {
+		e = bad("/width", fmt.Sprintf("width and height that are multiples of %d", step), "this model cannot make %dx%d", j.Width, j.Height)
+	} else {
+		e = events.Errorf(events.CodeModelInvalid, "the networks cannot be set to %dx%d", j.Width, j.Height)
+	}
+	e.Detail, e.Cause = err.Error(), err
+	return e
 }
 
 // timestepCond is the embedding of the guidance scale that some distilled UNets take: get_guidance_scale_embedding

@@ -71,7 +71,6 @@ type job struct {
 	latentW, latentH  int
 	elements          int // of one image's latents
 	guided            bool
-	aligned           bool // the size is one that the UNet's halvings divide
 	timestepCondition bool
 }
 
@@ -94,7 +93,6 @@ func (p *TextToImage) check(r ImageRequest) (*job, error) {
 	}
 	j := &job{ImageRequest: r, latentW: r.Width / m.VAEScale, latentH: r.Height / m.VAEScale}
 	j.elements = m.LatentChannels * j.latentW * j.latentH
-	j.aligned = r.Width%m.SizeStep == 0 && r.Height%m.SizeStep == 0
 	j.timestepCondition = m.TimeCondProjDim > 0
 	j.guided = r.GuidanceScale > 1 && !j.timestepCondition
 	for _, check := range []func(*job) error{p.checkSize, p.checkNumbers, p.checkLatents, p.checkScheduler} {

@@ -18,8 +18,9 @@ import (
 // journal remembers which compilations with static shapes failed or ended the process.
 //
 // A marker file is written and synced before such a compilation, with a lock that the kernel gives up when the
-// process ends in whatever way, and removed after it. A marker without a lock is that of a crash. A compilation
-// that fails leaves a file "<key>.failed".
+// process ends in whatever way, and removed after it. A marker without a lock is that of a crash. To tell which
+// compilation crashed, one with a marker runs alone in its process. One that came back well leaves a file
+// "<key>.ok" and needs no marker any more; one that failed leaves "<key>.failed".
 type journal struct {
 	dir        string
 	retryAfter time.Duration
@@ -75,6 +76,12 @@ func (j *journal) bad(key string) string {
 		}
 	}
 	return ""
+}
+
+// good reports whether the compilation came back well before.
+func (j *journal) good(key string) bool {
+	_, err := os.Stat(filepath.Join(j.dir, key+".ok"))
+	return err == nil
 }
 
 // abandoned reports whether the process that made the marker is gone.
@@ -148,12 +155,16 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// fail records that a compilation with static shapes returned an error.
-func (j *journal) fail(key string, e entry, cause error) error {
-	e.PID, e.Started, e.Error = os.Getpid(), time.Now(), cause.Error()
+// record notes how a compilation came back: well for a nil cause.
+func (j *journal) record(key string, e entry, cause error) error {
+	suffix := ".ok"
+	e.PID, e.Started = os.Getpid(), time.Now()
+	if cause != nil {
+		suffix, e.Error = ".failed", cause.Error()
+	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(j.dir, key+".failed"), data, 0o644)
+	return os.WriteFile(filepath.Join(j.dir, key+suffix), data, 0o644)
 }

@@ -49,6 +49,9 @@ type Loader struct {
 	runtime *openvino.Runtime
 	options Options
 	journal *journal // nil: without cache directory
+	compile func(m *openvino.Model, device string) (*openvino.CompiledModel, error)
+	// compiling is held for writing by a compilation that may end the process.
+	compiling sync.RWMutex
 
 	mu         sync.Mutex
 	core       *openvino.Core
@@ -71,6 +74,7 @@ func NewLoader(runtime *openvino.Runtime, o Options) *Loader {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Loader{runtime: runtime, options: o}
+	l.compile = l.compileNative
 	if o.CacheDir != "" {
 		l.journal = &journal{dir: filepath.Join(o.CacheDir, "compile-journal"), retryAfter: o.RetryCrashedAfter}
 	}
@@ -170,8 +174,8 @@ func (l *Loader) read(c model.Component, tokenizers bool) (*openvino.Model, erro
 	return m, nil
 }
 
-// compile compiles a network that has been read.
-func (l *Loader) compile(m *openvino.Model, device string) (*openvino.CompiledModel, error) {
+// compileNative compiles a network that has been read.
+func (l *Loader) compileNative(m *openvino.Model, device string) (*openvino.CompiledModel, error) {
 	core, err := l.useCore(false)
 	if err != nil {
 		return nil, err

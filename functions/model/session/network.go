@@ -19,9 +19,6 @@ import (
 // with OpenVINO.
 type Shapes struct {
 	Inputs, Outputs map[string]tensor.Shape
-	// StaticOnly: if the network cannot be reshaped to Inputs, Acquire returns ErrShapes instead of trying it
-	// with open dimensions. It is for shapes that are doubtful themselves.
-	StaticOnly bool
 }
 
 // String lists the inputs, sorted: it names a compiled form.
@@ -49,7 +46,8 @@ type Network struct {
 	closed bool
 }
 
-// ErrShapes is wrapped by the error of an Acquire with Shapes.StaticOnly whose shapes the network cannot take.
+// ErrShapes is wrapped by the error of an Acquire whose shapes the network cannot take: reshaping finds that they
+// do not fit together. They are not tried with open dimensions either: an inference of such a form can crash.
 var ErrShapes = errors.New("the network cannot take these shapes")
 
 // Open reads a network. Nothing is compiled before Acquire.
@@ -168,24 +166,20 @@ func (n *Network) Close() error {
 	return errors.Join(errs...)
 }
 
-// takeModel returns the network as read from its files.
-func (n *Network) takeModel() (*openvino.Model, error) {
-	if m := n.read; m != nil {
-		n.read = nil
-		return m, nil
-	}
-	return n.loader.read(n.component, false)
-}
-
 // compile makes the form for s: static if that can be, otherwise dynamic.
 func (n *Network) compile(s Shapes) (*Executable, error) {
+	m, err := n.reshaped(s)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
 	key := s.String()
 	if n.failed[key] == "" && n.dynamic == nil {
-		compiled, err := n.compileStatic(s)
+		compiled, err := n.compileStatic(m, key)
 		if err == nil {
 			return n.bind(compiled, compiled, key, s, "")
 		}
-		if errors.Is(err, errClosed) || errors.Is(err, ErrShapes) && s.StaticOnly {
+		if errors.Is(err, errClosed) {
 			return nil, err
 		}
 		n.failed[key] = err.Error()
@@ -202,44 +196,69 @@ func (n *Network) compile(s Shapes) (*Executable, error) {
 	return n.bind(n.dynamic, nil, key, s, why)
 }
 
+// reshaped returns the network as read, with all its shapes worked out for s.
+func (n *Network) reshaped(s Shapes) (*openvino.Model, error) {
+	m := n.read
+	n.read = nil
+	if m == nil {
+		var err error
+		if m, err = n.loader.read(n.component, false); err != nil {
+			return nil, err
+		}
+	}
+	if sameShapes(m.Inputs(), s) {
+		return m, nil
+	}
+	target := map[string]openvino.PartialShape{}
+	for name, shape := range s.Inputs {
+		target[name] = openvino.StaticShape(shape...)
+	}
+	if err := m.Reshape(target); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w: %w", n.component.Name, ErrShapes, err), m.Close())
+	}
+	return m, nil
+}
+
 func (n *Network) entry(shapes string) (e entry, key string) {
 	e = entry{Component: n.component.Path, Shapes: shapes, Device: n.loader.options.Device, OpenVINO: n.loader.runtime.Version()}
 	return e, e.key(stampOf(n.component.Path, n.component.Weights))
 }
 
-// compileStatic reshapes and compiles, with a marker in the journal in case the process does not survive it.
-func (n *Network) compileStatic(s Shapes) (*openvino.CompiledModel, error) {
-	shapes := s.String()
+// compileStatic compiles a reshaped network. Unless that is known to come back, it happens alone and with a marker
+// in the journal in case the process does not survive it.
+func (n *Network) compileStatic(m *openvino.Model, shapes string) (*openvino.CompiledModel, error) {
+	l, j := n.loader, n.loader.journal
+	compile := func() (*openvino.CompiledModel, error) {
+		if hook := l.options.OnCompile; hook != nil {
+			hook(n.component.Name, shapes, true)
+		}
+		return l.compile(m, l.options.Device)
+	}
 	e, key := n.entry(shapes)
-	if j := n.loader.journal; j != nil {
-		if why := j.bad(key); why != "" {
-			return nil, errors.New(why)
-		}
-		m, err := j.begin(key, e)
-		if err != nil {
-			n.loader.options.Logger.Warn("the compile journal cannot be written", "error", err)
-		} else {
-			defer func() { _ = m.end() }() // a marker that stays costs speed, not correctness
-		}
+	if j == nil || j.good(key) {
+		l.compiling.RLock()
+		defer l.compiling.RUnlock()
+		return compile()
 	}
-	m, err := n.takeModel()
+	l.compiling.Lock()
+	defer l.compiling.Unlock()
+	if why := j.bad(key); why != "" {
+		return nil, errors.New(why)
+	}
+	mark, err := j.begin(key, e)
 	if err != nil {
-		return nil, err
+		l.options.Logger.Warn("the compile journal cannot be written", "error", err)
+		return compile()
 	}
-	defer m.Close()
-	if !sameShapes(m.Inputs(), s) {
-		target := map[string]openvino.PartialShape{}
-		for name, shape := range s.Inputs {
-			target[name] = openvino.StaticShape(shape...)
-		}
-		if err := m.Reshape(target); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrShapes, err)
-		}
+	compiled, err := compile()
+	journalErr := mark.end()
+	if err == nil {
+		journalErr = errors.Join(journalErr, j.record(key, e, nil))
 	}
-	if hook := n.loader.options.OnCompile; hook != nil {
-		hook(n.component.Name, shapes, true)
+	if journalErr != nil { // costs speed, not correctness
+		l.options.Logger.Warn("the compile journal cannot be written", "error", journalErr)
 	}
-	return n.loader.compile(m, n.loader.options.Device)
+	return compiled, err
 }
 
 func sameShapes(ports []openvino.Port, s Shapes) bool {
@@ -260,7 +279,7 @@ func (n *Network) compileDynamic() error {
 	if n.dynamic != nil {
 		return nil
 	}
-	m, err := n.takeModel()
+	m, err := n.loader.read(n.component, false)
 	if err != nil {
 		return err
 	}
@@ -287,7 +306,7 @@ func (n *Network) recordFailure(shapes string) {
 	if j.bad(key) != "" {
 		return
 	}
-	if err := j.fail(key, e, errors.New(n.failed[shapes])); err != nil {
+	if err := j.record(key, e, errors.New(n.failed[shapes])); err != nil {
 		n.loader.options.Logger.Warn("the compile journal cannot be written", "error", err)
 	}
 }

@@ -260,7 +260,7 @@ def goldens(pipe):
     for s in NAMES:
         add(s, scheduler=s)
     add("seed_only", given=False, seed=7)
-    add("seed_only_small", given=False, seed=8, width=16, height=16, steps=4)
+    add("seed_only_small", given=False, seed=8, width=32, height=32, steps=4)
     add("seed_only_ancestral", given=False, seed=9, scheduler="euler_ancestral")
     add("no_guidance", guidance=1.0)
     add("count_two", count=2, given=False, seed=10)

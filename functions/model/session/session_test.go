@@ -1,0 +1,421 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"genfn/bindings/openvino"
+	"genfn/bindings/tensor"
+	"genfn/bindings/tensor/tensortest"
+	"genfn/events"
+	"genfn/functions/model"
+)
+
+const tiny = "../../pipeline/testdata/tiny-sd"
+
+// crashEnv makes a copy of the test binary compile with the journal in this folder and die in the middle of it.
+const crashEnv = "GENFN_TEST_CRASH_CACHE"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashEnv); dir != "" {
+		crash(dir)
+		os.Exit(3) // it should not have come back
+	}
+	os.Exit(m.Run())
+}
+
+func crash(dir string) {
+	m, err := model.Open(tiny)
+	if err != nil {
+		panic(err)
+	}
+	r, err := openvino.Open(openvino.Options{LibraryDir: libraryDir()})
+	if err != nil {
+		panic(err)
+	}
+	l := NewLoader(r, Options{CacheDir: dir, OnCompile: func(component, _ string, static bool) {
+		if component == "unet" && static {
+			_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+		}
+	}})
+	n, err := l.Open(m.UNet)
+	if err != nil {
+		panic(err)
+	}
+	_, _ = n.Acquire(context.Background(), unetShapes(2, 8, 8))
+}
+
+func libraryDir() string {
+	if dir := os.Getenv(openvino.LibraryDirEnv); dir != "" {
+		return dir
+	}
+	wd, _ := os.Getwd()
+	return filepath.Join(wd, "../../../.runtime/openvino")
+}
+
+// newLoader makes a loader whose ledger must be empty at the end of t.
+func newLoader(t *testing.T, o Options) (*Loader, *tensor.Ledger) {
+	t.Helper()
+	ledger := tensortest.NewLedger(t)
+	r, err := openvino.Open(openvino.Options{LibraryDir: libraryDir(), Ledger: ledger})
+	require.NoError(t, err, "these tests need OpenVINO: run `make runtime`")
+	l := NewLoader(r, o)
+	t.Cleanup(func() {
+		require.NoError(t, l.Close())
+		require.NoError(t, l.Close())
+		require.NoError(t, r.Close())
+	})
+	return l, ledger
+}
+
+func openTiny(t *testing.T) *model.Model {
+	t.Helper()
+	m, err := model.Open(tiny)
+	require.NoError(t, err)
+	return m
+}
+
+func openNetwork(t *testing.T, l *Loader, c model.Component) *Network {
+	t.Helper()
+	n, err := l.Open(c)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, n.Close())
+		require.NoError(t, n.Close())
+	})
+	return n
+}
+
+func unetShapes(batch, h, w int64) Shapes {
+	return Shapes{
+		Inputs:  map[string]tensor.Shape{"sample": {batch, 4, h, w}, "timestep": {1}, "encoder_hidden_states": {batch, 77, 32}},
+		Outputs: map[string]tensor.Shape{"out_sample": {batch, 4, h, w}},
+	}
+}
+
+// run fills the UNet's inputs with fixed numbers and returns its output.
+func run(t *testing.T, e *Executable) []float32 {
+	t.Helper()
+	for i := range e.Buffer("sample").F32() {
+		e.Buffer("sample").F32()[i] = float32(i%17)/8 - 1
+	}
+	for i := range e.Buffer("encoder_hidden_states").F32() {
+		e.Buffer("encoder_hidden_states").F32()[i] = float32(i%13)/6 - 1
+	}
+	e.Buffer("timestep").I64()[0] = 500
+	require.NoError(t, e.Infer(t.Context()))
+	return slices.Clone(e.Buffer("out_sample").F32())
+}
+
+func acquire(t *testing.T, n *Network, s Shapes) *Executable {
+	t.Helper()
+	e, err := n.Acquire(t.Context(), s)
+	require.NoError(t, err)
+	return e
+}
+
+func TestCompiledShapesAreBounded(t *testing.T) {
+	compiled := 0
+	l, ledger := newLoader(t, Options{MaxShapes: 2, OnCompile: func(_, _ string, static bool) {
+		assert.True(t, static)
+		compiled++
+	}})
+	n := openNetwork(t, l, openTiny(t).UNet)
+	a, b, c := unetShapes(2, 8, 8), unetShapes(1, 8, 8), unetShapes(2, 8, 12)
+
+	first := acquire(t, n, a)
+	assert.Empty(t, first.Dynamic())
+	assert.Equal(t, "f32", first.Precision())
+	assert.Nil(t, first.Buffer("nothing"))
+	want := run(t, first)
+	size := ledger.Bytes()
+	first.Release()
+	assert.Same(t, first, acquire(t, n, a), "the same form again")
+	first.Release()
+	assert.Equal(t, 1, compiled)
+
+	acquire(t, n, b).Release()
+	assert.True(t, n.Ready(a))
+	acquire(t, n, a).Release() // b is now the one not used for longest
+	acquire(t, n, c).Release()
+	assert.Equal(t, 3, compiled)
+	assert.False(t, n.Ready(b), "evicted")
+	assert.True(t, n.Ready(a))
+
+	again := acquire(t, n, b)
+	assert.Equal(t, 4, compiled)
+	assert.False(t, n.Ready(a))
+	other := acquire(t, n, a)
+	assert.Equal(t, want, run(t, other))
+	second := acquire(t, n, b)
+	assert.NotSame(t, again, second, "one that is in use is neither shared nor evicted")
+	require.NoError(t, again.Infer(t.Context()))
+	again.Release()
+	second.Release()
+	other.Release()
+	require.NoError(t, n.Trim())
+	assert.Zero(t, ledger.Bytes())
+	acquire(t, n, a).Release()
+	assert.Equal(t, size, ledger.Bytes())
+}
+
+func TestAcquireAfterClose(t *testing.T) {
+	l, _ := newLoader(t, Options{})
+	m := openTiny(t)
+	n := openNetwork(t, l, m.UNet)
+	require.NoError(t, n.Close())
+	_, err := n.Acquire(t.Context(), unetShapes(1, 8, 8))
+	require.ErrorIs(t, err, errClosed)
+	require.NoError(t, l.Close())
+	_, err = l.Open(m.UNet)
+	require.ErrorIs(t, err, errClosed)
+}
+
+// TestCrashOfTheCompiler: a process dies while it compiles the UNet; the next one compiles the UNet with open
+// dimensions, everything else as ever, and the numbers are the same.
+func TestCrashOfTheCompiler(t *testing.T) {
+	m, cache, shapes := openTiny(t), t.TempDir(), unetShapes(2, 8, 8)
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), crashEnv+"="+cache)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, "%s", out)
+	require.Equal(t, syscall.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal(), "%s", out)
+
+	var logged bytes.Buffer
+	var compiled []string
+	options := Options{CacheDir: cache, Logger: slog.New(slog.NewTextHandler(&logged, nil)), OnCompile: func(component, shapes string, static bool) {
+		compiled = append(compiled, component+" "+shapes)
+	}}
+	l, ledger := newLoader(t, options)
+	n := openNetwork(t, l, m.UNet)
+	e := acquire(t, n, shapes)
+	assert.Contains(t, e.Dynamic(), "ended the process")
+	got := run(t, e)
+	e.Release()
+	// Another shape of a network that runs open is not tried statically, and shares the compiled form.
+	acquire(t, n, unetShapes(2, 8, 12)).Release()
+	acquire(t, n, unetShapes(2, 12, 12)).Release()
+	assert.Equal(t, []string{"unet open"}, compiled)
+	assert.Contains(t, logged.String(), "component=unet")
+	require.NoError(t, n.Trim())
+	assert.Zero(t, ledger.Bytes())
+
+	fresh, _ := newLoader(t, Options{})
+	want := run(t, acquire(t, openNetwork(t, fresh, m.UNet), shapes))
+	require.Len(t, got, len(want))
+	for i := range want {
+		require.InDelta(t, want[i], got[i], 1e-4)
+	}
+
+	// A day later it is tried once more: the process may have been killed from outside.
+	options.RetryCrashedAfter = time.Nanosecond
+	later, _ := newLoader(t, options)
+	assert.Empty(t, acquire(t, openNetwork(t, later, m.UNet), shapes).Dynamic())
+	options.RetryCrashedAfter = 0
+	after, _ := newLoader(t, options)
+	assert.Empty(t, acquire(t, openNetwork(t, after, m.UNet), shapes).Dynamic(), "it came back well since")
+	markers, err := filepath.Glob(filepath.Join(cache, "compile-journal", "*.compiling"))
+	require.NoError(t, err)
+	assert.Empty(t, markers)
+}
+
+// TestStaticFormThatFails: the refusal is remembered by the next process too.
+func TestStaticFormThatFails(t *testing.T) {
+	m, options, shapes := openTiny(t), Options{CacheDir: t.TempDir()}, unetShapes(2, 8, 8)
+	refusing := func() (*Network, *int) {
+		l, _ := newLoader(t, options)
+		tried := 0
+		l.compile = func(m *openvino.Model, device string) (*openvino.CompiledModel, error) {
+			if !m.IsDynamic() {
+				tried++
+				return nil, assert.AnError
+			}
+			return l.compileNative(m, device)
+		}
+		return openNetwork(t, l, m.UNet), &tried
+	}
+	n, tried := refusing()
+	e := acquire(t, n, shapes)
+	assert.Contains(t, e.Dynamic(), assert.AnError.Error())
+	run(t, e)
+	e.Release()
+	assert.Equal(t, 1, *tried)
+
+	n, tried = refusing()
+	e = acquire(t, n, shapes)
+	assert.Contains(t, e.Dynamic(), "it failed before")
+	assert.Zero(t, *tried)
+	e.Release()
+	assertRefuses(t, n)
+}
+
+// assertRefuses: the branches of this network meet at sizes that do not fit when the latents are 2x2.
+func assertRefuses(t *testing.T, n *Network) {
+	t.Helper()
+	_, err := n.Acquire(t.Context(), unetShapes(2, 2, 2))
+	require.ErrorIs(t, err, ErrShapes)
+}
+
+func TestShapesThatDoNotFit(t *testing.T) {
+	l, _ := newLoader(t, Options{})
+	n := openNetwork(t, l, openTiny(t).UNet)
+	assertRefuses(t, n)
+	acquire(t, n, unetShapes(2, 8, 8)).Release()
+}
+
+// TestNeitherFormCompiles: what OpenVINO said last is the error.
+func TestNeitherFormCompiles(t *testing.T) {
+	l, _ := newLoader(t, Options{CacheDir: t.TempDir()})
+	l.compile = func(*openvino.Model, string) (*openvino.CompiledModel, error) { return nil, assert.AnError }
+	n := openNetwork(t, l, openTiny(t).UNet)
+	_, err := n.Acquire(t.Context(), unetShapes(2, 8, 8))
+	var e *events.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, events.CodeModelLoadFailed, e.Code)
+	failed, err := filepath.Glob(filepath.Join(l.journal.dir, "*.failed"))
+	require.NoError(t, err)
+	assert.Empty(t, failed, "the static form is not to blame")
+}
+
+func TestJournal(t *testing.T) {
+	j := &journal{dir: filepath.Join(t.TempDir(), "journal"), retryAfter: time.Hour}
+	e := entry{Component: "unet", Shapes: "a[1]", Device: "CPU", OpenVINO: "1"}
+	key := e.key("stamp")
+	assert.NotEqual(t, key, e.key("other"), "the files changed")
+	other := e
+	other.OpenVINO = "2"
+	assert.NotEqual(t, key, other.key("stamp"), "another release")
+
+	assert.Empty(t, j.bad(key), "no journal yet")
+	assert.False(t, j.good(key))
+	live, err := j.begin(key, e)
+	require.NoError(t, err)
+	assert.Empty(t, j.bad(key), "a compilation in progress is no crash")
+	require.NoError(t, live.end())
+	assert.Empty(t, j.bad(key))
+
+	crashed, err := j.begin(key, e)
+	require.NoError(t, err)
+	require.NoError(t, crashed.f.Close()) // as the kernel does for a dead process
+	assert.Contains(t, j.bad(key), "ended the process")
+	assert.Empty(t, j.bad(other.key("stamp")))
+	old := time.Now().Add(-2 * time.Hour)
+	require.NoError(t, os.Chtimes(crashed.path, old, old))
+	assert.Empty(t, j.bad(key), "long ago")
+	assert.NoFileExists(t, crashed.path)
+
+	require.NoError(t, j.record(key, e, nil))
+	assert.True(t, j.good(key))
+	failed := other.key("stamp")
+	require.NoError(t, j.record(failed, other, assert.AnError))
+	assert.Contains(t, j.bad(failed), assert.AnError.Error())
+	require.NoError(t, os.WriteFile(filepath.Join(j.dir, failed+".failed"), []byte("{"), 0o644))
+	assert.Equal(t, "it failed before", j.bad(failed), "a damaged entry still counts")
+}
+
+// TestUnwritableJournal: without a journal there is no protection, but work goes on.
+func TestUnwritableJournal(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	var logged bytes.Buffer
+	l, _ := newLoader(t, Options{CacheDir: file, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	n := openNetwork(t, l, openTiny(t).UNet)
+	assert.Empty(t, acquire(t, n, unetShapes(1, 8, 8)).Dynamic())
+	assert.Contains(t, logged.String(), "journal cannot be written")
+}
+
+func TestCompiledCache(t *testing.T) {
+	cache := t.TempDir()
+	var results [][]float32
+	for range 2 {
+		l, _ := newLoader(t, Options{CacheDir: cache, CacheCompiled: true, Threads: 1})
+		e := acquire(t, openNetwork(t, l, openTiny(t).UNet), unetShapes(1, 8, 8))
+		results = append(results, run(t, e))
+		blobs, err := os.ReadDir(filepath.Join(cache, "openvino"))
+		require.NoError(t, err)
+		assert.NotEmpty(t, blobs)
+	}
+	assert.Equal(t, results[0], results[1])
+}
+
+func TestUnknownDevice(t *testing.T) {
+	l, _ := newLoader(t, Options{Device: "NPU.7"})
+	assert.Equal(t, "NPU.7", l.Device())
+	n := openNetwork(t, l, openTiny(t).UNet)
+	_, err := n.Acquire(t.Context(), unetShapes(1, 8, 8))
+	var e *events.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, events.CodeModelLoadFailed, e.Code)
+	assert.NotEmpty(t, e.Detail)
+}
+
+func TestFit(t *testing.T) {
+	const pad = 9
+	for name, c := range map[string]struct {
+		ids, mask []int64
+		want      []int64
+		truncated bool
+	}{
+		"short":                    {[]int64{1, 5, 2}, []int64{1, 1, 1}, []int64{1, 5, 2, 9, 9}, false},
+		"exact":                    {[]int64{1, 5, 6, 7, 2}, []int64{1, 1, 1, 1, 1}, []int64{1, 5, 6, 7, 2}, false},
+		"one too many":             {[]int64{1, 5, 6, 7, 8, 2}, nil, []int64{1, 5, 6, 7, 2}, true},
+		"padded by the tokenizer":  {[]int64{1, 5, 2, 0, 0, 0, 0}, []int64{1, 1, 1, 0, 0, 0, 0}, []int64{1, 5, 2, 9, 9}, false},
+		"padded, and still long":   {[]int64{1, 5, 6, 7, 8, 2, 0}, []int64{1, 1, 1, 1, 1, 1, 0}, []int64{1, 5, 6, 7, 2}, true},
+		"without a mask":           {[]int64{1, 2}, nil, []int64{1, 2, 9, 9, 9}, false},
+		"a mask of another length": {[]int64{1, 2}, []int64{1}, []int64{1, 2, 9, 9, 9}, false},
+	} {
+		got, err := fit(c.ids, c.mask, 5, pad)
+		require.NoError(t, err, name)
+		assert.Equal(t, c.want, got.IDs, name)
+		assert.Equal(t, c.truncated, got.Truncated, name)
+	}
+	for _, c := range [][2][]int64{{{}, nil}, {{0, 1, 2}, {0, 1, 1}}, {{0, 0}, {0, 0}}} {
+		_, err := fit(c[0], c[1], 5, pad)
+		require.Error(t, err)
+	}
+}
+
+// TestTokenizerThatCuts: how long a prompt was cannot be seen, so one that fills the limit is reported.
+func TestTokenizerThatCuts(t *testing.T) {
+	l, _ := newLoader(t, Options{})
+	m := openTiny(t)
+	m.MaxTokens = 4
+	m.TokenizerTruncates = true
+	tokenizer, err := l.OpenTokenizer(m)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tokenizer.Close()) })
+	short, err := tokenizer.Tokenize(t.Context(), "")
+	require.NoError(t, err)
+	assert.False(t, short.Truncated)
+	long, err := tokenizer.Tokenize(t.Context(), strings.Repeat("fox ", 20))
+	require.NoError(t, err)
+	assert.True(t, long.Truncated)
+	assert.Equal(t, short.IDs[1], long.IDs[3], "the end token is kept")
+}
+
+// TestTokenizerWithoutExtension: the library is not there.
+func TestTokenizerWithoutExtension(t *testing.T) {
+	r, err := openvino.Open(openvino.Options{LibraryDir: libraryDir(), TokenizersLibrary: filepath.Join(t.TempDir(), "none.so"), Ledger: tensortest.NewLedger(t)})
+	require.NoError(t, err)
+	l := NewLoader(r, Options{})
+	_, err = l.OpenTokenizer(openTiny(t))
+	var e *events.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, events.CodeModelLoadFailed, e.Code)
+	assert.Contains(t, e.Advice, "openvino-tokenizers")
+	require.NoError(t, l.Close())
+	require.NoError(t, r.Close())
+}
