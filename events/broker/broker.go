@@ -44,10 +44,15 @@ type Broker struct {
 	denials    denials
 	lostEvents atomic.Uint64
 
+	life  context.Context // ends with Close
+	end   context.CancelFunc
+	tasks sync.WaitGroup
+
 	mu          sync.Mutex
 	onReconnect map[int]func()
 	nextHandler int
 	buckets     map[string]jetstream.ObjectStore
+	made        []madeThing // in the order in which they were made
 }
 
 // Connect connects to url, which may hold several addresses separated by commas.
@@ -64,6 +69,7 @@ func Connect(url string, o Options) (*Broker, error) {
 	if b.source == "" {
 		b.source = "/genfn/broker"
 	}
+	b.life, b.end = context.WithCancel(context.Background())
 	b.denials.inbox = nats.InboxPrefix
 	options := []nats.Option{
 		nats.Name(o.Name),
@@ -107,7 +113,13 @@ func Connect(url string, o Options) (*Broker, error) {
 
 // Close ends the connection. Queues, followers and sweepers must be closed
 // before. It is safe to call twice.
-func (b *Broker) Close() { b.nc.Close() }
+func (b *Broker) Close() {
+	b.mu.Lock()
+	b.end()
+	b.mu.Unlock()
+	b.nc.Close()
+	b.tasks.Wait()
+}
 
 // Conn returns the connection, for subjects this package does not know. The
 // broker owns it.
@@ -137,6 +149,9 @@ func (b *Broker) NotifyReconnect(f func()) (stop func()) {
 func (b *Broker) reconnected(nc *nats.Conn) {
 	b.log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted())
 	b.mu.Lock()
+	if b.life.Err() == nil && len(b.made) > 0 {
+		b.tasks.Go(b.restore)
+	}
 	handlers := make([]func(), 0, len(b.onReconnect))
 	for _, f := range b.onReconnect {
 		handlers = append(handlers, f)
@@ -144,6 +159,41 @@ func (b *Broker) reconnected(nc *nats.Conn) {
 	b.mu.Unlock()
 	for _, f := range handlers {
 		f()
+	}
+}
+
+// madeThing is something that Setup, EnsureTenant or EnsurePool made.
+type madeThing struct {
+	name  string
+	again func(context.Context) error
+}
+
+// makeAndRemember runs ensure, and again after every reconnection: a server may
+// come back without what was made, since streams in memory do not outlive it.
+func (b *Broker) makeAndRemember(ctx context.Context, name string, ensure func(context.Context) error) error {
+	if err := ensure(ctx); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.made {
+		if b.made[i].name == name {
+			b.made[i].again = ensure
+			return nil
+		}
+	}
+	b.made = append(b.made, madeThing{name, ensure})
+	return nil
+}
+
+func (b *Broker) restore() {
+	b.mu.Lock()
+	made := append([]madeThing(nil), b.made...)
+	b.mu.Unlock()
+	for _, thing := range made {
+		if err := thing.again(b.life); err != nil && b.life.Err() == nil {
+			b.log.Error("what was set up could not be set up again", "what", thing.name, "error", err)
+		}
 	}
 }
 

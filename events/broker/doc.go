@@ -24,6 +24,8 @@
 //     the publisher itself only times out.
 //   - A pull that is cancelled may have been answered already: pulls are left to
 //     expire, and what comes too late is handed back.
+//   - A stream in memory is gone, configuration and all, when its server restarts:
+//     Setup is repeated after each reconnection.
 //   - A message TTL removes queued and running requests silently: none is set.
 //   - Storing an object under an existing name replaces it: names carry the attempt.
 //   - The window for duplicate message ids is shorter than a result's life: a

@@ -35,6 +35,9 @@ func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string
 		ctx, stop := b.guard(ctx, objectSubjects(ref.Bucket))
 		defer stop()
 		store, err := b.bucket(ctx, tenant)
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			return b.noBucket(ctx, tenant)
+		}
 		if err == nil {
 			_, err = store.Put(ctx, meta, bytes.NewReader(data))
 		}
@@ -58,7 +61,7 @@ func (b *Broker) ReadObject(ctx context.Context, tenant, object string, limit in
 
 func (b *Broker) readObject(ctx context.Context, tenant, object string, limit int64) ([]byte, error) {
 	store, err := b.bucket(ctx, tenant)
-	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil, noObject(tenant, object, err)
 	}
 	if err != nil {
@@ -90,6 +93,16 @@ func (b *Broker) objectStored(ctx context.Context, tenant, object string) (bool,
 	}
 	err = json.Unmarshal(m.Data, &info)
 	return err == nil && !info.Deleted, err
+}
+
+// noBucket tells a tenant without a bucket from a server nobody has set up.
+func (b *Broker) noBucket(ctx context.Context, tenant string) error {
+	if _, err := b.js.Stream(ctx, StreamRequests); err != nil {
+		return err
+	}
+	e := events.Errorf(events.CodeInvalidRequest, "the tenant %q has no object store", tenant)
+	e.Advice = "Use the name of a tenant that is set up, or let the instances set this one up."
+	return e
 }
 
 func noObject(tenant, object string, cause error) *events.Error {

@@ -48,8 +48,12 @@ func (b *Broker) PublishRequest(ctx context.Context, a Address, request events.E
 		switch {
 		case err == nil && ack.Duplicate && tries == 1:
 			return DuplicateID(a.ID, "was published a short time ago")
-		case unheard(err) && b.hasJetStream():
-			return b.noStream(ctx, err)
+		case unheard(err):
+			// A server that is starting or stopping says the same: ask for the stream.
+			if _, lookup := b.js.Stream(ctx, StreamRequests); lookup != nil {
+				return lookup
+			}
+			return err
 		case err != nil && tries > 1 && queuedAlready(err):
 			return nil // by an earlier try whose confirmation was lost
 		case err != nil:
@@ -87,20 +91,5 @@ func refusal(err error, id string, size int) error {
 func tooLarge(size int, limit int64) *events.Error {
 	e := events.Errorf(events.CodeInvalidRequest, "the event with its headers has %d bytes", size)
 	e.Field, e.Expected = "data", fmt.Sprintf("at most %d bytes; send files as inputs", limit)
-	return e
-}
-
-// noStream says that nobody has set up the streams. A server that is starting or
-// stopping refuses requests in the same way, so it asks for the stream first.
-func (b *Broker) noStream(ctx context.Context, refused error) error {
-	_, err := b.js.Stream(ctx, StreamRequests)
-	switch {
-	case err == nil:
-		return refused
-	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return err
-	}
-	e := events.Errorf(events.CodeDeviceUnavailable, "no stream at %s takes requests; is a genfn instance running?", b.URL())
-	e.Advice = "Start one with genfn up or genfn instance; it sets up the streams."
 	return e
 }

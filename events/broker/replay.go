@@ -56,6 +56,9 @@ func (b *Broker) flush() error {
 func (b *Broker) Replay(ctx context.Context, tenant, id string) ([]events.Event, error) {
 	subject := EventSubject(tenant, id, "*")
 	last, err := b.readLeader(ctx, StreamEvents, messageGet{Last: subject})
+	if errors.Is(err, jetstream.ErrStreamNotFound) { // it lives in memory: a restarted server has not got it back yet
+		return nil, nil
+	}
 	if err != nil || last == nil {
 		return nil, err
 	}

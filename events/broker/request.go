@@ -203,6 +203,8 @@ func (b *Broker) inWords(ctx context.Context, err error) error {
 		return nil
 	case errors.As(err, &known):
 		return err
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return b.noStreams()
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("NATS at %s: %w", b.URL(), context.Canceled)
 	}
@@ -213,6 +215,14 @@ func (b *Broker) inWords(ctx context.Context, err error) error {
 		e.Advice = "Check that the NATS server is running, has JetStream enabled, and can be reached."
 		e.Retriable = true
 	}
+	return e
+}
+
+// noStreams says that nobody has called Setup on this server.
+func (b *Broker) noStreams() *events.Error {
+	e := events.Errorf(events.CodeDeviceUnavailable, "no stream at %s takes requests; is a genfn instance running?", b.URL())
+	e.Advice = "Start one with genfn up or genfn instance; it sets up the streams."
+	e.Cause = jetstream.ErrStreamNotFound
 	return e
 }
 

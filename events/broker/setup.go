@@ -40,9 +40,11 @@ func (e *SetupError) Error() string {
 // Setup creates the streams and object stores that are missing. Existing ones
 // must be as c says: Setup changes none of them, except that it raises limits
 // if c.Grow is set, and returns a *SetupError that lists all differences
-// otherwise. Any number of processes may call it at the same time.
+// otherwise. Any number of processes may call it at the same time. The broker
+// repeats it after each reconnection: a server keeps streams in memory only as
+// long as it runs.
 func (b *Broker) Setup(ctx context.Context, c Config) error {
-	return b.ensureStreams(ctx, c, c.streams())
+	return b.makeAndRemember(ctx, "streams", func(ctx context.Context) error { return b.ensureStreams(ctx, c, c.streams()) })
 }
 
 // EnsureTenant sets up the object store of a tenant, as Setup does for c.Tenants.
@@ -50,7 +52,9 @@ func (b *Broker) EnsureTenant(ctx context.Context, c Config, tenant string) erro
 	if !events.ValidTenant(tenant) {
 		return events.Errorf(events.CodeInvalidRequest, "%q cannot be a tenant name", tenant)
 	}
-	return b.ensureStreams(ctx, c, []jetstream.StreamConfig{c.objectStream(tenant)})
+	return b.makeAndRemember(ctx, "tenant "+tenant, func(ctx context.Context) error {
+		return b.ensureStreams(ctx, c, []jetstream.StreamConfig{c.objectStream(tenant)})
+	})
 }
 
 func (b *Broker) ensureStreams(ctx context.Context, c Config, streams []jetstream.StreamConfig) error {
@@ -202,6 +206,10 @@ func (b *Broker) EnsurePool(ctx context.Context, c Config, pool string) error {
 	if _, _, ok := events.ParsePoolToken(pool); !ok {
 		return events.Errorf(events.CodeInternal, "%q is not a pool token; use events.PoolToken", pool)
 	}
+	return b.makeAndRemember(ctx, "pool "+pool, func(ctx context.Context) error { return b.ensureConsumers(ctx, c, pool) })
+}
+
+func (b *Broker) ensureConsumers(ctx context.Context, c Config, pool string) error {
 	found := make([][]Difference, len(Lanes())*len(Priorities()))
 	var g errgroup.Group
 	for i, lane := range Lanes() {
