@@ -33,7 +33,7 @@ type Follower struct {
 	ready  []events.Event // to be returned by Next
 	last   place          // of the last event in ready or returned
 	replay bool           // stored events have to be read before live ones
-	held   *events.Event  // live event that waits for a replay
+	held   []events.Event // live events that wait for a replay
 	check  time.Time      // when to look for the terminal event
 	wait   time.Duration  // until the look after that
 	ended  bool
@@ -150,7 +150,7 @@ func (f *Follower) advance(ctx context.Context) error {
 	return nil
 }
 
-// readStored replays the stored events, and then the live one that showed a gap.
+// readStored replays the stored events, and then those live ones that came after a gap.
 func (f *Follower) readStored(ctx context.Context) error {
 	stored, err := f.c.b.Replay(ctx, f.c.tenant, f.id)
 	if err != nil {
@@ -160,10 +160,10 @@ func (f *Follower) readStored(ctx context.Context) error {
 	for _, e := range stored {
 		f.add(e)
 	}
-	if f.held != nil { // what is missing now nobody has
-		f.add(*f.held)
-		f.held = nil
+	for _, e := range f.held { // what is missing now nobody has
+		f.add(e)
 	}
+	f.held = nil
 	return nil
 }
 
@@ -186,7 +186,7 @@ func (f *Follower) receive(m *nats.Msg) {
 		return // others may publish here; what is no event is not ours
 	}
 	if p := placeOf(e); f.last.before(p) && !p.follows(f.last) {
-		f.held, f.replay = &e, true
+		f.held, f.replay = append(f.held, e), true
 		return
 	}
 	f.add(e)
@@ -206,10 +206,11 @@ func (f *Follower) readTerminal(ctx context.Context) error {
 	}
 	for len(f.live) > 0 { // sent before the terminal event
 		f.receive(<-f.live)
-		if f.replay {
-			if err := f.readStored(ctx); err != nil {
-				return err
-			}
+	}
+	// What came before it may have passed while the connection was away.
+	if f.replay || !f.only && !placeOf(e).follows(f.last) {
+		if err := f.readStored(ctx); err != nil {
+			return err
 		}
 	}
 	f.ready = append(f.ready, e)
