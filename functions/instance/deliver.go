@@ -29,7 +29,7 @@ type file struct {
 
 // deliver encodes and stores what the runner made and answers the request.
 func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result) error {
-	a.enter(events.StageEncode)
+	a.enter(ctx, events.StageEncode)
 	sum := <-p.sum
 	if sum.err != nil {
 		return sum.err
@@ -49,12 +49,14 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 	if err != nil {
 		return err
 	}
-	a.enter(events.StageStore)
+	a.enter(ctx, events.StageStore)
 	if s.Artifacts, err = a.store(ctx, append(files, metadata)); err != nil {
 		return err
 	}
 	a.track.leave(time.Now())
-	maps.Copy(s.TimingsMS, a.track.timings)
+	timings := maps.Clone(a.track.timings)
+	maps.Copy(timings, s.TimingsMS) // the runner's own are nearer to the work
+	s.TimingsMS = timings
 	s.TimingsMS["total"] = float64(time.Since(a.began)) / float64(time.Millisecond)
 	if err := a.finish(ctx, events.TypeSucceeded, s); err != nil {
 		return err
@@ -78,11 +80,8 @@ func (a *attempt) answer(p *plan, result *protocol.Result, sum string) events.Su
 	s := events.Succeeded{
 		Request: r, Model: events.ModelRef{Name: p.model.Name, SHA256: sum},
 		Device: ready.Device, DeviceName: ready.DeviceName, Precision: result.Precision, Versions: versions,
-		Degradations: result.Degradations, TimingsMS: maps.Clone(result.TimingsMS), Memory: memory(result),
+		Degradations: result.Degradations, TimingsMS: result.TimingsMS, Memory: memory(result),
 		Attempts: broker.EventAttempts(a.begun.Records()),
-	}
-	if s.TimingsMS == nil {
-		s.TimingsMS = map[string]float64{}
 	}
 	if result.PromptTruncated {
 		s.Warnings = append(s.Warnings, events.Warning{Code: "prompt_truncated", Message: "The prompt is longer than the model reads: its end was cut off."})

@@ -50,7 +50,7 @@ func TestRunnerThatDiedIdleIsReplaced(t *testing.T) {
 	first := r.publish(request(runnertest.Script{}))
 	r.succeeded(first)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	run.waitLog(t, "runner ended")
+	run.waitLog(t, "runner ended") // the supervisor's word
 	second := r.publish(request(runnertest.Script{}))
 	require.Len(t, r.succeeded(second).Attempts, 1, "what happens between requests is not charged to one")
 	r.settled(first, second)
@@ -213,7 +213,7 @@ func TestBrokerAwayWhileStoring(t *testing.T) {
 }
 
 func TestNetworkGap(t *testing.T) {
-	for name, break_ := range map[string]func(interface {
+	for name, disrupt := range map[string]func(interface {
 		Cut()
 		Freeze()
 	}){
@@ -237,7 +237,7 @@ func TestNetworkGap(t *testing.T) {
 			g := r.gate()
 			id := r.publish(request(runnertest.Script{Do: runnertest.Wait, Stage: events.StageDenoise, Step: 2, File: g.path, Once: r.once()}))
 			r.until(r.follow(id), r.atStep(2))
-			break_(proxy)
+			disrupt(proxy)
 			r.start(func(s *settings) { s.Name = "two" })
 			s := r.succeeded(id)
 			require.Equal(t, "two", s.Attempts[len(s.Attempts)-1].Instance)

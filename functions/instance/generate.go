@@ -31,7 +31,7 @@ func (a *attempt) run(ctx context.Context) error {
 	if enough := a.exhausted(a.begun.Records()); enough != nil {
 		return enough
 	}
-	a.publish(broker.KindAccepted, events.TypeAccepted, events.Accepted{Instance: a.slot.config.Name, Attempt: a.begun.Number})
+	a.publish(ctx, broker.KindAccepted, events.TypeAccepted, events.Accepted{Instance: a.slot.config.Name, Attempt: a.begun.Number})
 	p, err := a.plan(ctx)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func or(v *int, def int) *int {
 
 // generate has the runner make the pictures.
 func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, error) {
-	a.enter(events.StageLoad)
+	a.enter(ctx, events.StageLoad)
 	if err := a.slot.start(ctx); err != nil {
 		return nil, unavailableError{err}
 	}
@@ -102,14 +102,14 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	}
 	a.job = message.Job
 	c := a.slot.config
-	a.publish(broker.KindStarted, events.TypeStarted, events.Started{Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name})
+	a.publish(ctx, broker.KindStarted, events.TypeStarted, events.Started{Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name})
 	for {
 		select {
 		case m, ok := <-runner.Messages():
 			if !ok {
 				return nil, errRunnerDied
 			}
-			result, err := a.handle(runner, m)
+			result, err := a.handle(ctx, runner, m)
 			if result != nil || err != nil {
 				return result, err
 			}
@@ -143,21 +143,21 @@ func (a *attempt) message(p *plan) (*protocol.Generate, error) {
 }
 
 // handle takes one message of the runner. A result or an error ends the job.
-func (a *attempt) handle(runner *process.Process, m protocol.Message) (*protocol.Result, error) {
+func (a *attempt) handle(ctx context.Context, runner *process.Process, m protocol.Message) (*protocol.Result, error) {
 	now := time.Now()
 	switch m := m.(type) {
 	case *protocol.Stage:
 		if m.Job == a.job {
-			a.enter(m.Name)
+			a.enter(ctx, m.Name)
 		}
 	case *protocol.Step:
 		if m.Job == a.job {
 			a.lease.Progress(a.track.done(m.Step, m.Steps, now))
-			a.publishProgress(nil)
+			a.publishProgress(ctx, nil)
 		}
 	case *protocol.Preview:
 		if m.Job == a.job {
-			a.preview(runner, m)
+			a.preview(ctx, runner, m)
 		}
 	case *protocol.Result:
 		if m.Job == a.job {
@@ -177,12 +177,16 @@ func (a *attempt) handle(runner *process.Process, m protocol.Message) (*protocol
 	return nil, nil
 }
 
-// enter notes and tells a new stage.
-func (a *attempt) enter(stage string) {
+// enter notes and tells a new stage. Loading begins before the runner says so.
+func (a *attempt) enter(ctx context.Context, stage string) {
+	if stage == a.stage {
+		a.lease.Progress(a.slot.instance.learned.budget(a.track.shape, stage))
+		return
+	}
 	a.stage = stage
 	a.log.Debug("stage begins", "stage", stage)
 	a.lease.Progress(a.track.enter(stage, time.Now()))
-	a.publishProgress(nil)
+	a.publishProgress(ctx, nil)
 }
 
 // cancelRunner ends the job that is in flight, if there is one, and the runner with it if it does not obey.
@@ -225,20 +229,20 @@ func answers(m protocol.Message, job uint64) bool {
 }
 
 // publish emits a live event. One that is lost does not stop the work.
-func (a *attempt) publish(kind, typ string, data any) {
+func (a *attempt) publish(ctx context.Context, kind, typ string, data any) {
 	e, err := a.event(typ, data)
 	if err == nil {
-		err = a.begun.Publish(context.Background(), kind, e)
+		err = a.begun.Publish(ctx, kind, e)
 	}
 	if err != nil {
 		a.log.Debug("live event lost", "kind", kind, "error", err)
 	}
 }
 
-func (a *attempt) publishProgress(preview *events.Preview) {
+func (a *attempt) publishProgress(ctx context.Context, preview *events.Preview) {
 	p := a.track.progress(time.Now())
 	p.Instance, p.Device, p.Preview = a.slot.config.Name, a.slot.config.Runner.Hello.Device, preview
-	a.publish(broker.KindProgress, events.TypeProgress, p)
+	a.publish(ctx, broker.KindProgress, events.TypeProgress, p)
 }
 
 // event makes an answer event of this attempt.

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"image"
 	"image/jpeg"
@@ -22,7 +23,7 @@ const (
 )
 
 // preview publishes a coarse picture of what there is so far. One that cannot be made does not stop the work.
-func (a *attempt) preview(runner *process.Process, m *protocol.Preview) {
+func (a *attempt) preview(ctx context.Context, runner *process.Process, m *protocol.Preview) {
 	pix, err := runner.Bulk().Read(m.Image.Block)
 	if sendErr := runner.Send(&protocol.PreviewRead{Job: m.Job}); sendErr != nil || err != nil {
 		a.log.Warn("preview not read", "error", err, "send", sendErr)
@@ -33,7 +34,7 @@ func (a *attempt) preview(runner *process.Process, m *protocol.Preview) {
 		a.log.Warn("preview not encoded", "error", err)
 		return
 	}
-	a.publishProgress(&events.Preview{MediaType: "image/jpeg", Data: data, Index: m.Index})
+	a.publishProgress(ctx, &events.Preview{MediaType: "image/jpeg", Data: data, Index: m.Index})
 }
 
 // encodePreview makes a JPEG of at most previewSide pixels a side and previewBytes.

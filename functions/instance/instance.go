@@ -221,5 +221,5 @@ func (i *Instance) subscribe(ctx context.Context) (*broker.Queue, error) {
 			return nil, err
 		}
 	}
-	return i.config.Broker.Subscribe(pools, i.config.Lanes)
+	return i.config.Broker.Subscribe(pools, i.config.Lanes) //nolint:contextcheck // it waits for nothing
 }

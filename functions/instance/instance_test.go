@@ -67,7 +67,7 @@ func TestRequestToResult(t *testing.T) {
 		stages = append(stages, p.Stage)
 	}
 	require.Equal(t, []string{events.TypeAccepted, events.TypeStarted, events.TypeSucceeded}, types)
-	require.Equal(t, []string{events.StageLoad, events.StageLoad, events.StageTokenize, events.StageTextEncoder, events.StageDenoise, events.StageVAEDecode, events.StageEncode, events.StageStore}, stages)
+	require.Equal(t, []string{events.StageLoad, events.StageTokenize, events.StageTextEncoder, events.StageDenoise, events.StageVAEDecode, events.StageEncode, events.StageStore}, stages)
 	require.Equal(t, []int{1, 2, 3, 4}, steps)
 	require.Equal(t, 2, previews)
 	require.Len(t, etas, 4)

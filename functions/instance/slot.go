@@ -25,7 +25,7 @@ type slot struct {
 	log       *slog.Logger
 	queue     *broker.Queue
 	runner    *process.Process // nil: none
-	stuck     bool             // SIGKILL did not end the runner
+	condemned bool             // SIGKILL did not end the runner
 	exit      process.Exit     // of the last runner
 	preloaded *process.Process // the runner that was told to load Config.Preload
 	jobs      uint64           // number of the last job sent to a runner
@@ -81,16 +81,13 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // start makes sure that there is a living runner.
 func (s *slot) start(ctx context.Context) error {
 	if s.runner != nil {
-		exit, ended := s.runner.Exit()
-		if !ended && !s.stuck {
+		if s.runner.Alive() && !s.condemned {
 			return nil
-		}
-		if ended && !s.stuck {
-			s.log.Warn("runner ended while idle", "exit", exit.String(), "stderr", exit.Stderr)
 		}
 		if err := s.kill(); err != nil {
 			return err
 		}
+		s.log.Warn("runner ended between requests", "exit", s.exit.String(), "stderr", s.exit.Stderr)
 	}
 	p, err := process.Start(ctx, s.config.Runner)
 	s.runner = p
@@ -124,6 +121,7 @@ func (s *slot) preload(ctx context.Context) {
 				return
 			case *protocol.Failed:
 				s.log.Error("model cannot be loaded ahead", "error", m.Error)
+				s.condemned = m.Fatal // to be replaced
 				return
 			}
 		case <-ctx.Done():
@@ -139,11 +137,11 @@ func (s *slot) kill() error {
 		return nil
 	}
 	if err := s.runner.Kill(); err != nil {
-		s.stuck = true
+		s.condemned = true
 		return err
 	}
 	s.exit, _ = s.runner.Exit()
-	s.runner, s.stuck = nil, false
+	s.runner, s.condemned = nil, false
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 const (
 	causeHang        = "hang"
 	causeCrash       = "runner_crash"
+	causeDevice      = "device_fault" // the runner said so and must not be used again
 	causeShutdown    = "shutdown"
 	causeUnavailable = "runner_unavailable"
 )
@@ -34,24 +35,27 @@ type work struct {
 // serve does one request from its delivery to its acknowledgement, with as many attempts as it takes.
 func (s *slot) serve(soft, hard context.Context, job *broker.Job) {
 	w := &work{slot: s, job: job, log: s.log.With("request", job.ID, "tenant", job.Tenant)}
+	for again := w.open(hard); again; {
+		again = w.attempt(soft, hard)
+	}
+}
+
+// open reads the request and reports whether it is to be run.
+func (w *work) open(hard context.Context) bool {
 	ctx, cancel := context.WithTimeout(hard, openTimeout)
 	defer cancel()
-	event, ok, err := job.Open(ctx)
-	if err != nil {
+	event, ok, err := w.job.Open(ctx)
+	if err == nil && ok {
+		w.event = event
+		w.asked, err = events.Payload[events.ImageGenerate](event)
+	}
+	switch {
+	case err != nil:
 		w.log.Warn("request not opened, it is delivered again", "error", err)
-		return
-	}
-	if !ok {
+	case !ok:
 		w.log.Info("request answered without work")
-		return
 	}
-	w.event = event
-	if w.asked, err = events.Payload[events.ImageGenerate](event); err != nil {
-		w.log.Error("checked request not read, it is delivered again", "error", err)
-		return
-	}
-	for w.attempt(soft, hard) {
-	}
+	return err == nil && ok
 }
 
 // attempt makes one attempt and reports whether another is to follow here.
@@ -157,13 +161,14 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		a.cancelRunner()
 		a.fail(hard, events.Errorf(events.CodeDeadlineExceeded, "the request's time was up at %s, in stage %s", a.work.event.ExpiryTime().UTC().Format(time.RFC3339), a.stage))
 	case errors.Is(err, errHandBack), hard.Err() != nil:
-		a.handBack(causeShutdown, nil)
+		a.handBack(hard, causeShutdown, nil)
 	case errors.As(err, &unavailable):
-		a.handBack(causeUnavailable, events.AsError(unavailable.cause))
+		a.handBack(hard, causeUnavailable, events.AsError(unavailable.cause))
+	case errors.As(err, &fatal) && fatal.cause.Retriable:
+		return a.faulted(hard, causeDevice, func() *events.Error { return fatal.cause })
 	case errors.As(err, &fatal):
-		if a.killRunner() {
-			a.fail(hard, fatal.cause)
-		}
+		a.killRunner()
+		a.fail(hard, fatal.cause)
 	default:
 		a.fail(hard, events.AsError(err))
 	}
@@ -187,11 +192,11 @@ func (a *attempt) abandon(hard context.Context) {
 }
 
 // handBack ends the runner, which may still be at work, and only then gives the request back.
-func (a *attempt) handBack(cause string, failure *events.Error) {
+func (a *attempt) handBack(hard context.Context, cause string, failure *events.Error) {
 	if !a.killRunner() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(hard), stopTimeout)
 	defer cancel()
 	if err := a.begun.End(ctx, cause, failure); err != nil {
 		a.log.Warn("end of the attempt not recorded", "cause", cause, "error", err)
@@ -206,7 +211,7 @@ func (a *attempt) handBack(cause string, failure *events.Error) {
 	a.log.Info("request handed back", "cause", cause)
 }
 
-// faulted ends an attempt that a crash or a hang of the runner ended: reap the runner, record the cause, and try
+// faulted ends an attempt that a crash, a hang or a device fault ended: reap the runner, record the cause, and try
 // again unless it is enough.
 func (a *attempt) faulted(hard context.Context, cause string, describe func() *events.Error) (again bool) {
 	if !a.killRunner() {
@@ -233,7 +238,7 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 	var last *events.Error
 	for _, r := range records {
 		switch {
-		case r.Cause == causeHang || r.Cause == causeCrash:
+		case r.Cause == causeHang, r.Cause == causeCrash, r.Cause == causeDevice:
 			faults, last = faults+1, r.Error
 		case r.Cause == "" && r.Number != a.begun.Number:
 			lost++
@@ -242,7 +247,7 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 	switch {
 	case faults >= a.slot.config.MaxFaults && last != nil:
 		e := *last
-		e.Message, e.Retriable, e.Detail = fmt.Sprintf("%d attempts ended with a crash or hang of the runner; the last time: %s", faults, last.Message), false, ""
+		e.Message, e.Retriable, e.Detail = fmt.Sprintf("%d attempts ended with a crash, a hang or a device fault; the last: %s", faults, last.Message), false, ""
 		e.Advice = "Try another size or fewer steps. The attempts below tell what the runtime or the driver said each time."
 		return &e
 	case lost > a.slot.config.MaxLost:

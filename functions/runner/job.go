@@ -85,7 +85,7 @@ func (r *runner) try(j *job, o *observer) (protocol.Message, error) {
 	case *protocol.Generate:
 		return r.generate(j, m, o)
 	}
-	return nil, fmt.Errorf("%s is not a job", j.message.Kind())
+	return nil, fmt.Errorf("%s is not a job", protocol.KindOf(j.message))
 }
 
 func (r *runner) load(ctx context.Context, m protocol.Model, o Observer) error {
@@ -180,7 +180,7 @@ func (o *observer) Preview(index int, image imagefile.Image) {
 
 func (o *observer) send(m protocol.Message) {
 	if err := o.runner.conn.Send(m); err != nil && o.job.ctx.Err() == nil {
-		o.runner.log.Error("progress lost", "job", o.job.id, "kind", string(m.Kind()), "error", err)
+		o.runner.log.Error("progress lost", "job", o.job.id, "kind", string(protocol.KindOf(m)), "error", err)
 	}
 }
 

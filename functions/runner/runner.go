@@ -157,7 +157,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	}
 	hello, ok := m.(*protocol.Hello)
 	if !ok {
-		return fmt.Errorf("first message is %s, expected %s", m.Kind(), protocol.KindHello)
+		return fmt.Errorf("first message is %s, expected %s", protocol.KindOf(m), protocol.KindHello)
 	}
 	if hello.Protocol != protocol.Version {
 		return fmt.Errorf("the instance speaks protocol version %d, this runner %d: use one build of the program for both", hello.Protocol, protocol.Version)
@@ -182,7 +182,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 func (r *runner) receive(ctx context.Context) error {
 	for {
 		m, err := r.conn.Receive()
-		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+		if over := errors.Is(err, io.EOF) || ctx.Err() != nil; over {
 			return nil
 		}
 		if err != nil {
@@ -204,7 +204,7 @@ func (r *runner) receive(ctx context.Context) error {
 		case *protocol.Shutdown:
 			return nil
 		default:
-			return fmt.Errorf("runner protocol: %s is not a message to a runner", m.Kind())
+			return fmt.Errorf("runner protocol: %s is not a message to a runner", protocol.KindOf(m))
 		}
 	}
 }
@@ -245,7 +245,7 @@ func (r *runner) answer(j *job, m protocol.Message) {
 	r.mu.Unlock()
 	j.cancel()
 	if err := r.conn.Send(m); err != nil {
-		r.log.Error("answer lost", "job", j.id, "kind", string(m.Kind()), "error", err)
+		r.log.Error("answer lost", "job", j.id, "kind", string(protocol.KindOf(m)), "error", err)
 	}
 }
 

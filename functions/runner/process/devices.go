@@ -39,7 +39,7 @@ func Devices(ctx context.Context, c Config) (list *protocol.DeviceList, err erro
 		case *protocol.Failed:
 			return nil, m.Error
 		default:
-			return nil, fmt.Errorf("listing devices: the runner answered %s", m.Kind())
+			return nil, fmt.Errorf("listing devices: the runner answered %s", protocol.KindOf(m))
 		}
 	case <-ctx.Done():
 		return nil, fmt.Errorf("listing devices took too long, a driver may hang: %w", errors.Join(ctx.Err(), p.Kill()))

@@ -87,6 +87,7 @@ type Process struct {
 	bulk     *protocol.Bulk
 	ready    *protocol.Ready
 	messages chan protocol.Message
+	ended    chan struct{} // closed when the socket has ended
 	stop     chan struct{} // closed when nobody reads messages any more
 	stopOnce sync.Once
 	stderr   tail
@@ -118,6 +119,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	p := &Process{
 		config:   c.withDefaults(),
 		messages: make(chan protocol.Message, 64),
+		ended:    make(chan struct{}),
 		stop:     make(chan struct{}),
 		done:     make(chan struct{}),
 	}
@@ -144,7 +146,7 @@ func (p *Process) spawn() (err error) {
 	}
 	defer theirs.Close()
 	command := p.config.Command
-	cmd := exec.Command(command[0], command[1:]...)
+	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it outlives Start, Kill ends it
 	cmd.Env = append(os.Environ(), p.config.Env...)
 	cmd.ExtraFiles = []*os.File{theirs, bulk.File()} // descriptors SocketFD and BulkFD
 	cmd.Stderr = &p.stderr
@@ -227,7 +229,7 @@ func (p *Process) handshake(ctx context.Context) error {
 		case *protocol.Failed:
 			return m.Error
 		default:
-			return p.startError(fmt.Errorf("the runner answered hello with %s", m.Kind()))
+			return p.startError(fmt.Errorf("the runner answered hello with %s", protocol.KindOf(m)))
 		}
 	case <-ctx.Done():
 		return p.startError(fmt.Errorf("the runner was not ready within its time: %w", ctx.Err()))
@@ -247,6 +249,7 @@ func (p *Process) receive() {
 	for {
 		m, err := p.conn.Receive()
 		if err != nil {
+			close(p.ended)
 			if !errors.Is(err, io.EOF) {
 				p.config.Logger.Debug("runner socket", "pid", p.pid, "error", err)
 			}
@@ -272,6 +275,17 @@ func (p *Process) Bulk() *protocol.Bulk { return p.bulk }
 // Messages are the runner's messages. The channel is closed when its socket ends or makes no sense any more;
 // the process may then still run: Kill it.
 func (p *Process) Messages() <-chan protocol.Message { return p.messages }
+
+// Alive reports whether the process runs and can be talked to.
+func (p *Process) Alive() bool {
+	select {
+	case <-p.done:
+	case <-p.ended:
+	default:
+		return true
+	}
+	return false
+}
 
 // Done is closed when the process has ended and is reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }

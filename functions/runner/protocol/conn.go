@@ -42,25 +42,25 @@ type envelope struct {
 // is an error and nothing of it is written.
 func (c *Conn) Send(m Message) error {
 	if err := m.validate(); err != nil {
-		return fmt.Errorf("runner protocol: send %s: %w", m.Kind(), err)
+		return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
 	}
 	body, err := json.Marshal(m)
 	if err != nil {
-		return fmt.Errorf("runner protocol: send %s: %w", m.Kind(), err)
+		return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
 	}
-	frame, err := json.Marshal(envelope{Kind: m.Kind(), Body: body})
+	frame, err := json.Marshal(envelope{Kind: m.kind(), Body: body})
 	if err != nil {
-		return fmt.Errorf("runner protocol: send %s: %w", m.Kind(), err)
+		return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
 	}
 	if len(frame) > MaxFrame {
-		return fmt.Errorf("runner protocol: send %s: frame of %d bytes, at most %d are allowed", m.Kind(), len(frame), MaxFrame)
+		return fmt.Errorf("runner protocol: send %s: frame of %d bytes, at most %d are allowed", m.kind(), len(frame), MaxFrame)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out = binary.LittleEndian.AppendUint32(c.out[:0], uint32(len(frame)))
 	c.out = append(c.out, frame...)
 	if _, err := c.stream.Write(c.out); err != nil {
-		return fmt.Errorf("runner protocol: send %s: %w", m.Kind(), err)
+		return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
 	}
 	return nil
 }

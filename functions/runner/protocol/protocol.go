@@ -56,10 +56,13 @@ const (
 
 // Message is one of the message structs of this package, as a pointer.
 type Message interface {
-	Kind() Kind
+	kind() Kind
 	// validate checks what the types alone do not say. The receiver calls it before it hands a message out.
 	validate() error
 }
+
+// KindOf returns the kind of a message.
+func KindOf(m Message) Kind { return m.kind() }
 
 // newMessage returns an empty message of kind k, nil if there is no such kind.
 func newMessage(k Kind) Message {
@@ -290,23 +293,23 @@ type Array struct {
 	Block Block `json:"block"`
 }
 
-func (*Hello) Kind() Kind       { return KindHello }
-func (*Devices) Kind() Kind     { return KindDevices }
-func (*Load) Kind() Kind        { return KindLoad }
-func (*Generate) Kind() Kind    { return KindGenerate }
-func (*Cancel) Kind() Kind      { return KindCancel }
-func (*Unload) Kind() Kind      { return KindUnload }
-func (*PreviewRead) Kind() Kind { return KindPreviewRead }
-func (*Shutdown) Kind() Kind    { return KindShutdown }
-func (*Ready) Kind() Kind       { return KindReady }
-func (*DeviceList) Kind() Kind  { return KindDeviceList }
-func (*Loaded) Kind() Kind      { return KindLoaded }
-func (*Unloaded) Kind() Kind    { return KindUnloaded }
-func (*Stage) Kind() Kind       { return KindStage }
-func (*Step) Kind() Kind        { return KindStep }
-func (*Preview) Kind() Kind     { return KindPreview }
-func (*Result) Kind() Kind      { return KindResult }
-func (*Failed) Kind() Kind      { return KindFailed }
+func (*Hello) kind() Kind       { return KindHello }
+func (*Devices) kind() Kind     { return KindDevices }
+func (*Load) kind() Kind        { return KindLoad }
+func (*Generate) kind() Kind    { return KindGenerate }
+func (*Cancel) kind() Kind      { return KindCancel }
+func (*Unload) kind() Kind      { return KindUnload }
+func (*PreviewRead) kind() Kind { return KindPreviewRead }
+func (*Shutdown) kind() Kind    { return KindShutdown }
+func (*Ready) kind() Kind       { return KindReady }
+func (*DeviceList) kind() Kind  { return KindDeviceList }
+func (*Loaded) kind() Kind      { return KindLoaded }
+func (*Unloaded) kind() Kind    { return KindUnloaded }
+func (*Stage) kind() Kind       { return KindStage }
+func (*Step) kind() Kind        { return KindStep }
+func (*Preview) kind() Kind     { return KindPreview }
+func (*Result) kind() Kind      { return KindResult }
+func (*Failed) kind() Kind      { return KindFailed }
 
 func (m *Hello) validate() error {
 	if m.Device != "" && m.RuntimeDir == "" {

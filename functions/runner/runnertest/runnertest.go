@@ -93,30 +93,40 @@ func open(_ context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.Engi
 	return engine{}, nil
 }
 
+// Info implements runner.Engine.
 func (engine) Info() runner.Info {
 	return runner.Info{DeviceName: "Test Device", Kernels: "none", Versions: map[string]string{"scripted": "1"}}
 }
 
+// Devices implements runner.Engine.
 func (engine) Devices(context.Context) ([]protocol.Device, error) {
 	return []protocol.Device{{Name: "TEST", FullName: "Test Device"}}, nil
 }
 
+// Load implements runner.Engine.
 func (engine) Load(_ context.Context, _ protocol.Model, o runner.Observer) error {
 	o.Stage(events.StageLoad)
 	return nil
 }
 
-func (engine) Unload(string) error    { return nil }
-func (engine) Ledger() (int64, int64) { return 0, 0 }
-func (engine) Close() error           { return nil }
+// Unload implements runner.Engine.
+func (engine) Unload(string) error { return nil }
 
+// Ledger implements runner.Engine.
+func (engine) Ledger() (int64, int64) { return 0, 0 }
+
+// Close implements runner.Engine.
+func (engine) Close() error { return nil }
+
+// Generate implements runner.Engine.
 func (engine) Generate(ctx context.Context, in runner.Input, o runner.Observer) (*runner.Output, error) {
 	var s Script
 	_ = json.Unmarshal([]byte(in.Request.Prompt), &s)
 	r := in.Request
 	for _, stage := range []string{events.StageLoad, events.StageTokenize, events.StageTextEncoder, events.StageDenoise, events.StageVAEDecode} {
+		act := s.at(stage, 0) // before the moment is told: who hears of it finds Once made
 		o.Stage(stage)
-		if err := s.act(ctx, stage, 0); err != nil {
+		if err := act(ctx); err != nil {
 			return nil, err
 		}
 		if stage != events.StageDenoise {
@@ -126,8 +136,9 @@ func (engine) Generate(ctx context.Context, in runner.Input, o runner.Observer) 
 			if r.PreviewEvery > 0 && step%r.PreviewEvery == 0 {
 				o.Preview(0, picture(r.Width, r.Height, byte(step)))
 			}
+			act := s.at(stage, step)
 			o.Step(step, r.Steps)
-			if err := s.act(ctx, stage, step); err != nil {
+			if err := act(ctx); err != nil {
 				return nil, err
 			}
 		}
@@ -159,21 +170,28 @@ func picture(width, height int, value byte) imagefile.Image {
 	return imagefile.Image{Width: width, Height: height, Pix: pix}
 }
 
-// act does what the script says if this is its moment.
-func (s Script) act(ctx context.Context, stage string, step int) error {
+// at returns what the script does at this moment.
+func (s Script) at(stage string, step int) func(context.Context) error {
+	nothing := func(context.Context) error { return nil }
 	if s.Do == "" || s.Stage != stage || s.Step != step {
-		return nil
+		return nothing
 	}
 	if s.Once != "" {
 		f, err := os.OpenFile(s.Once, os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, os.ErrExist) {
-			return nil
+			return nothing
+		}
+		if err == nil {
+			err = f.Close()
 		}
 		if err != nil {
-			return err
+			return func(context.Context) error { return err }
 		}
-		f.Close()
 	}
+	return s.act
+}
+
+func (s Script) act(ctx context.Context) error {
 	switch s.Do {
 	case Kill:
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -183,7 +201,7 @@ func (s Script) act(ctx context.Context, stage string, step int) error {
 	case Hang:
 		select {}
 	case Stuck: // a grandchild holds standard error open, which delays the reaping
-		holder := exec.Command("sleep", "3")
+		holder := exec.Command("sleep", "3") //nolint:noctx // it outlives this process on purpose
 		holder.Stderr = os.Stderr
 		if err := holder.Start(); err != nil {
 			return err
