@@ -24,7 +24,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 demo: build runtime ## make one picture the whole way: embedded NATS, instance, runner, OpenVINO; flags through ARGS="--prompt ..."
-	bin/genfn demo $(ARGS)
+	bin/genfn demo --out bin/demo.png $(ARGS)
 
 build: bin/genfn ## build bin/genfn, without cgo, with the native kernels inside
 
