@@ -20,6 +20,7 @@ type harness struct {
 	out    string // folder of the report
 	genfn  string // the program under test
 	python string // interpreter of the peers
+	demo   string // folder of the demo model
 
 	root   string // of the checkout
 	work   string // folder for this run, on the same disk as the report
@@ -36,7 +37,7 @@ func (h *harness) prepare(stderr io.Writer) (err error) {
 		path *string
 		at   string
 	}{
-		{&h.out, ".cache/bench"}, {&h.genfn, "bin/genfn"}, {&h.python, ".runtime/peers/bin/python"},
+		{&h.out, ".cache/bench"}, {&h.genfn, "bin/genfn"}, {&h.python, ".runtime/peers/bin/python"}, {&h.demo, "deploy/models/emoji"},
 	} {
 		if *d.path == "" {
 			*d.path = h.path(d.at)

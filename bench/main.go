@@ -48,8 +48,11 @@ type part struct {
 }
 
 var parts = []part{
+	{"pipeline", "wall and CPU time per picture beside OpenVINO GenAI", measurePipeline},
 	{"bindings", "calls into native code beside cgo, kernels beside memcpy", measureBindings},
 	{"events", "the way of a request through broker, instance and runner beside raw JetStream", measureEvents},
+	{"startup", "process start to PNG beside a Python script", measureStartup},
+	{"memory", "resident memory of the runner over many generations", measureMemory},
 }
 
 func newRoot() *cobra.Command {
@@ -65,6 +68,7 @@ func newRoot() *cobra.Command {
 	flags.StringVar(&h.out, "out", "", "folder of the report (default .cache/bench in the checkout)")
 	flags.StringVar(&h.genfn, "genfn", "", "the program under test (default bin/genfn in the checkout)")
 	flags.StringVar(&h.python, "python", "", "Python with the packages of bench/peers/requirements.txt (default .runtime/peers/bin/python in the checkout)")
+	flags.StringVar(&h.demo, "demo-model", "", "folder of the demo model (default deploy/models/emoji in the checkout)")
 	for _, p := range parts {
 		root.AddCommand(&cobra.Command{Use: p.name, Short: p.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 			return h.run(cmd, p)
@@ -108,4 +112,11 @@ func (h *harness) run(cmd *cobra.Command, chosen ...part) error {
 	r.Markdown(cmd.OutOrStdout())
 	fmt.Fprintf(h.stderr, "written to %s\n", filepath.Join(h.out, "report.{json,md}"))
 	return errors.Join(errs...)
+}
+
+// newWorker are the measuring processes of the harness itself.
+func newWorker() *cobra.Command {
+	root := &cobra.Command{Use: "worker", Short: "a measuring process of the harness", Hidden: true}
+	root.AddCommand(newCallsWorker(), newBrokerWorker(), newPipelineWorker())
+	return root
 }

@@ -17,13 +17,6 @@ import (
 	"genfn/bindings/tensor"
 )
 
-// newWorker are the measuring processes of the harness itself.
-func newWorker() *cobra.Command {
-	root := &cobra.Command{Use: "worker", Short: "a measuring process of the harness", Hidden: true}
-	root.AddCommand(newCallsWorker(), newBrokerWorker())
-	return root
-}
-
 // caller holds what the measured calls work on.
 type caller struct {
 	kernels *kernels.Set

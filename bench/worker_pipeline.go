@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"genfn/bench/worker"
+	"genfn/bindings/kernels"
+	"genfn/bindings/openvino"
+	"genfn/functions/model"
+	"genfn/functions/model/session"
+	"genfn/functions/pipeline"
+)
+
+// pipelineRequest asks a pipeline worker, of either side, for one picture.
+type pipelineRequest struct {
+	Prompt string `json:"prompt"`
+	Seed   uint64 `json:"seed"`
+}
+
+// generator is genfn's pipeline without the processes around it.
+type generator struct {
+	options  session.Options
+	dir      string
+	library  string
+	request  pipeline.ImageRequest
+	runtime  *openvino.Runtime
+	loader   *session.Loader
+	pipeline *pipeline.TextToImage
+}
+
+func newPipelineWorker() *cobra.Command {
+	g := &generator{}
+	cmd := &cobra.Command{Use: "pipeline", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		defer func() { err = errors.Join(err, g.close()) }()
+		if err := g.open(); err != nil {
+			return err
+		}
+		return worker.Serve(os.Stdin, os.Stdout, worker.Answer{Texts: map[string]string{
+			"openvino": g.runtime.Version(), "cpu_precision": g.defaultPrecision(),
+		}}, func(raw json.RawMessage) (map[string]float64, error) {
+			var r pipelineRequest
+			if err := json.Unmarshal(raw, &r); err != nil {
+				return nil, err
+			}
+			return g.generate(cmd.Context(), r)
+		})
+	}}
+	f := cmd.Flags()
+	f.StringVar(&g.dir, "model", "", "model folder")
+	f.StringVar(&g.library, "openvino-dir", "", "OpenVINO's libraries")
+	f.StringVar(&g.options.CacheDir, "cache-dir", "", "for the kernels and the compile journal")
+	f.IntVar(&g.options.Threads, "threads", 0, "of an inference")
+	f.StringVar(&g.options.Precision, "precision", "", "of an inference")
+	f.IntVar(&g.request.Width, "width", 0, "pixels")
+	f.IntVar(&g.request.Height, "height", 0, "pixels")
+	f.IntVar(&g.request.Steps, "steps", 0, "of the denoising")
+	f.Float64Var(&g.request.GuidanceScale, "guidance", 1, "scale")
+	return cmd
+}
+
+func (g *generator) open() (err error) {
+	set, err := kernels.Open(filepath.Join(g.options.CacheDir, "kernels"))
+	if errors.Is(err, kernels.ErrNotBuilt) {
+		set, err = kernels.Reference(), nil
+	}
+	if err != nil {
+		return err
+	}
+	if g.runtime, err = openvino.Open(openvino.Options{LibraryDir: g.library}); err != nil {
+		return err
+	}
+	g.loader = session.NewLoader(g.runtime, g.options)
+	m, err := model.Open(g.dir)
+	if err != nil {
+		return err
+	}
+	g.pipeline, err = pipeline.NewTextToImage(m, g.loader, set, pipeline.Options{})
+	return err
+}
+
+// defaultPrecision is what the CPU takes when nobody asks for a precision; "" if it does not tell.
+func (g *generator) defaultPrecision() string {
+	core, err := g.runtime.NewCore()
+	if err != nil {
+		return ""
+	}
+	defer core.Close()
+	precision, err := core.Property("CPU", "INFERENCE_PRECISION_HINT")
+	if err != nil {
+		return ""
+	}
+	return precision
+}
+
+// generate makes one picture and returns seconds of wall and CPU time, and milliseconds of the host's work in the
+// denoising loop, per step.
+func (g *generator) generate(ctx context.Context, r pipelineRequest) (map[string]float64, error) {
+	request := g.request
+	request.Prompt, request.Seed = r.Prompt, r.Seed
+	used, began := cpuSeconds(), time.Now()
+	result, err := g.pipeline.Generate(ctx, request, nil)
+	if err != nil {
+		return nil, err
+	}
+	wall := time.Since(began).Seconds()
+	figures := map[string]float64{
+		"wall": wall, "cpu": cpuSeconds() - used,
+		"host_per_step": result.TimingsMS["denoise_host"] / float64(result.Steps),
+		"dynamic":       float64(len(result.Degradations)),
+	}
+	for stage, ms := range result.TimingsMS {
+		figures["ms_"+stage] = ms
+	}
+	return figures, nil
+}
+
+// cpuSeconds is the user and system time of this process so far.
+func cpuSeconds() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+func (g *generator) close() error {
+	var errs []error
+	if g.pipeline != nil {
+		errs = append(errs, g.pipeline.Close())
+	}
+	if g.loader != nil {
+		errs = append(errs, g.loader.Close())
+	}
+	if g.runtime != nil {
+		errs = append(errs, g.runtime.Close())
+	}
+	return errors.Join(errs...)
+}
