@@ -132,11 +132,15 @@ func (t *Tensor) Shape() tensor.Shape {
 	d := t.runtime.domains.acquire()
 	defer t.runtime.domains.release(d)
 	shape := new(capi.Shape)
-	if d.api.TensorGetShape(t.handle, shape) != capi.OK {
+	switch d.api.TensorGetShape(t.handle, shape) {
+	case capi.OK:
+		defer d.api.ShapeFree(shape)
+		return shape.Slice()
+	case invalidParameter: // what release 2026.4 says for a scalar
+		return tensor.Shape{}
+	default:
 		return nil
 	}
-	defer d.api.ShapeFree(shape)
-	return shape.Slice()
 }
 
 // Bytes returns the memory of the elements; nil after Close and for strings.
