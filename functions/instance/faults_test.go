@@ -79,7 +79,7 @@ func TestHungRunnerLosesItsLease(t *testing.T) {
 	for stage, step := range map[string]int{events.StageTextEncoder: 0, events.StageDenoise: 2} {
 		r := newRig(t)
 		r.start(func(s *settings) {
-			s.Budgets = instance.Budgets{Stage: 300 * time.Millisecond, Floor: 300 * time.Millisecond}
+			s.Budgets = instance.Budgets{Stage: time.Second, Floor: time.Second}
 		})
 		id := r.publish(request(runnertest.Script{Do: runnertest.Hang, Stage: stage, Step: step, Once: r.once()}))
 		s := r.succeeded(id)
@@ -162,14 +162,14 @@ func TestStoppedInstanceSpoilsNothing(t *testing.T) {
 // TestStoppedInstanceStillHasItsRequest: nobody else took it in the meantime, so it goes on.
 func TestStoppedInstanceStillHasItsRequest(t *testing.T) {
 	r := newRig(t)
-	first := r.spawn(func(s *settings) { s.Budgets = instance.Budgets{Stage: 500 * time.Millisecond} })
+	first := r.spawn(func(s *settings) { s.Budgets = instance.Budgets{Stage: time.Second} })
 	g := r.gate()
 	id := r.publish(request(runnertest.Script{Do: runnertest.Wait, Stage: events.StageDenoise, Step: 2, File: g.path, Once: r.once()}))
 	f := r.follow(id)
 	r.until(f, r.atStep(2))
 	first.signal(t, syscall.SIGSTOP)
 	g.open(t)
-	expired := time.NewTimer(1500 * time.Millisecond) // past the budget and the lease: the pause is what is tested
+	expired := time.NewTimer(2 * time.Second) // past the budget and the lease: the pause is what is tested
 	<-expired.C
 	first.signal(t, syscall.SIGCONT)
 	s := r.succeeded(id)

@@ -146,7 +146,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 	defer cancel()
 	soft, stop := both(soft, hard)
 	defer stop()
-	slots, err := i.startSlots(soft)
+	slots, err := i.prepare(soft)
 	defer func() {
 		for _, s := range slots {
 			s.close()
@@ -158,7 +158,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 	if err != nil {
 		return err
 	}
-	queue, err := i.subscribe(soft)
+	queue, err := i.config.Broker.Subscribe(i.catalog.pools(), i.config.Lanes) //nolint:contextcheck // it waits for nothing
 	if err != nil {
 		return err
 	}
@@ -196,30 +196,23 @@ func both(a, b context.Context) (context.Context, func()) {
 	return ctx, func() { stop(); cancel() }
 }
 
-// startSlots starts the first runner of every slot, all at the same time. What it returns must be closed also
-// if there is an error.
-func (i *Instance) startSlots(ctx context.Context) ([]*slot, error) {
+// prepare starts the first runner of every slot and makes sure that every model's pool exists, all at the same
+// time. The slots must be closed also if there is an error.
+func (i *Instance) prepare(ctx context.Context) ([]*slot, error) {
 	slots := make([]*slot, i.config.Slots)
-	errs := make([]error, len(slots))
+	pools := i.catalog.pools()
+	if len(pools) == 0 {
+		return nil, errors.New("there is no model to serve: put a model folder into the folder of the models")
+	}
+	errs := make([]error, len(slots)+len(pools))
 	var wg sync.WaitGroup
 	for n := range slots {
 		slots[n] = newSlot(i, n)
 		wg.Go(func() { errs[n] = slots[n].start(ctx) })
 	}
+	for n, pool := range pools {
+		wg.Go(func() { errs[len(slots)+n] = i.config.Broker.EnsurePool(ctx, i.config.BrokerConfig, pool) })
+	}
 	wg.Wait()
 	return slots, errors.Join(errs...)
-}
-
-// subscribe makes sure that every model's pool exists and returns the queue over all of them.
-func (i *Instance) subscribe(ctx context.Context) (*broker.Queue, error) {
-	pools := i.catalog.pools()
-	if len(pools) == 0 {
-		return nil, errors.New("there is no model to serve: put a model folder into the folder of the models")
-	}
-	for _, pool := range pools {
-		if err := i.config.Broker.EnsurePool(ctx, i.config.BrokerConfig, pool); err != nil {
-			return nil, err
-		}
-	}
-	return i.config.Broker.Subscribe(pools, i.config.Lanes) //nolint:contextcheck // it waits for nothing
 }
