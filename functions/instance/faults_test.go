@@ -75,6 +75,19 @@ func TestCrashEachTimeFails(t *testing.T) {
 	r.settled(id, good)
 }
 
+func TestDeviceFaultGetsAFreshRunner(t *testing.T) {
+	r := newRig(t)
+	run := r.start(nil)
+	first := run.runnerPID(t)
+	id := r.publish(request(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise, Once: r.once()}))
+	s := r.succeeded(id)
+	require.Equal(t, []string{"device_fault"}, causes(s.Attempts))
+	require.Equal(t, events.CodeDeviceLost, s.Attempts[0].Error.Code)
+	require.Contains(t, s.Attempts[0].Error.DriverText, "CL_OUT_OF_RESOURCES")
+	require.NotEqual(t, first, run.runnerPID(t))
+	r.settled(id)
+}
+
 func TestHungRunnerLosesItsLease(t *testing.T) {
 	for stage, step := range map[string]int{events.StageTextEncoder: 0, events.StageDenoise: 2} {
 		r := newRig(t)

@@ -226,6 +226,15 @@ func TestNoop(t *testing.T) {
 	r.settled(id)
 }
 
+func TestPreload(t *testing.T) {
+	for model, words := range map[string]string{modelName: "model loaded", "broken": "cut off"} {
+		r := newRig(t)
+		r.change = func(c *instance.Config) { c.Preload = model }
+		r.start(nil).waitLog(t, words)
+		r.succeeded(r.publish(request(runnertest.Script{})))
+	}
+}
+
 func TestSlotsWorkAtTheSameTime(t *testing.T) {
 	r := newRig(t)
 	r.start(func(s *settings) { s.Slots = 2 })

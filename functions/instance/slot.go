@@ -125,6 +125,7 @@ func (s *slot) preload(ctx context.Context) {
 				return
 			}
 		case <-ctx.Done():
+			s.condemned = true // it may load for ever
 			return
 		}
 	}

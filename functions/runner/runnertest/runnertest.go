@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"syscall"
 
+	"genfn/bindings/openvino"
 	"genfn/events"
 	"genfn/functions/imagefile"
 	"genfn/functions/runner"
@@ -56,6 +57,7 @@ const (
 	Panic Action = "panic"
 	Fail  Action = "fail"  // return an error of the vocabulary
 	Odd   Action = "odd"   // return an error without a code
+	Lost  Action = "lost"  // return what OpenVINO says when a GPU's context is dead
 	Stuck Action = "stuck" // hang so that the process is not reaped for a second after SIGKILL
 )
 
@@ -214,6 +216,8 @@ func (s Script) act(ctx context.Context) error {
 	case Fail:
 		e := events.Errorf(events.CodeNumericalError, "scripted failure")
 		return e
+	case Lost:
+		return &openvino.Error{Op: "infer", Status: -1, StatusText: "general error", Detail: "[GPU] clFlush, error code: -5 CL_OUT_OF_RESOURCES"}
 	case Odd:
 		return errors.New("scripted error without a code")
 	}
