@@ -21,9 +21,9 @@ import (
 )
 
 // TestMain makes the test binary stand for the program: in scripts as the command `genfn`, and as the
-// runner that an instance starts (it starts its own executable).
+// server and its runners (an instance starts its own executable).
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "runner" {
+	if len(os.Args) > 1 && (os.Args[1] == "runner" || os.Args[1] == "up") {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){"genfn": main})
@@ -93,16 +93,14 @@ type server struct {
 	log *bytes.Buffer
 }
 
-// startUp starts `genfn up` with the flags and waits until it says where it listens.
-func startUp(t *testing.T, flags ...string) *server {
+// startUp starts `genfn up` with a model store and waits until it says where it listens.
+func startUp(t *testing.T, models string) *server {
 	t.Helper()
 	root := repository(t)
-	args := append([]string{"up", "--json", "--port", "0", "--store-dir", t.TempDir()}, flags...)
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := exec.Command(os.Args[0], "up", "--json", "--port", "0", "--store-dir", t.TempDir())
 	cmd.Env = append(os.Environ(),
-		"GENFN_MAIN=1",
 		"GENFN_OPENVINO_DIR="+filepath.Join(root, ".runtime", "openvino"),
-		"GENFN_MODELS="+filepath.Join(root, "deploy", "models"),
+		"GENFN_MODELS="+models,
 		"GENFN_CACHE_DIR="+t.TempDir())
 	s := &server{cmd: cmd, log: &bytes.Buffer{}}
 	cmd.Stderr = s.log

@@ -12,12 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStrangers runs the Python and the JavaScript example against a server, in both content modes.
+// TestStrangers runs the examples against a server: Python and JavaScript in both content modes, and Go.
 func TestStrangers(t *testing.T) {
 	root := repository(t)
 	clients := filepath.Join(root, ".runtime", "clients")
 	require.FileExists(t, filepath.Join(clients, ".complete"), "run `make test`, or deploy/clients/install.sh .runtime/clients")
-	up := startUp(t)
+	up := startUp(t, filepath.Join(root, "deploy", "models"))
 	for language, client := range map[string][]string{
 		"python":     {filepath.Join(clients, "bin", "python"), filepath.Join(root, "events", "examples", "python", "generate.py")},
 		"javascript": {filepath.Join(clients, "bin", "node"), filepath.Join(clients, "javascript", "generate.mjs")},
@@ -30,11 +30,7 @@ func TestStrangers(t *testing.T) {
 				require.NoError(t, err, printed)
 				assert.Contains(t, printed, "progress denoise 1/")
 				assert.Contains(t, printed, "succeeded "+out+" seed 7")
-				raw, err := os.ReadFile(out)
-				require.NoError(t, err)
-				picture, err := png.Decode(bytes.NewReader(raw))
-				require.NoError(t, err)
-				assert.Equal(t, 64, picture.Bounds().Dx())
+				assertPicture(t, out)
 			})
 			t.Run(language+"/"+mode+"/refused", func(t *testing.T) {
 				args := slices.Concat(client[1:], []string{"--nats", up.URL, "--prompt", "x", "--seed=-1", "--mode", mode, "--out", "never.png"})
@@ -45,4 +41,24 @@ func TestStrangers(t *testing.T) {
 			})
 		}
 	}
+	t.Run("go", func(t *testing.T) {
+		program, out := filepath.Join(t.TempDir(), "example"), filepath.Join(t.TempDir(), "apple.png")
+		printed, err := command(t, "go", "build", "-C", root, "-o", program, "./events/examples/go")
+		require.NoError(t, err, printed)
+		t.Setenv("GENFN_NATS", up.URL)
+		printed, err = command(t, program, "a red apple", out)
+		require.NoError(t, err, printed)
+		assert.Contains(t, printed, "denoise")
+		assertPicture(t, out)
+	})
+}
+
+// assertPicture checks for a picture of the demo model's size.
+func assertPicture(t *testing.T, file string) {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	require.NoError(t, err)
+	picture, err := png.Decode(bytes.NewReader(raw))
+	require.NoError(t, err)
+	assert.Equal(t, 64, picture.Bounds().Dx())
 }
