@@ -10,6 +10,7 @@ RUNTIME := .runtime/openvino
 OLDER   := .runtime/openvino-2024.6
 CLIENTS := .runtime/clients
 TRAINER := .runtime/train
+PEERS   := .runtime/peers
 TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions -name '*.go' -not -name '*_test.go' 2>/dev/null)
@@ -74,7 +75,10 @@ lint: ## golangci-lint at its pinned version
 	$(GO) -C deploy/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	.cache/golangci-lint run ./...
 
-bench: build runtime ## run the benchmark harness: tables and JSON beside their peers
+$(PEERS)/.installed: bench/peers/requirements.txt bench/peers/install.sh
+	PYTHON=$(PYTHON) bench/peers/install.sh $(PEERS)
+
+bench: build runtime $(PEERS)/.installed ## run the benchmark harness: tables and JSON beside their peers
 	$(GO) run ./bench all
 
 clean: ## remove what was built (the runtime in .runtime stays; remove it by hand)
