@@ -202,6 +202,25 @@ func TestFinishKnowsItsOwnTerminalEvent(t *testing.T) {
 	require.NoError(t, j.Done(t.Context()))
 }
 
+func TestBeginKnowsItsOwnRecord(t *testing.T) {
+	b := newBench(t)
+	proxy := b.server.Proxy()
+	q := b.queue(b.connect(proxy.URL(), broker.Options{}))
+	b.publish(address("a"))
+	j := b.next(q)
+	proxy.FreezeAnswersAfter("PUB gen.att.default.a")
+	result := make(chan error, 1)
+	go func() {
+		_, err := j.Begin(t.Context(), broker.AttemptRecord{Instance: "i1"})
+		result <- err
+	}()
+	require.Eventually(t, func() bool { return b.messages(broker.StreamAttempts) == 1 }, time.Minute, time.Millisecond)
+	proxy.Cut()
+	proxy.Heal()
+	require.NoError(t, <-result)
+	assert.Equal(t, 1, b.messages(broker.StreamAttempts))
+}
+
 // With AllowDirect any replica answers reads, perhaps with old data.
 func TestDecisionsAreReadFromTheLeader(t *testing.T) {
 	b := newBench(t)

@@ -34,6 +34,28 @@ func TestQueueHandsOutInteractiveBeforeBatch(t *testing.T) {
 	assert.Equal(t, []string{"inter0", "inter1", "inter2", "batch0", "batch1", "batch2"}, ids)
 }
 
+// No batch request while an interactive one may still be found.
+func TestQueueLooksEverywhereBeforeItTakesBatch(t *testing.T) {
+	b := newBench(t)
+	q := b.queue(b.Broker)
+	for round := range 20 { // the two calls do not always overlap
+		for i := range 2 {
+			a := address(fmt.Sprintf("batch-%d-%d", round, i))
+			a.Priority = broker.Batch
+			b.publish(a)
+			a = address(fmt.Sprintf("inter-%d-%d", round, i))
+			a.Lane = broker.LaneRetry // looked into last
+			b.publish(a)
+		}
+		first, second := b.nextSoon(q), b.nextSoon(q)
+		assert.Equal(t, broker.Interactive, (<-first).Priority)
+		assert.Equal(t, broker.Interactive, (<-second).Priority)
+		for range 2 {
+			assert.Equal(t, broker.Batch, b.next(q).Priority)
+		}
+	}
+}
+
 func TestQueueFetchesNothingBeyondFreeSlots(t *testing.T) {
 	b := newBench(t)
 	for _, lane := range broker.Lanes() {

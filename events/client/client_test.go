@@ -414,8 +414,13 @@ func TestFollowKeepsUpWithMoreThanItHolds(t *testing.T) {
 	const n = 5000
 	b.steps(a, "a", 1, n)
 	b.stored(n)
+	assert.Equal(t, labels(1, 1, 100), read(t, f, 100))
+	b.steps(a, "a", n+1, n+50) // there is room for these, after a gap
+	b.stored(n + 50)
+	assert.Equal(t, labels(1, 101, n+50), read(t, f, n-50))
+	b.steps(a, "a", n+51, n+60)
 	b.finish(j, a)
-	assert.Equal(t, append(labels(1, 1, n), "end"), read(t, f, n+1))
+	assert.Equal(t, append(labels(1, n+51, n+60), "end"), read(t, f, 11))
 }
 
 func TestFollowNextCanBeCalledAgain(t *testing.T) {

@@ -34,6 +34,7 @@ type Follower struct {
 	last   place          // of the last event in ready or returned
 	replay bool           // stored events have to be read before live ones
 	held   []events.Event // live events that wait for a replay
+	full   bool           // live was full: messages may have been dropped after what it holds
 	check  time.Time      // when to look for the terminal event
 	wait   time.Duration  // until the look after that
 	ended  bool
@@ -130,6 +131,12 @@ func (f *Follower) Next(ctx context.Context) (events.Event, error) {
 
 // advance does one thing that may bring events.
 func (f *Follower) advance(ctx context.Context) error {
+	switch n := len(f.live); {
+	case n == cap(f.live):
+		f.full = true
+	case n == 0 && f.full:
+		f.full, f.replay = false, !f.only
+	}
 	if f.replay {
 		return f.readStored(ctx)
 	}

@@ -1,0 +1,46 @@
+package broker_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"genfn/events"
+	"genfn/events/broker"
+)
+
+// Requests that are made to be answered never, or to take others with them.
+
+func TestARefusalFitsIntoItsEvent(t *testing.T) {
+	b := newBench(t)
+	a := address("a")
+	data, err := json.Marshal(map[string]any{
+		"specversion": "1.0", "id": "a", "source": "/test", "type": events.TypeImageGenerate,
+		"subject": strings.Repeat("\u200b", 20_000), // 6 bytes each when quoted
+		"data":    map[string]string{"model": model, "prompt": "x"},
+	})
+	require.NoError(t, err)
+	b.raw(a, nats.Header{"Content-Type": {"application/cloudevents+json"}}, data)
+	_, ok, err := b.next(b.queue(b.Broker)).Open(t.Context())
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.Equal(t, "subject", b.failed(a).Error.Field)
+	require.Zero(t, b.messages(broker.StreamRequests))
+}
+
+func TestAWildcardInASubjectTakesNoOtherRequestAway(t *testing.T) {
+	b := newBench(t)
+	for _, id := range []string{"*", ">"} {
+		require.NoError(t, b.nc.Publish(unservedAddress(id).Subject(), []byte("x"))) // a client of another make would
+	}
+	require.NoError(t, b.nc.Flush())
+	good := unservedAddress("good")
+	b.publishUnserved(good)
+	s := broker.NewSweeper(b.Broker, broker.SweeperConfig{Grace: -1})
+	require.NoError(t, s.Sweep(t.Context()))
+	require.Equal(t, events.CodeModelNotFound, b.failed(good).Error.Code)
+	require.Zero(t, b.messages(broker.StreamRequests))
+}
