@@ -30,6 +30,7 @@ type domain struct {
 	api     capi.API
 	library *dynlib.Library
 	image   *os.File // the copy; it stays open so that no later copy gets the same /proc/self/fd name
+	signals signalStack
 }
 
 // maxDomains bounds the copies; further calls wait for one to end.
@@ -92,8 +93,20 @@ func (d *domain) bind(path string) error {
 	return nil
 }
 
-// acquire returns a domain for one call and locks the goroutine to its thread until release.
+// acquire returns a domain for calls of any kind and locks the goroutine to its thread until release.
 func (p *domains) acquire() *domain {
+	d := p.acquireHot()
+	d.signals = saveSignalStack()
+	return d
+}
+
+func (p *domains) release(d *domain) {
+	d.signals.restore()
+	p.releaseHot(d)
+}
+
+// acquireHot is acquire, with releaseHot, for calls that load and unload no plugin.
+func (p *domains) acquireHot() *domain {
 	runtime.LockOSThread()
 	p.mu.Lock()
 	for {
@@ -120,7 +133,7 @@ func (p *domains) acquire() *domain {
 	}
 }
 
-func (p *domains) release(d *domain) {
+func (p *domains) releaseHot(d *domain) {
 	p.mu.Lock()
 	p.free = append(p.free, d)
 	p.mu.Unlock()

@@ -74,7 +74,7 @@ func (q *Request) set(what string, i int, t *Tensor, input bool) error {
 	if err := t.use(); err != nil {
 		return err
 	}
-	d := q.runtime.domains.acquire()
+	d := q.runtime.domains.acquireHot()
 	var code capi.Status
 	if input {
 		code = d.api.InferRequestSetInputTensorByIndex(q.handle, capi.Size(i), t.handle)
@@ -83,11 +83,11 @@ func (q *Request) set(what string, i int, t *Tensor, input bool) error {
 	}
 	if code != capi.OK {
 		err := d.failure(fmt.Sprintf("set %s %d of %s", what, i, q.name), code)
-		q.runtime.domains.release(d)
+		q.runtime.domains.releaseHot(d)
 		t.done()
 		return err
 	}
-	q.runtime.domains.release(d)
+	q.runtime.domains.releaseHot(d)
 	previous := slots[i]
 	slots[i] = t // its use passes to the slot
 	if previous != nil {
@@ -111,8 +111,8 @@ func (q *Request) Infer(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("openvino: infer %s: %w", q.name, err)
 	}
-	d := q.runtime.domains.acquire()
-	defer q.runtime.domains.release(d)
+	d := q.runtime.domains.acquireHot()
+	defer q.runtime.domains.releaseHot(d)
 	code := capi.OK
 	if ctx.Done() == nil {
 		code = d.api.InferRequestInfer(q.handle)

@@ -129,8 +129,8 @@ func (t *Tensor) Shape() tensor.Shape {
 		return nil
 	}
 	defer t.done()
-	d := t.runtime.domains.acquire()
-	defer t.runtime.domains.release(d)
+	d := t.runtime.domains.acquireHot()
+	defer t.runtime.domains.releaseHot(d)
 	shape := new(capi.Shape)
 	switch d.api.TensorGetShape(t.handle, shape) {
 	case capi.OK:
@@ -149,8 +149,8 @@ func (t *Tensor) Bytes() []byte {
 		return nil
 	}
 	defer t.done()
-	d := t.runtime.domains.acquire()
-	defer t.runtime.domains.release(d)
+	d := t.runtime.domains.acquireHot()
+	defer t.runtime.domains.releaseHot(d)
 	size, data := new(capi.Size), new(unsafe.Pointer)
 	if d.api.TensorGetByteSize(t.handle, size) != capi.OK || d.api.TensorData(t.handle, data) != capi.OK {
 		return nil
