@@ -1,0 +1,99 @@
+package eventstest
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+)
+
+// Cluster is three NATS servers with replicated JetStream in the test process.
+type Cluster struct {
+	t       testing.TB
+	servers []*server.Server
+}
+
+// StartCluster runs three servers and returns when they can make replicated
+// streams. They end with the test.
+func StartCluster(t testing.TB) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t}
+	t.Cleanup(func() {
+		for _, s := range c.servers {
+			s.Shutdown()
+		}
+		for _, s := range c.servers {
+			s.WaitForShutdown()
+		}
+	})
+	ports := freePorts(t, 3)
+	var routes []*url.URL
+	for _, port := range ports {
+		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
+	}
+	for i, port := range ports {
+		s, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: server.RANDOM_PORT,
+			JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+			Routes:  routes,
+		})
+		require.NoError(t, err)
+		s.Start()
+		c.servers = append(c.servers, s)
+	}
+	for i, s := range c.servers {
+		require.True(t, s.ReadyForConnections(startTimeout), "server %d of the cluster did not start", i)
+	}
+	require.Eventually(t, c.ready, time.Minute, 5*time.Millisecond, "the cluster did not come together")
+	return c
+}
+
+func freePorts(t testing.TB, n int) []int {
+	t.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close() // all at the end, so that no port is given twice
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
+
+// ready reports whether one server leads and knows that all others are there.
+func (c *Cluster) ready() bool {
+	for _, s := range c.servers {
+		if s.JetStreamIsLeader() {
+			return len(s.JetStreamClusterPeers()) == len(c.servers)
+		}
+	}
+	return false
+}
+
+// URL returns the addresses of all servers.
+func (c *Cluster) URL() string {
+	urls := make([]string, len(c.servers))
+	for i, s := range c.servers {
+		urls[i] = s.ClientURL()
+	}
+	return strings.Join(urls, ",")
+}
+
+// KillLeader shuts down the server that leads a stream.
+func (c *Cluster) KillLeader(stream string) {
+	c.t.Helper()
+	for _, s := range c.servers {
+		if s.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream) {
+			s.Shutdown()
+			s.WaitForShutdown()
+			return
+		}
+	}
+	require.FailNow(c.t, "no server leads the stream "+stream)
+}
