@@ -57,7 +57,10 @@ var loaded struct {
 
 // load returns the domains of the library at path.
 func load(path string) (*domains, error) {
-	resolved, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.Abs(path)
+	if err == nil {
+		resolved, err = filepath.EvalSymlinks(resolved)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("openvino: %w", err)
 	}

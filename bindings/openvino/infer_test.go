@@ -169,8 +169,8 @@ func chain(t testing.TB, n int) string {
 
 func TestInferStopsWithItsContext(t *testing.T) {
 	r := newRuntime(t)
-	q := newRequest(t, compileModel(t, newCore(t, r), chain(t, 400)))
-	large := f32(t, r, tensor.Shape{1536, 1536}) // seconds of work
+	q := newRequest(t, compileModel(t, newCore(t, r), chain(t, 150)))
+	large := f32(t, r, tensor.Shape{768, 768}) // seconds of work
 	require.NoError(t, q.SetInput(0, large))
 
 	ended, end := context.WithCancel(t.Context())
@@ -198,8 +198,8 @@ func TestInferStopsWithItsContext(t *testing.T) {
 
 func TestBusyRequestRefusesASecondUser(t *testing.T) {
 	r := newRuntime(t)
-	q := newRequest(t, compileModel(t, newCore(t, r), chain(t, 400)))
-	require.NoError(t, q.SetInput(0, f32(t, r, tensor.Shape{1536, 1536})))
+	q := newRequest(t, compileModel(t, newCore(t, r), chain(t, 150)))
+	require.NoError(t, q.SetInput(0, f32(t, r, tensor.Shape{768, 768})))
 	ctx, cancel := context.WithCancel(t.Context())
 	inferred := make(chan error, 1)
 	go func() {

@@ -62,7 +62,8 @@ func (m *Model) IsDynamic() bool {
 	return d.api.ModelIsDynamic(m.handle)
 }
 
-// Reshape sets the shapes of inputs, by name, and works out all others anew. If that fails, the model
+// Reshape sets the shapes of inputs, by name, and works out all others anew. The shapes must have
+// dimensions: OpenVINO's C API takes rank 0 for one open dimension. If that fails, the model
 // is as it was, or of no more use: read it again.
 func (m *Model) Reshape(shapes map[string]PartialShape) error {
 	if err := m.use(); err != nil {
@@ -75,6 +76,9 @@ func (m *Model) Reshape(shapes map[string]PartialShape) error {
 	for name := range shapes {
 		if !slices.ContainsFunc(m.inputs, func(p Port) bool { return p.Name == name }) {
 			return fmt.Errorf("openvino: reshape %s: no input %q; it has %s", m.name, name, portList(m.inputs))
+		}
+		if len(shapes[name]) == 0 {
+			return fmt.Errorf("openvino: reshape %s: input %q needs a shape with dimensions", m.name, name)
 		}
 		names = append(names, name)
 	}

@@ -138,11 +138,8 @@ func (d *domain) readPort(handle capi.ConstPort, elements elementTypes, p *Port)
 	return capi.OK
 }
 
-// toC returns the shape for C, which the garbage collector keeps as long as it is referenced.
+// toC returns a shape that has dimensions for C, which the garbage collector keeps as long as it is referenced.
 func (p PartialShape) toC() capi.PartialShape {
-	if p == nil {
-		return capi.PartialShape{Rank: capi.Dimension(Dynamic)}
-	}
 	dims := make([]capi.Dimension, len(p))
 	for i, d := range p {
 		dims[i] = capi.Dimension(d)

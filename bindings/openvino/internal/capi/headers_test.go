@@ -73,7 +73,7 @@ func TestAuditFindsPlantedDefects(t *testing.T) {
 		"int for size_t":           {"own", "type Size uintptr", "type Size int32", "type Size is int32, not uintptr"},
 		"int64 for a C enum":       {"own", "type Status int32", "type Status int64", "type Status is int64, not int32"},
 		"int for size_t parameter": {"own", "ModelConstInputByIndex(model Model, index Size,", "ModelConstInputByIndex(model Model, index int32,", "ov_model_const_input_by_index (R): parameter 2 is int32 in Go, size_t in C"},
-		"struct taken for pointer": {"own", "uintptr(elementType), uintptr(shape.Rank), uintptr(unsafe.Pointer(shape.Dims)),\n\t\tuintptr(unsafe.Pointer(tensor))", "uintptr(elementType), uintptr(unsafe.Pointer(&shape)),\n\t\tuintptr(unsafe.Pointer(tensor))", "ov_tensor_create (R): call passes ("},
+		"struct taken for pointer": {"own", "a.Table.TensorCreate, uintptr(elementType), uintptr(shape.Rank),\n\t\tuintptr(unsafe.Pointer(shape.Dims))", "a.Table.TensorCreate, uintptr(elementType),\n\t\tuintptr(unsafe.Pointer(&shape))", "ov_tensor_create (R): call passes ("},
 		"argument left out":        {"own", "purego.SyscallN(a.Table.CoreReadModel, uintptr(core), uintptr(unsafe.Pointer(modelPath)),", "purego.SyscallN(a.Table.CoreReadModel, uintptr(core),", "ov_core_read_model (R): call passes ("},
 		"arguments swapped":        {"own", "a.Table.InferRequestWaitFor, uintptr(inferRequest), uintptr(timeout)", "a.Table.InferRequestWaitFor, uintptr(timeout), uintptr(inferRequest)", "ov_infer_request_wait_for (R): call passes ("},
 		"other function called":    {"own", "purego.SyscallN(a.Table.ModelFree,", "purego.SyscallN(a.Table.TensorFree,", `ov_model_free (R): method calls "TensorFree"`},
