@@ -32,8 +32,8 @@ func measureMemory(ctx context.Context, h *harness) (report.Group, error) {
 		"Trend: the least-squares slope of its resident memory after each of the generations %d to %d. Drift: what the ledger of native memory holds after the last less after number %d.", from, to, from)}
 	models, notRun := h.imageModels()
 	g.NotRun = notRun
-	for _, m := range models {
-		m.steps = 2
+	for _, m := range models[:min(1, len(models))] { // the demo model if it is there
+		m.side, m.steps = 64, 2
 		rows, err := h.residentMemory(ctx, m, from, to)
 		if err != nil {
 			return g, fmt.Errorf("%s: %w", m, err)
