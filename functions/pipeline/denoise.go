@@ -37,7 +37,7 @@ func (g *generation) denoise(ctx context.Context) error {
 		return err
 	}
 	g.sample = d.sample
-	timesteps := g.scheduler.Timesteps()
+	timesteps := g.job.scheduler.Timesteps()
 	for i, t := range timesteps {
 		stage := fmt.Sprintf("%s step %d of %d", events.StageDenoise, i+1, len(timesteps))
 		if err := d.step(ctx, i, t); err != nil {
@@ -58,14 +58,6 @@ func (g *generation) denoise(ctx context.Context) error {
 
 func (g *generation) newDenoiser() (*denoiser, error) {
 	j, p := g.job, g.p
-	scheduler, err := diffusion.New(j.config)
-	if err != nil {
-		return nil, bad("/scheduler", "a scheduler that can follow the model's configuration", "%v", err)
-	}
-	if err := scheduler.Begin(j.Steps, j.Count, j.elements, diffusion.Options{}); err != nil {
-		return nil, bad("/steps", "a number of steps that the scheduler can plan", "%v", err)
-	}
-	g.scheduler = scheduler
 	unet := g.nets.unet
 	n := j.Count * j.elements
 	d := &denoiser{
@@ -78,7 +70,7 @@ func (g *generation) newDenoiser() (*denoiser, error) {
 	} else {
 		d.source.Fill(d.sample)
 	}
-	if sigma := scheduler.InitNoiseSigma(); sigma != 1 {
+	if sigma := j.scheduler.InitNoiseSigma(); sigma != 1 {
 		if err := p.kernels.Scale(d.sample, d.sample, float32(sigma), 0); err != nil {
 			return nil, err
 		}
@@ -90,8 +82,8 @@ func (g *generation) newDenoiser() (*denoiser, error) {
 // allocate sets up the outputs and what stays the same in every inference.
 func (d *denoiser) allocate() {
 	j := d.g.job
-	for i := range d.g.scheduler.Timesteps() {
-		if d.g.scheduler.NeedsNoise(i) {
+	for i := range j.scheduler.Timesteps() {
+		if j.scheduler.NeedsNoise(i) {
 			d.noise = make([]float32, len(d.sample))
 			break
 		}
@@ -127,17 +119,17 @@ func (d *denoiser) step(ctx context.Context, i int, t float64) error {
 		return err
 	}
 	d.setTimestep(t)
-	scale := float32(g.scheduler.InputScale(i))
+	scale := float32(g.job.scheduler.InputScale(i))
 	for image := range g.job.Count {
 		if err := d.predict(ctx, image, scale); err != nil {
 			return err
 		}
 	}
-	if g.scheduler.NeedsNoise(i) {
+	if g.job.scheduler.NeedsNoise(i) {
 		d.source.Fill(d.noise)
 	}
 	in := diffusion.StepInput{Sample: d.sample, Cond: d.cond, Uncond: d.uncond, Noise: d.noise, Guidance: float32(g.job.GuidanceScale)}
-	if err := g.scheduler.Step(g.p.kernels, i, in); err != nil {
+	if err := g.job.scheduler.Step(g.p.kernels, i, in); err != nil {
 		return err
 	}
 	if n := g.p.kernels.CountNonFinite(d.sample); n > 0 {
@@ -206,7 +198,7 @@ func (d *denoiser) run(ctx context.Context) error {
 
 // preview decodes the denoised estimate of every image.
 func (g *generation) preview(ctx context.Context) error {
-	estimate := g.scheduler.Denoised()
+	estimate := g.job.scheduler.Denoised()
 	if estimate == nil || g.p.kernels.CountNonFinite(estimate) > 0 {
 		return nil
 	}

@@ -12,7 +12,6 @@ import (
 
 	"genfn/bindings/tensor"
 	"genfn/events"
-	"genfn/functions/diffusion"
 	"genfn/functions/imagefile"
 	"genfn/functions/model/session"
 )
@@ -25,7 +24,6 @@ type generation struct {
 	times    map[string]time.Duration
 	nets     *networks
 
-	scheduler diffusion.Scheduler
 	ids       [][]int64   // token ids: unconditional first if guided, then conditional
 	embeds    [][]float32 // the same order; each MaxTokens x HiddenSize
 	truncated bool
@@ -154,7 +152,7 @@ func notFinite(what string, n, of int) *events.Error {
 
 func (g *generation) result() *ImageResult {
 	r := &ImageResult{
-		Images: g.images, PromptTruncated: g.truncated, Scheduler: g.scheduler.Class(), Width: g.job.Width, Height: g.job.Height, Steps: g.job.Steps,
+		Images: g.images, PromptTruncated: g.truncated, Scheduler: g.job.scheduler.Class(), Width: g.job.Width, Height: g.job.Height, Steps: g.job.Steps,
 		TimingsMS: map[string]float64{}, Degradations: g.nets.degradations, Precision: g.nets.unet.Precision(),
 	}
 	for name, d := range g.times {
@@ -234,10 +232,17 @@ func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
 		shapes  session.Shapes
 		to      **session.Executable
 	}{{p.unet, unet, &n.unet}, {p.textEncoder, text, &n.text}, {p.vae, vae, &n.vae}} {
-		group.Go(func() (err error) {
+		compile := func() (err error) {
 			*w.to, err = w.network.Acquire(ctx, w.shapes)
 			return err
-		})
+		}
+		if w.network == p.unet && !p.aligned(j) {
+			if err := compile(); err != nil { // as is likely; nothing else is compiled then
+				return nil, p.shapeError(j, err)
+			}
+			continue
+		}
+		group.Go(compile)
 	}
 	if err := group.Wait(); err != nil {
 		n.release()
@@ -251,14 +256,19 @@ func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
 	return n, nil
 }
 
+// aligned reports whether the UNet's halvings divide the size.
+func (p *TextToImage) aligned(j *job) bool {
+	return j.Width%p.model.SizeStep == 0 && j.Height%p.model.SizeStep == 0
+}
+
 // shapeError says what a network that cannot take the shapes of a job means for the request.
 func (p *TextToImage) shapeError(j *job, err error) error {
 	if !errors.Is(err, session.ErrShapes) {
 		return err
 	}
 	var e *events.Error
-	if step := p.model.SizeStep; j.Width%step != 0 || j.Height%step != 0 {
-		e = bad("/width", fmt.Sprintf("width and height that are multiples of %d", step), "this model cannot make %dx%d", j.Width, j.Height)
+	if !p.aligned(j) {
+		e = bad("/width", fmt.Sprintf("width and height that are multiples of %d", p.model.SizeStep), "this model cannot make %dx%d", j.Width, j.Height)
 	} else {
 		e = events.Errorf(events.CodeModelInvalid, "the networks cannot be set to %dx%d", j.Width, j.Height)
 	}

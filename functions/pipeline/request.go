@@ -67,7 +67,7 @@ const DegradationDynamic = "dynamic_shapes"
 // job is a checked request.
 type job struct {
 	ImageRequest
-	config            *diffusion.Config
+	scheduler         diffusion.Scheduler // begun
 	latentW, latentH  int
 	elements          int // of one image's latents
 	guided            bool
@@ -159,19 +159,38 @@ func (p *TextToImage) checkLatents(j *job) error {
 	return nil
 }
 
+// checkScheduler makes the scheduler and plans its steps.
 func (p *TextToImage) checkScheduler(j *job) error {
-	j.config = p.config
-	if j.Scheduler == "" {
-		return nil
+	config := p.config
+	if j.Scheduler != "" {
+		var err error
+		if config, err = p.override(j.Scheduler); err != nil {
+			return err
+		}
 	}
-	config, err := p.config.WithClass(j.Scheduler)
-	var unknown *diffusion.ConfigError
-	if errors.As(err, &unknown) && unknown.Key != "" && unknown.Key != "_class_name" {
-		return bad("/scheduler", strings.Join(diffusion.Names(), ", "), "scheduler %q cannot follow the model's configuration: %v", j.Scheduler, err)
-	}
+	scheduler, err := diffusion.New(config)
 	if err != nil {
-		return bad("/scheduler", strings.Join(diffusion.Names(), ", "), "unknown scheduler %.100q", j.Scheduler)
+		return bad("/scheduler", "a scheduler that can follow the model's configuration", "%v", err)
 	}
-	j.config = config
+	if err := scheduler.Begin(j.Steps, j.Count, j.elements, diffusion.Options{}); err != nil {
+		return bad("/steps", "a number of steps that the scheduler can plan", "%v", err)
+	}
+	j.scheduler = scheduler
 	return nil
+}
+
+// override returns the model's configuration for another scheduler.
+func (p *TextToImage) override(name string) (*diffusion.Config, error) {
+	expected := strings.Join(diffusion.Names(), ", ")
+	config, err := p.config.WithClass(name)
+	switch {
+	case errors.Is(err, diffusion.ErrUnknownName):
+		return nil, bad("/scheduler", expected, "unknown scheduler %.100q", name)
+	case err == nil && config.NeedsMu():
+		err = errNeedsMu
+		fallthrough
+	case err != nil:
+		return nil, bad("/scheduler", expected, "scheduler %q cannot follow the model's configuration: %v", name, err)
+	}
+	return config, nil
 }

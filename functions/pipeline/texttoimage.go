@@ -51,6 +51,8 @@ type TextToImage struct {
 	closed bool
 }
 
+var errNeedsMu = errors.New("use_dynamic_shifting is not defined for this pipeline")
+
 // NewTextToImage reads the networks of a model and compiles its tokenizer; the others are compiled for the shapes
 // of the first request, or by Prepare. A scheduler or network that the pipeline cannot run is model_invalid.
 func NewTextToImage(m *model.Model, loader *session.Loader, k *kernels.Set, o Options) (*TextToImage, error) {
@@ -59,7 +61,7 @@ func NewTextToImage(m *model.Model, loader *session.Loader, k *kernels.Set, o Op
 		_, err = diffusion.New(config)
 	}
 	if err == nil && config.NeedsMu() {
-		err = errors.New("use_dynamic_shifting is not defined for this pipeline")
+		err = errNeedsMu
 	}
 	if err != nil {
 		return nil, events.Errorf(events.CodeModelInvalid, "model %q: scheduler/scheduler_config.json: %w", m.Name, err)
@@ -237,10 +239,10 @@ func staged(ctx context.Context, stage string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
+	e := events.AsError(err)
+	if ctx.Err() != nil && e.Code != events.CodeCancelled && e.Code != events.CodeDeadlineExceeded {
 		return stopped(ctx, stage)
 	}
-	e := events.AsError(err)
 	if e.Stage == "" {
 		e.Stage = stage
 	}
