@@ -1,0 +1,57 @@
+package openvino
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestFewDomainsAreShared takes away the means to make more domains: calls wait for each other then.
+func TestFewDomainsAreShared(t *testing.T) {
+	r := openForTest(t)
+	c, err := r.NewCore()
+	require.NoError(t, err)
+	defer c.Close()
+	p := &domains{path: "/nonexistent/libopenvino_c.so", total: 1, limit: 3, free: []*domain{r.domains.acquire()}}
+	p.freed.L = &p.mu
+	r.domains, p = p, r.domains
+	var group sync.WaitGroup
+	for worker := range 8 {
+		group.Go(func() {
+			for i := range 50 {
+				key := fmt.Sprintf("NO_SUCH_%d_%d", worker, i)
+				_, err := c.Property("CPU", key)
+				assert.ErrorContains(t, err, key)
+			}
+		})
+	}
+	group.Wait()
+	assert.Equal(t, 1, r.domains.total)
+	assert.Equal(t, 1, r.domains.limit, "found out that no more can be made")
+	r.domains, p = p, r.domains
+	r.domains.release(p.acquire())
+	runtime.UnlockOSThread() // of the first acquire, whose domain it was
+}
+
+func TestDomainsGrowWithConcurrentCalls(t *testing.T) {
+	r := openForTest(t)
+	first, second, third := r.domains.acquire(), r.domains.acquire(), r.domains.acquire()
+	assert.NotSame(t, first, second)
+	assert.NotSame(t, second, third)
+	assert.NotEqual(t, first.api.Table.GetLastErrMsg, second.api.Table.GetLastErrMsg, "a copy of its own")
+	for _, d := range []*domain{first, second, third} {
+		version, err := d.version()
+		require.NoError(t, err)
+		assert.Equal(t, r.version, version)
+		r.domains.release(d)
+	}
+	total := r.domains.total
+	for range 100 {
+		r.domains.release(r.domains.acquire())
+	}
+	assert.Equal(t, total, r.domains.total, "calls one after the other need no more")
+}
