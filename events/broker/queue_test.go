@@ -26,6 +26,7 @@ func TestQueueHandsOutInteractiveBeforeBatch(t *testing.T) {
 	for i := range 3 {
 		b.publish(address(fmt.Sprintf("inter%d", i)))
 	}
+	b.eventuallyPending(address(""), 3)
 	q := b.queue(b.Broker)
 	var ids []string
 	for range 6 {
@@ -37,7 +38,6 @@ func TestQueueHandsOutInteractiveBeforeBatch(t *testing.T) {
 // No batch request while an interactive one may still be found.
 func TestQueueLooksEverywhereBeforeItTakesBatch(t *testing.T) {
 	b := newBench(t)
-	q := b.queue(b.Broker)
 	for round := range 20 { // the two calls do not always overlap
 		for i := range 2 {
 			a := address(fmt.Sprintf("batch-%d-%d", round, i))
@@ -47,12 +47,20 @@ func TestQueueLooksEverywhereBeforeItTakesBatch(t *testing.T) {
 			a.Lane = broker.LaneRetry // looked into last
 			b.publish(a)
 		}
+		retry, batch := address(""), address("")
+		retry.Lane, batch.Priority = broker.LaneRetry, broker.Batch
+		b.eventuallyPending(retry, 2)
+		b.eventuallyPending(batch, 2)
+		// A new one each time: no pull is left that takes what comes first.
+		q, err := b.Subscribe([]string{pool}, broker.Lanes())
+		require.NoError(t, err)
 		first, second := b.nextSoon(q), b.nextSoon(q)
 		assert.Equal(t, broker.Interactive, (<-first).Priority)
 		assert.Equal(t, broker.Interactive, (<-second).Priority)
 		for range 2 {
 			assert.Equal(t, broker.Batch, b.next(q).Priority)
 		}
+		require.NoError(t, q.Close(t.Context()))
 	}
 }
 
@@ -63,6 +71,7 @@ func TestQueueFetchesNothingBeyondFreeSlots(t *testing.T) {
 			a := address("id-" + string(lane) + "-" + string(priority))
 			a.Lane, a.Priority = lane, priority
 			b.publish(a)
+			b.eventuallyPending(a, 1)
 		}
 	}
 	q := b.queue(b.Broker)
@@ -107,6 +116,13 @@ func TestQueueHandsBackWhatNoSlotWaitsFor(t *testing.T) {
 	attempts, err := j.Attempts(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, attempts, "no attempt is charged")
+}
+
+// eventuallyPending returns when a consumer knows of n requests: the server tells
+// it a moment after it confirmed their publish.
+func (b *bench) eventuallyPending(a broker.Address, n uint64) {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool { return b.consumer(a).NumPending == n }, time.Minute, time.Millisecond)
 }
 
 // eventuallyWaiting returns when a pull waits at the consumer of a lane.
