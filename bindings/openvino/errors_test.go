@@ -6,12 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"genfn/bindings/dynlib"
 	"genfn/bindings/openvino"
@@ -25,26 +26,27 @@ func TestFailuresKeepTheirOwnText(t *testing.T) {
 	c := newCore(t, r)
 	cm := compileModel(t, c, affineXML)
 	start := make(chan struct{})
-	var group sync.WaitGroup
+	var group errgroup.Group
 	for worker := range 32 {
 		q := newRequest(t, cm)
+		columns := strconv.Itoa(1000 + worker)
 		wrong := f32(t, r, tensor.Shape{1, int64(1000 + worker)})
-		group.Go(func() {
+		group.Go(func() error {
 			<-start
 			for i := range 100 {
 				key := fmt.Sprintf("NO_SUCH_%d_%d", worker, i)
-				_, err := c.Property("CPU", key)
-				if !assert.ErrorContains(t, err, "unsupported property: "+key+" ") {
-					return
+				if _, err := c.Property("CPU", key); err == nil || !strings.Contains(err.Error(), "unsupported property: "+key+" ") {
+					return fmt.Errorf("for property %s: %w", key, err)
 				}
-				if !assert.ErrorContains(t, q.SetInput(0, wrong), fmt.Sprint(1000+worker)) {
-					return
+				if err := q.SetInput(0, wrong); err == nil || !strings.Contains(err.Error(), columns) {
+					return fmt.Errorf("for a tensor of %s columns: %w", columns, err)
 				}
 			}
+			return nil
 		})
 	}
 	close(start)
-	group.Wait()
+	require.NoError(t, group.Wait(), "a call got another one's text")
 }
 
 func TestErrorText(t *testing.T) {
@@ -82,7 +84,7 @@ func TestUnreadableModels(t *testing.T) {
 	require.NoError(t, os.WriteFile(short, make([]byte, 20), 0o600))
 	for _, bin := range []string{"", short} {
 		m, err := c.ReadModel(lonely, bin)
-		assert.Error(t, err, "weights missing or cut off: %q", bin)
+		require.Error(t, err, "weights missing or cut off: %q", bin)
 		assert.Nil(t, m)
 	}
 	assert.Len(t, r.Ledger().Outstanding(), 1, "only the core")
@@ -255,10 +257,10 @@ func TestHalfInstalledFilesAreNamed(t *testing.T) {
 			_, err := openvino.Open(openvino.Options{LibraryDir: root})
 			var notFound *dynlib.NotFoundError
 			require.ErrorAs(t, err, &notFound)
-			assert.ErrorContains(t, err, strings.TrimSuffix(file, ".2641"))
-			assert.ErrorContains(t, err, filepath.Join(root, "openvino", "libs"), "the search path")
+			require.ErrorContains(t, err, strings.TrimSuffix(file, ".2641"))
+			require.ErrorContains(t, err, filepath.Join(root, "openvino", "libs"), "the search path")
 			for _, remedy := range []string{"make runtime", "--openvino-dir", openvino.LibraryDirEnv} {
-				assert.ErrorContains(t, err, remedy)
+				require.ErrorContains(t, err, remedy)
 			}
 		})
 	}

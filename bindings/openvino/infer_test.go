@@ -3,17 +3,19 @@ package openvino_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
@@ -110,35 +112,31 @@ func TestUnusableTensorsAreRefused(t *testing.T) {
 func TestConcurrentInference(t *testing.T) {
 	r := newRuntime(t)
 	cm := compileModel(t, newCore(t, r), affineXML)
-	var group sync.WaitGroup
+	var group errgroup.Group
 	for worker := range 8 {
-		group.Go(func() {
-			q, err := cm.NewRequest()
-			if !assert.NoError(t, err) {
-				return
-			}
-			defer q.Close()
-			in, err := r.NewTensor("in", tensor.F32, tensor.Shape{1, 4})
-			if !assert.NoError(t, err) {
-				return
-			}
-			defer in.Close()
+		q, in := newRequest(t, cm), f32(t, r, tensor.Shape{1, 4}, float32(worker), 0, 0, 0)
+		group.Go(func() error {
+			x := in.F32()
 			for i := range 100 {
-				x := in.F32()
-				x[0], x[3] = float32(worker), float32(i)
-				assert.NoError(t, q.SetInput(0, in))
-				assert.NoError(t, q.Infer(t.Context()))
+				x[3] = float32(i)
+				if err := errors.Join(q.SetInput(0, in), q.Infer(t.Context())); err != nil {
+					return err
+				}
 				y, err := q.Output(0)
-				assert.NoError(t, err)
-				right := assert.InDeltaSlice(t, affine(x), y.F32(), 1e-2)
-				assert.NoError(t, y.Close())
-				if !right {
-					return
+				if err != nil {
+					return err
+				}
+				if got, want := y.F32(), affine(x); !slices.Equal(got, want) {
+					err = fmt.Errorf("worker %d, %v: got %v, want %v", worker, x, got, want)
+				}
+				if err := errors.Join(err, y.Close()); err != nil {
+					return err
 				}
 			}
+			return nil
 		})
 	}
-	group.Wait()
+	require.NoError(t, group.Wait())
 }
 
 // chain writes an IR of n matrix products in a row, x * x * ... of any size, and returns its path.

@@ -109,7 +109,7 @@ func TestUseOfClosedNilAndZeroObjectsIsAnError(t *testing.T) {
 	}
 	for name, errs := range cases {
 		for method, err := range errs {
-			assert.ErrorIs(t, err, openvino.ErrClosed, "%s of a %s object", method, name)
+			require.ErrorIs(t, err, openvino.ErrClosed, "%s of a %s object", method, name)
 		}
 	}
 	for _, o := range []io.Closer{(*openvino.Core)(nil), (*openvino.Model)(nil), (*openvino.CompiledModel)(nil), (*openvino.Request)(nil),

@@ -113,7 +113,7 @@ func (q *Request) Infer(ctx context.Context) error {
 	}
 	d := q.runtime.domains.acquireHot()
 	defer q.runtime.domains.releaseHot(d)
-	code := capi.OK
+	var code capi.Status
 	if ctx.Done() == nil {
 		code = d.api.InferRequestInfer(q.handle)
 	} else {

@@ -2,14 +2,20 @@ package capi
 
 import "unsafe"
 
-// Handles are pointers into native memory; 0 is null.
+// The handles are pointers into native memory; 0 is null.
 type (
-	Core          uintptr // ov_core_t*
-	Model         uintptr // ov_model_t*
-	ConstPort     uintptr // ov_output_const_port_t*
-	CompiledModel uintptr // ov_compiled_model_t*
-	InferRequest  uintptr // ov_infer_request_t*
-	Tensor        uintptr // ov_tensor_t*
+	// Core is ov_core_t*.
+	Core uintptr
+	// Model is ov_model_t*.
+	Model uintptr
+	// ConstPort is ov_output_const_port_t*.
+	ConstPort uintptr
+	// CompiledModel is ov_compiled_model_t*.
+	CompiledModel uintptr
+	// InferRequest is ov_infer_request_t*.
+	InferRequest uintptr
+	// Tensor is ov_tensor_t*.
+	Tensor uintptr
 )
 
 // Size is size_t.
