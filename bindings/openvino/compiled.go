@@ -28,10 +28,20 @@ func (cm *CompiledModel) Close() error {
 }
 
 // Inputs describes the inputs, in the order of their indices.
-func (cm *CompiledModel) Inputs() []Port { return clonePorts(cm.inputs) }
+func (cm *CompiledModel) Inputs() []Port {
+	if cm == nil {
+		return nil
+	}
+	return clonePorts(cm.inputs)
+}
 
 // Outputs describes the outputs, in the order of their indices.
-func (cm *CompiledModel) Outputs() []Port { return clonePorts(cm.outputs) }
+func (cm *CompiledModel) Outputs() []Port {
+	if cm == nil {
+		return nil
+	}
+	return clonePorts(cm.outputs)
+}
 
 // Property reads a property of the compiled model.
 func (cm *CompiledModel) Property(key string) (string, error) {
@@ -65,7 +75,8 @@ func (cm *CompiledModel) NewRequest() (*Request, error) {
 		handle: *handle, name: cm.name + " on " + cm.device,
 		inputs: make([]*Tensor, len(cm.inputs)), outputs: make([]*Tensor, len(cm.outputs)),
 	}
-	q.init(cm.runtime, "request", cm.name, &cm.object, q.free)
+	q.init(cm.runtime, "request", cm.name, &cm.object, func(d *domain) { d.api.InferRequestFree(q.handle) })
+	q.freed = q.letGo
 	return q, nil
 }
 

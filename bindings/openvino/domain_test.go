@@ -2,12 +2,16 @@ package openvino
 
 import (
 	"fmt"
+	"io"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"genfn/bindings/tensor"
 )
 
 // TestFewDomainsAreShared takes away the means to make more domains: calls wait for each other then.
@@ -30,11 +34,32 @@ func TestFewDomainsAreShared(t *testing.T) {
 		})
 	}
 	group.Wait()
+	useAndClose(t, r, c) // no call may wait for a second domain
 	assert.Equal(t, 1, r.domains.total)
 	assert.Equal(t, 1, r.domains.limit, "found out that no more can be made")
 	r.domains, p = p, r.domains
 	r.domains.release(p.acquire())
 	runtime.UnlockOSThread() // of the first acquire, whose domain it was
+}
+
+// useAndClose takes objects through their lives.
+func useAndClose(t *testing.T, r *Runtime, c *Core) {
+	t.Helper()
+	m, err := c.ReadModel(filepath.Join("testdata", "affine.xml"), "")
+	require.NoError(t, err)
+	cm, err := c.Compile(m, "CPU", map[string]string{"INFERENCE_NUM_THREADS": "1"})
+	require.NoError(t, err)
+	q, err := cm.NewRequest()
+	require.NoError(t, err)
+	x, err := r.NewTensor("x", tensor.F32, tensor.Shape{1, 4})
+	require.NoError(t, err)
+	require.NoError(t, q.SetInput(0, x))
+	require.NoError(t, q.Infer(t.Context()))
+	y, err := q.Output(0)
+	require.NoError(t, err)
+	for _, o := range []io.Closer{m, cm, x, q, y} {
+		require.NoError(t, o.Close())
+	}
 }
 
 func TestDomainsGrowWithConcurrentCalls(t *testing.T) {

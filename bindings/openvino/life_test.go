@@ -2,6 +2,7 @@ package openvino_test
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +92,10 @@ func useAll(t *testing.T, c *openvino.Core, m *openvino.Model, cm *openvino.Comp
 	assert.Nil(t, x.Bytes())
 	assert.Nil(t, x.F32())
 	assert.False(t, m.IsDynamic())
+	if x == nil {
+		assert.Empty(t, slices.Concat(m.Inputs(), m.Outputs(), cm.Inputs(), cm.Outputs()))
+		assert.Zero(t, x.DType())
+	}
 	return errs
 }
 

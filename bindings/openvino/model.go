@@ -37,6 +37,9 @@ func (m *Model) Close() error {
 
 // Inputs describes the inputs, in the order of their indices.
 func (m *Model) Inputs() []Port {
+	if m == nil {
+		return nil
+	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return clonePorts(m.inputs)
@@ -44,6 +47,9 @@ func (m *Model) Inputs() []Port {
 
 // Outputs describes the outputs, in the order of their indices.
 func (m *Model) Outputs() []Port {
+	if m == nil {
+		return nil
+	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return clonePorts(m.outputs)

@@ -15,6 +15,7 @@ type object struct {
 	kind    string
 	parent  *object // kept until this one is freed; nil for none
 	free    func(*domain)
+	freed   func() // lets go of what the native object used; nil for nothing
 	record  *tensor.Record
 
 	refs   atomic.Int64 // the owner and the users
@@ -50,6 +51,9 @@ func (o *object) done() {
 		d := o.runtime.domains.acquire()
 		o.free(d)
 		o.runtime.domains.release(d)
+		if o.freed != nil {
+			o.freed()
+		}
 		o.record.Release()
 		o = o.parent
 	}

@@ -33,8 +33,7 @@ func (q *Request) Close() error {
 	return nil
 }
 
-func (q *Request) free(d *domain) {
-	d.api.InferRequestFree(q.handle)
+func (q *Request) letGo() {
 	for _, tensors := range [][]*Tensor{q.inputs, q.outputs} {
 		for _, t := range tensors {
 			if t != nil {

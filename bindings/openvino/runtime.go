@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"genfn/bindings/openvino/internal/capi"
@@ -103,6 +104,9 @@ func (r *Runtime) Ledger() *tensor.Ledger { return r.ledger }
 // TokenizersLibrary returns the path of the extension to add to a Core for tokenizer models, or a
 // *dynlib.NotFoundError.
 func (r *Runtime) TokenizersLibrary() (string, error) {
+	if r == nil {
+		return "", closedError("runtime")
+	}
 	return findTokenizers(r.tokenizers, filepath.Dir(r.path))
 }
 
@@ -134,14 +138,10 @@ func (r *Runtime) call(op string, f func(a *capi.API) capi.Status) error {
 
 // cString returns s for C. A NUL inside would cut it off silently, so it is an error.
 func cString(s string) (*byte, error) {
-	b := make([]byte, len(s)+1)
-	copy(b, s)
-	for _, c := range b[:len(s)] {
-		if c == 0 {
-			return nil, fmt.Errorf("openvino: %q contains a NUL byte", s)
-		}
+	if strings.ContainsRune(s, 0) {
+		return nil, fmt.Errorf("openvino: %q contains a NUL byte", s)
 	}
-	return &b[0], nil
+	return &append([]byte(s), 0)[0], nil
 }
 
 // cStrings is cString for several.

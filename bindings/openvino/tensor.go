@@ -17,7 +17,6 @@ type Tensor struct {
 	object
 	handle capi.Tensor
 	dtype  tensor.DType
-	buffer *tensor.Buffer // retained; nil if the memory is not a Buffer's
 }
 
 func (t *Tensor) use() error {
@@ -100,8 +99,11 @@ func (r *Runtime) StringTensor(values []string) (*Tensor, error) {
 
 // newTensor takes over handle and the Retain of buffer.
 func (r *Runtime) newTensor(handle capi.Tensor, owner string, parent *object, buffer *tensor.Buffer) (*Tensor, error) {
-	t := &Tensor{handle: handle, buffer: buffer}
-	t.init(r, "tensor", owner, parent, t.free)
+	t := &Tensor{handle: handle}
+	t.init(r, "tensor", owner, parent, func(d *domain) { d.api.TensorFree(t.handle) })
+	if buffer != nil {
+		t.freed = func() { _ = buffer.Release() } // unmapping what was mapped does not fail
+	}
 	element := new(capi.ElementType)
 	if err := r.call("get element type", func(a *capi.API) capi.Status {
 		return a.TensorGetElementType(handle, element)
@@ -112,15 +114,13 @@ func (r *Runtime) newTensor(handle capi.Tensor, owner string, parent *object, bu
 	return t, nil
 }
 
-func (t *Tensor) free(d *domain) {
-	d.api.TensorFree(t.handle)
-	if t.buffer != nil {
-		_ = t.buffer.Release() // unmapping what was mapped does not fail
-	}
-}
-
 // DType returns the element type, 0 for one that tensors here cannot have.
-func (t *Tensor) DType() tensor.DType { return t.dtype }
+func (t *Tensor) DType() tensor.DType {
+	if t == nil {
+		return 0
+	}
+	return t.dtype
+}
 
 // Shape returns the shape; an inference may change it where the model's is open. It is nil after
 // Close.
