@@ -61,7 +61,7 @@ func (b *Broker) answer(ctx context.Context, tenant, id string, e events.Event) 
 
 // fail answers a request with failed unless it is answered already.
 func (b *Broker) fail(ctx context.Context, a Address, request events.Event, cause *events.Error, attempts []AttemptRecord) error {
-	return b.answerAs(ctx, events.TypeFailed, a, request, events.Failed{Error: cause, Attempts: EventAttempts(attempts)})
+	return b.answerAs(ctx, events.TypeFailed, a, request, events.Failed{Error: cause, Attempts: EventAttempts(attempts)}.Fit())
 }
 
 // expire answers a request with expired unless it is answered already.

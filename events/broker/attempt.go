@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 const (
 	keptAttempts = 64 // records per request that the stream keeps
 	keptHistory  = 32 // attempts a record tells of; older ones are forgotten
+
+	maxRecordBytes = 256 << 10 // servers take messages of 1 MiB
 )
 
 // ErrStale is returned when another instance holds the request now. The job must
@@ -83,7 +86,7 @@ func (h *attemptHistory) append(ctx context.Context, b *Broker, tenant, id strin
 	if len(next.Records) > keptHistory {
 		next.Records = next.Records[len(next.Records)-keptHistory:]
 	}
-	data, err := json.Marshal(next)
+	data, err := next.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +116,20 @@ func (h *attemptHistory) append(ctx context.Context, b *Broker, tenant, id strin
 		return nil, ErrStale
 	}
 	return next, err
+}
+
+// encode returns the history as JSON, with the texts of its errors cut as far as
+// they must be: a record that cannot be stored would stop the request for ever.
+func (h *attemptHistory) encode() ([]byte, error) {
+	data, err := json.Marshal(h)
+	for n := maxRecordBytes / 64; err == nil && len(data) > maxRecordBytes && n > 0; n /= 2 {
+		h.Records = slices.Clone(h.Records)
+		for i := range h.Records {
+			h.Records[i].Error = h.Records[i].Error.Shortened(n)
+		}
+		data, err = json.Marshal(h)
+	}
+	return data, err
 }
 
 // load reads what is known about the request: the terminal event and the

@@ -12,7 +12,7 @@ import (
 // came, with the reason in words. It neither answers nor acknowledges the
 // request. Doing it again for the same message changes nothing.
 func (b *Broker) DeadLetter(ctx context.Context, j *Job, reason error) error {
-	m := &nats.Msg{Subject: deadLetterSubject(j.Tenant, j.ID), Header: nats.Header{}, Data: j.Data}
+	m := &nats.Msg{Subject: deadLetterSubject(noWildcard(j.Tenant), noWildcard(j.ID)), Header: nats.Header{}, Data: j.Data}
 	for name, values := range j.Header {
 		if serverHeader(name) { // the server would act on it again
 			name = headerOriginal + name

@@ -25,6 +25,10 @@ const (
 // acknowledging it would lose it.
 var ErrNotAnswered = errors.New("the request has no terminal event yet")
 
+// errWildcard is why a request with a wildcard in its subject is a dead letter: a
+// server stores it, but whoever asks for that subject gets the messages of others.
+var errWildcard = errors.New("the subject holds a wildcard")
+
 // Job is one delivery of one request. Its holder must extend it before the ack
 // wait is over, and end it with Done, HandBack or Move. Safe for concurrent use.
 type Job struct {
@@ -168,7 +172,14 @@ func serverHeader(name string) bool { return strings.HasPrefix(strings.ToLower(n
 // acknowledged it: a request that has a terminal event is only acknowledged, one
 // whose time is up ends as expired (or as deadline_exceeded if work had begun),
 // an invalid one as failed; one that cannot be read goes to the dead letters too.
+// One that was published under a wildcard only goes there: nobody can wait for it.
 func (j *Job) Open(ctx context.Context) (request events.Event, ok bool, err error) {
+	if !j.literal() {
+		if err := j.b.DeadLetter(ctx, j, errWildcard); err != nil {
+			return events.Event{}, false, err
+		}
+		return events.Event{}, false, j.acknowledge(ctx)
+	}
 	if err := j.load(ctx); err != nil {
 		return events.Event{}, false, err
 	}
@@ -198,10 +209,8 @@ func (j *Job) check(request events.Event) error {
 		e.Field, e.Expected = "subject", "tenant and id of 1 to 64 of the characters A-Z a-z 0-9 _ and -"
 		return e
 	}
-	if s := request.Subject(); s != "" && s != j.ID {
-		e := events.Errorf(events.CodeInvalidRequest, "the event's subject is %q but it was published under the id %q", s, j.ID)
-		e.Field, e.Expected = "subject", "the request id "+j.ID
-		return e
+	if err := request.CheckRequestID(j.ID); err != nil {
+		return err
 	}
 	if err := events.Validate(request); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,9 +19,19 @@ import (
 	"genfn/events"
 )
 
-// PutInput stores a client's input as <request id>/input/<name> in the tenant's bucket.
+// slowest is the rate below which a transfer is given up and begun again.
+const slowest = 1 << 20 // bytes a second
+
+func transferTimeout(size int64) time.Duration {
+	return requestTimeout + time.Duration(float64(size)/slowest*float64(time.Second))
+}
+
+// PutInput stores a client's input as <request id>/input/<checksum>/<name> in the
+// tenant's bucket: a request that is refused because its id is in use must not
+// have replaced the input of the one that uses it.
 func (b *Broker) PutInput(ctx context.Context, tenant, id, name, mediaType string, data []byte) (events.Ref, error) {
-	return b.putObject(ctx, tenant, id+"/input/"+name, mediaType, data)
+	sum := sha256.Sum256(data)
+	return b.putObject(ctx, tenant, id+"/input/"+hex.EncodeToString(sum[:16])+"/"+name, mediaType, data)
 }
 
 func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string, data []byte) (events.Ref, error) {
@@ -31,7 +42,7 @@ func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string
 	sum := sha256.Sum256(data)
 	ref := events.Ref{Bucket: Bucket(tenant), Object: object, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data)), MediaType: mediaType}
 	meta := jetstream.ObjectMeta{Name: object, Headers: nats.Header{"Content-Type": {mediaType}}}
-	err := b.retry(ctx, func(ctx context.Context) error {
+	err := b.retryWithin(ctx, transferTimeout(ref.Size), func(ctx context.Context) error {
 		ctx, stop := b.guard(ctx, objectSubjects(ref.Bucket))
 		defer stop()
 		store, err := b.bucket(ctx, tenant)
@@ -49,7 +60,7 @@ func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string
 // ReadObject returns an object of a tenant's bucket, at most limit bytes of it.
 func (b *Broker) ReadObject(ctx context.Context, tenant, object string, limit int64) ([]byte, error) {
 	var data []byte
-	err := b.retry(ctx, func(ctx context.Context) error {
+	err := b.retryWithin(ctx, transferTimeout(max(0, limit)), func(ctx context.Context) error {
 		ctx, stop := b.guard(ctx, objectSubjects(Bucket(tenant)))
 		defer stop()
 		var err error

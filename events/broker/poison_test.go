@@ -42,5 +42,42 @@ func TestAWildcardInASubjectTakesNoOtherRequestAway(t *testing.T) {
 	s := broker.NewSweeper(b.Broker, broker.SweeperConfig{Grace: -1})
 	require.NoError(t, s.Sweep(t.Context()))
 	require.Equal(t, events.CodeModelNotFound, b.failed(good).Error.Code)
+	require.Equal(t, 2, b.messages(broker.StreamDeadLetters))
 	require.Zero(t, b.messages(broker.StreamRequests))
+}
+
+func TestARequestToAWildcardIsADeadLetter(t *testing.T) {
+	b := newBench(t)
+	finished := address("finished")
+	b.publish(finished)
+	q := b.queue(b.Broker)
+	j := b.next(q)
+	won, err := b.begin(j, "one").Finish(t.Context(), failedEvent(t, "finished", "x"))
+	require.NoError(t, err)
+	require.True(t, won)
+	require.NoError(t, j.Done(t.Context()))
+
+	require.NoError(t, b.nc.Publish(address("*").Subject(), []byte("x")))
+	_, ok, err := b.next(q).Open(t.Context())
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.Equal(t, 1, b.messages(broker.StreamDeadLetters), "it is not taken for the finished one")
+	require.Equal(t, 1, b.messages(broker.StreamTerminals))
+	require.Zero(t, b.messages(broker.StreamRequests))
+}
+
+func TestAnAttemptRecordAlwaysFits(t *testing.T) {
+	b := newBench(t)
+	a := address("a")
+	b.publish(a)
+	j := b.next(b.queue(b.Broker))
+	wordy := events.Errorf(events.CodeDeviceLost, "%s", strings.Repeat("<", 100_000)) // 6 bytes each in JSON
+	var last *broker.Attempt
+	for range 4 {
+		last = b.begin(j, "one")
+		require.NoError(t, last.End(t.Context(), "device_fault", wordy))
+	}
+	require.Len(t, last.Records(), 4)
+	require.Equal(t, "device_fault", last.Records()[0].Cause)
+	require.Equal(t, events.CodeDeviceLost, last.Records()[3].Error.Code)
 }

@@ -119,8 +119,13 @@ func (b *Broker) publish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, e
 // connection interrupts is repeated as soon as the connection is back. op must
 // bear repetition.
 func (b *Broker) retry(ctx context.Context, op func(context.Context) error) error {
+	return b.retryWithin(ctx, requestTimeout, op)
+}
+
+// retryWithin is retry with another bound for each try.
+func (b *Broker) retryWithin(ctx context.Context, limit time.Duration, op func(context.Context) error) error {
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		reconnected, err := b.try(ctx, op)
+		reconnected, err := b.try(ctx, limit, op)
 		switch {
 		case err == nil:
 			return nil
@@ -143,8 +148,8 @@ func (b *Broker) retry(ctx context.Context, op func(context.Context) error) erro
 
 // try runs op once; reconnected says that it was given up because its answer, if
 // there was one, was lost with a connection.
-func (b *Broker) try(ctx context.Context, op func(context.Context) error) (reconnected bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+func (b *Broker) try(ctx context.Context, limit time.Duration, op func(context.Context) error) (reconnected bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var again atomic.Bool
 	defer b.NotifyReconnect(func() {

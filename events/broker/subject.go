@@ -78,6 +78,17 @@ func (a Address) valid() bool {
 		events.ValidTenant(a.Tenant) && events.ValidID(a.ID)
 }
 
+// literal reports whether no token is a wildcard, which a publisher may use and
+// which must not come to stand in a subject that is read.
+func (a Address) literal() bool {
+	for _, token := range []string{a.Pool, string(a.Lane), string(a.Priority), a.Tenant, a.ID} {
+		if token == "*" || token == ">" {
+			return false
+		}
+	}
+	return true
+}
+
 // ParseSubject is the inverse of Address.Subject. It accepts any tokens: what
 // they may be is checked where they are used.
 func ParseSubject(subject string) (Address, bool) {
@@ -99,6 +110,14 @@ func HeartbeatSubject(instance string) string { return "gen.hb." + instance }
 
 func attemptSubject(tenant, id string) string    { return "gen.att." + tenant + "." + id }
 func deadLetterSubject(tenant, id string) string { return "gen.dlq." + tenant + "." + id }
+
+// noWildcard returns a token that may be part of a subject.
+func noWildcard(token string) string {
+	if token == "*" || token == ">" {
+		return "_"
+	}
+	return token
+}
 
 // Bucket returns the name of a tenant's object store.
 func Bucket(tenant string) string { return "genfn-" + tenant }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,8 @@ import (
 const (
 	sweeperGroup  = "genfn-sweeper"
 	sweeperBuffer = 1024 // requests seen and not yet looked at; more wait for the next scan
+
+	maxSweepErrors = 16 // requests that could not be answered before a sweep is given up
 )
 
 // SweeperConfig says how patient a Sweeper is. Zero fields take the defaults.
@@ -98,6 +101,7 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		return err
 	}
 	next := uint64(1)
+	var failed []error // of single requests: they must not keep the others waiting
 	for {
 		m, err := s.b.readLeader(ctx, StreamRequests, messageGet{Sequence: next, Next: "gen.req.>"})
 		if err != nil {
@@ -107,12 +111,29 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 			break
 		}
 		next = m.Sequence + 1
-		s.see(m.Subject)
-		if err := s.expire(ctx, m); err != nil {
-			return err
+		if err := s.look(ctx, m); err != nil {
+			if failed = append(failed, err); len(failed) == maxSweepErrors {
+				break
+			}
 		}
 	}
-	return s.answerDue(ctx)
+	return errors.Join(append(failed, s.answerDue(ctx))...)
+}
+
+// look does what is to be done about a queued request now, or remembers it.
+func (s *Sweeper) look(ctx context.Context, m *storedMessage) error {
+	a, ok := ParseSubject(m.Subject)
+	if !ok {
+		return nil
+	}
+	if !a.literal() {
+		if err := s.b.DeadLetter(ctx, &Job{Address: a, Header: m.Header, Data: m.Data, sequence: m.Sequence}, errWildcard); err != nil {
+			return err
+		}
+		return s.b.removeRequest(ctx, m.Sequence)
+	}
+	s.see(m.Subject)
+	return s.expire(ctx, a, m)
 }
 
 // notice looks at a request that was just published.
@@ -131,7 +152,7 @@ func (s *Sweeper) notice(ctx context.Context, subject string) error {
 // see remembers a request if nothing delivers it.
 func (s *Sweeper) see(subject string) {
 	a, ok := ParseSubject(subject)
-	if !ok || s.pools[a.Pool] && a.valid() {
+	if !ok || !a.literal() || s.pools[a.Pool] && a.valid() {
 		return
 	}
 	if _, known := s.unserved[subject]; !known {
@@ -155,16 +176,21 @@ func (s *Sweeper) answerDue(ctx context.Context) error {
 		return err
 	}
 	slices.Sort(due)
+	var failed []error
 	for _, subject := range due {
 		a, _ := ParseSubject(subject)
 		if !s.pools[a.Pool] || !a.valid() {
 			if err := s.answer(ctx, a); err != nil {
-				return err
+				s.unserved[subject] = s.b.now() // again after another grace
+				if failed = append(failed, fmt.Errorf("%s: %w", subject, err)); len(failed) == maxSweepErrors {
+					break
+				}
+				continue
 			}
 		}
 		delete(s.unserved, subject)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // listPools reads which pools have consumers.
@@ -250,14 +276,10 @@ func (s *Sweeper) served(kind string) string {
 
 // expire answers a queued request whose time is up and that nobody has begun,
 // then removes it. What has begun is left to its holder.
-func (s *Sweeper) expire(ctx context.Context, m *storedMessage) error {
+func (s *Sweeper) expire(ctx context.Context, a Address, m *storedMessage) error {
 	request, err := events.Decode(m.Header, m.Data)
 	if err != nil || request.ExpiryTime().IsZero() || s.b.now().Before(request.ExpiryTime()) {
 		return nil // what cannot be read is answered by who fetches it
-	}
-	a, ok := ParseSubject(m.Subject)
-	if !ok {
-		return nil
 	}
 	h, err := s.b.readHistory(ctx, a.Tenant, a.ID)
 	if err != nil || h.sequence > 0 {

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -528,6 +529,31 @@ func TestFetchLargeObjects(t *testing.T) {
 	data, err := b.Fetch(t.Context(), ref)
 	require.NoError(t, err)
 	assert.Len(t, data, len(large)+1)
+}
+
+func TestARefusedRequestReplacesNoInput(t *testing.T) {
+	b := newBench(t)
+	send := func(content string) error {
+		_, err := b.Publish(t.Context(), client.Request{ID: "a", Data: apple(), Inputs: map[string]client.Input{"latents": {Name: "l.npy", Data: []byte(content)}}})
+		return err
+	}
+	require.NoError(t, send("first"))
+	require.ErrorIs(t, send("second"), broker.ErrDuplicateID)
+	var data events.ImageGenerate
+	require.NoError(t, json.Unmarshal(b.next().Data, &data))
+	content, err := b.Fetch(t.Context(), *data.Latents)
+	require.NoError(t, err)
+	assert.Equal(t, "first", string(content))
+}
+
+func TestFollowRefusesWhatIsNoID(t *testing.T) {
+	b := newBench(t)
+	for _, id := range []string{"", "*", ">", "a.b"} {
+		_, err := b.Follow(t.Context(), id)
+		require.ErrorIs(t, err, &events.Error{Code: events.CodeInvalidRequest}, id)
+		_, err = b.Wait(t.Context(), id)
+		require.ErrorIs(t, err, &events.Error{Code: events.CodeInvalidRequest}, id)
+	}
 }
 
 func TestTenantsAreApart(t *testing.T) {

@@ -62,6 +62,9 @@ func (c *Client) Follow(_ context.Context, id string) (*Follower, error) {
 }
 
 func (c *Client) follow(id string, only bool) (*Follower, error) {
+	if err := checkID(id); err != nil { // a wildcard would follow everybody's requests
+		return nil, err
+	}
 	f := &Follower{
 		c: c, id: id, only: only, replay: !only,
 		live: make(chan *nats.Msg, liveBuffer), reconnect: make(chan struct{}, 1),
