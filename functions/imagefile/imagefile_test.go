@@ -198,7 +198,7 @@ func TestNPYRoundTrip(t *testing.T) {
 		back, err := imagefile.ReadNPY(&b, n)
 		require.NoError(t, err)
 		assert.Equal(t, a.Data, back.Data)
-		assert.Equal(t, len(shape), len(back.Shape))
+		assert.Len(t, back.Shape, len(shape))
 	}
 	require.ErrorContains(t, imagefile.WriteNPY(&bytes.Buffer{}, imagefile.Array{Shape: []int{2}, Data: make([]float32, 3)}), "3 values")
 }

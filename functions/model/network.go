@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -93,9 +94,12 @@ func (p *irReader) start(t xml.StartElement) error {
 	case "data":
 		return p.data(t, depth == 3)
 	case "port":
-		// The first tensor name of an input is what the pipelines know it by.
+		// Exporters name the tensor, and mostly the layer too; a tensor may have other names beside that.
 		if names := attribute(t, "names"); names != "" && p.input >= 0 && depth == 4 {
-			p.n.inputs[p.input].Name, _, _ = strings.Cut(names, ",")
+			in := &p.n.inputs[p.input]
+			if all := strings.Split(names, ","); !slices.Contains(all, in.Name) {
+				in.Name = all[0]
+			}
 		}
 	default:
 		if depth == 2 && p.path[1] == "rt_info" {

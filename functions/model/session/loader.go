@@ -34,7 +34,11 @@ type Options struct {
 	MaxShapes int
 	// CacheDir holds the compile journal and, with CacheCompiled, compiled networks. "": neither.
 	CacheDir string
-	// CacheCompiled lets OpenVINO keep compiled networks under CacheDir.
+	// CacheCompiled lets OpenVINO keep compiled networks under CacheDir. Measured with OpenVINO 2026.4.1 on two
+	// CPU cores: compiling the three networks of a Stable Diffusion model of 1.4 million parameters for static
+	// shapes takes 1.0 s of CPU time without the cache, 1.0 s when it is filled, 0.5 s from it, and the files are
+	// twice as large as fp16 weights; one of 4.4 million parameters whose UNet runs with open dimensions takes
+	// 0.8, 1.2 and 0.3 s.
 	CacheCompiled bool
 	// RetryCrashedAfter is how long a crash of the compiler counts: a process may also have been killed from
 	// outside while it compiled. 0: 24 hours.
