@@ -138,11 +138,11 @@ func lockStore(dir string) (*os.File, error) {
 	if dir == "" {
 		return nil, errors.New("the embedded NATS server needs a folder for its data")
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder for NATS data cannot be created; choose a writable one: %w", err)
 	}
 	path := filepath.Join(dir, lockName)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("the folder for NATS data is not writable; choose another or change its rights: %w", err)
 	}

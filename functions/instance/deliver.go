@@ -58,7 +58,7 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 	maps.Copy(timings, s.TimingsMS) // the runner's own are nearer to the work
 	s.TimingsMS = timings
 	s.TimingsMS["total"] = float64(time.Since(a.began)) / float64(time.Millisecond)
-	if err := a.finish(ctx, events.TypeSucceeded, s); err != nil {
+	if err := a.finish(ctx, events.TypeSucceeded, s.Fit()); err != nil {
 		return err
 	}
 	a.log.Info("request succeeded", "model", p.model.Name, "images", len(result.Images), "ms", s.TimingsMS["total"])

@@ -207,10 +207,14 @@ func (a *attempt) cancelRunner() {
 				a.killRunner()
 				return
 			}
-			if answers(m, a.job) {
-				a.job = 0
-				return
+			if !answers(m, a.job) {
+				continue
 			}
+			a.job = 0
+			if f, ok := m.(*protocol.Failed); ok && f.Fatal {
+				a.killRunner()
+			}
+			return
 		case <-timer.C:
 			a.killRunner()
 			return

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"image/png"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,6 +134,28 @@ func TestFormats(t *testing.T) {
 		require.Equal(t, s.Request, d.Request)
 		require.Equal(t, id, d.Generation)
 	}
+}
+
+// The answer repeats the request, so a request that just fits into an event has an answer that does not.
+func TestAnswerToTheLongestPrompts(t *testing.T) {
+	r := newRig(t)
+	r.start(nil)
+	asked := request(runnertest.Script{})
+	asked.Prompt, asked.NegativePrompt = strings.Repeat("\u732b", 10_000), strings.Repeat("\u72ac", 10_000)
+	count := 20
+	asked.Count = &count
+	id := r.publish(asked)
+	s := r.succeeded(id)
+	require.Len(t, s.Warnings, 1)
+	require.Equal(t, "answer_shortened", s.Warnings[0].Code)
+	last := s.Artifacts[len(s.Artifacts)-1]
+	require.Equal(t, events.RoleMetadata, last.Role)
+	raw, err := r.client.Fetch(r.context(), last.Ref)
+	require.NoError(t, err)
+	var whole events.Succeeded
+	require.NoError(t, json.Unmarshal(raw, &whole))
+	require.Equal(t, asked.Prompt, whole.Request.Prompt)
+	r.settled(id)
 }
 
 func TestSeedIsDrawnAndTold(t *testing.T) {

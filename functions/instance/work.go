@@ -81,15 +81,15 @@ func (w *work) attempt(soft, hard context.Context) (again bool) {
 // request's time is up.
 func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	deadline := func() {}
+	if expiry := w.event.ExpiryTime(); !expiry.IsZero() {
+		ctx, deadline = context.WithDeadlineCause(ctx, expiry, errDeadline)
+	}
 	stopSoft := context.AfterFunc(soft, func() {
 		if sleep(ctx, w.slot.config.Grace) {
 			cancel(errHandBack)
 		}
 	})
-	deadline := func() {}
-	if expiry := w.event.ExpiryTime(); !expiry.IsZero() {
-		ctx, deadline = context.WithDeadlineCause(ctx, expiry, errDeadline)
-	}
 	return ctx, func() { stopSoft(); deadline(); cancel(nil) }
 }
 
@@ -295,7 +295,7 @@ func (a *attempt) fail(hard context.Context, failure *events.Error) {
 	ctx, cancel := context.WithTimeout(hard, a.slot.config.Budgets.Store)
 	defer cancel()
 	a.lease.Progress(a.slot.config.Budgets.Store)
-	err := a.finish(ctx, events.TypeFailed, events.Failed{Error: &e, Attempts: attempts})
+	err := a.finish(ctx, events.TypeFailed, events.Failed{Error: &e, Attempts: attempts}.Fit())
 	switch {
 	case errors.Is(err, errStale):
 		a.abandon(hard)

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"genfn/bindings/openvino"
 	"genfn/events"
+	"genfn/functions/runner/protocol"
 )
 
 func TestClassify(t *testing.T) {
@@ -49,4 +51,18 @@ func TestClassify(t *testing.T) {
 	}
 	require.Equal(t, events.CodeModelLoadFailed, loading.Code, "the original is left as it was")
 	require.Empty(t, loading.DriverCode)
+}
+
+func TestACancelledJobHidesNoFault(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &runner{}
+	j := newJob(ctx, 1, &protocol.Devices{Job: 1})
+	cancel()
+	o := &observer{runner: r, job: j}
+	f := r.failed(j, o, fmt.Errorf("step 3: %w", context.Canceled))
+	require.Equal(t, events.CodeCancelled, f.Error.Code)
+	require.False(t, f.Fatal)
+	f = r.failed(j, o, &openvino.Error{Op: "infer", Detail: "[GPU] clFlush, error code: -5 CL_OUT_OF_RESOURCES"})
+	require.Equal(t, events.CodeCancelled, f.Error.Code)
+	require.True(t, f.Fatal, "the context is dead")
 }

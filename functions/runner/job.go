@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -53,13 +54,13 @@ func (r *runner) do(j *job) (answer protocol.Message) {
 	return answer
 }
 
-// failed turns err into the job's answer.
+// failed turns err into the job's answer. A job that was cancelled ends as such, but a fault of the device in the
+// same moment is one nevertheless.
 func (r *runner) failed(j *job, o *observer, err error) *protocol.Failed {
-	var f fault
-	if j.ctx.Err() != nil {
+	f := classify(err)
+	if cause := j.ctx.Err(); cause != nil {
+		f.fatal = f.fatal && !errors.Is(err, cause)
 		f.err = events.Errorf(events.CodeCancelled, "the generation was cancelled")
-	} else {
-		f = classify(err)
 	}
 	if f.err.Stage == "" {
 		f.err.Stage = o.describe()

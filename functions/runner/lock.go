@@ -26,8 +26,8 @@ type deviceLock struct {
 
 // lockDevice locks a slot of device with a file in dir, or the first free one for protocol.AnySlot.
 func lockDevice(dir, device string, slot int) (*deviceLock, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, events.Errorf(events.CodeDeviceUnavailable, "the folder for device locks cannot be made: %w", err)
+	if err := makePrivate(dir); err != nil {
+		return nil, events.Errorf(events.CodeDeviceUnavailable, "the folder for device locks cannot be used: %w", err)
 	}
 	if slot != protocol.AnySlot {
 		return lockSlot(dir, device, slot)
@@ -41,6 +41,28 @@ func lockDevice(dir, device string, slot int) (*deviceLock, error) {
 	return nil, inUse(device, fmt.Sprintf("all %d slots are taken", maxSlots), nil)
 }
 
+// makePrivate makes dir if it is missing, and refuses one in which other users could put links and libraries: a
+// folder among the temporary files may have been made by anybody.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir() || !ok:
+		return fmt.Errorf("%s is not a folder but %s", dir, info.Mode().Type())
+	case int(owner.Uid) != os.Geteuid() && owner.Uid != 0:
+		return fmt.Errorf("%s belongs to user %d: expected one of user %d or root", dir, owner.Uid, os.Geteuid())
+	case info.Mode().Perm()&0o002 != 0:
+		return fmt.Errorf("%s can be written by everybody (mode %s): take that right away or choose another folder", dir, info.Mode().Perm())
+	}
+	return nil
+}
+
 func lockSlot(dir, device string, slot int) (*deviceLock, error) {
 	name := strings.Map(func(r rune) rune {
 		if strings.ContainsRune(`/\ :`, r) {
@@ -48,8 +70,11 @@ func lockSlot(dir, device string, slot int) (*deviceLock, error) {
 		}
 		return r
 	}, device)
+	if name == "GPU" { // another name of the first
+		name = "GPU.0"
+	}
 	path := filepath.Join(dir, fmt.Sprintf("device-%s-%d.lock", name, slot))
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, events.Errorf(events.CodeDeviceUnavailable, "the lock file of device %s cannot be opened: %w", device, err)
 	}

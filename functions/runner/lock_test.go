@@ -47,6 +47,40 @@ func TestLockFolderThatCannotBeMade(t *testing.T) {
 	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})
 }
 
+func TestLockFolderOfOthers(t *testing.T) {
+	open := filepath.Join(t.TempDir(), "open")
+	require.NoError(t, os.Mkdir(open, 0o700))
+	require.NoError(t, os.Chmod(open, 0o777))
+	_, err := lockDevice(open, "CPU", 0)
+	require.ErrorContains(t, err, "written by everybody")
+
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(t.TempDir(), link))
+	_, err = lockDevice(link, "CPU", 0)
+	require.ErrorContains(t, err, "not a folder")
+}
+
+func TestLockFileThatIsALink(t *testing.T) {
+	precious := filepath.Join(t.TempDir(), "precious")
+	require.NoError(t, os.WriteFile(precious, []byte("content"), 0o600))
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink(precious, filepath.Join(dir, "device-CPU-0.lock")))
+	_, err := lockDevice(dir, "CPU", 0)
+	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})
+	content, err := os.ReadFile(precious)
+	require.NoError(t, err)
+	require.Equal(t, "content", string(content))
+}
+
+func TestGPUIsTheFirstGPU(t *testing.T) {
+	dir := t.TempDir()
+	l, err := lockDevice(dir, "GPU", 0)
+	require.NoError(t, err)
+	_, err = lockDevice(dir, "GPU.0", 0)
+	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})
+	require.NoError(t, l.Close())
+}
+
 func TestStatusBytes(t *testing.T) {
 	status := []byte("Name:\tgenfn\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nVmSwap:\t       0 kB\nThreads:\n")
 	require.EqualValues(t, 1<<20, statusBytes(status, "VmRSS:"))
