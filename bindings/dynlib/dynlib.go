@@ -5,7 +5,7 @@
 // importing package, with purego.SyscallN.
 //
 // These details have caused bugs:
-//   - A Go pointer becomes a uintptr inside the call expression of SyscallN itself, never in a helper
+//   - A Go pointer becomes a uintptr inside the call expression of SyscallN itself, never in another function
 //     or a variable before: the goroutine's stack may move in between and C then writes to the old one.
 //   - A C int is an int32: a result is read as int32(r1), because the upper half of the register is
 //     undefined.
