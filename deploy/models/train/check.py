@@ -49,6 +49,17 @@ def run_onnx(path, inputs):
     return session.run(None, inputs)
 
 
+def run_tokenizer(path, texts):
+    """Returns the token ids of each text, without padding."""
+    import openvino_tokenizers  # registers the operations of the tokenizer's graph  # noqa: F401
+    compiled = openvino.Core().compile_model(path, "CPU")
+    rows = []
+    for text in texts:
+        outputs = compiled([text])
+        rows.append(outputs["input_ids"][0][outputs["attention_mask"][0] == 1].tolist())
+    return rows
+
+
 def run_isolated(function, *arguments):
     """Runs the function in a process of its own. Raises BrokenProcessPool if that process dies.
 
@@ -89,6 +100,16 @@ def check(component, folder):
     return failures
 
 
+def check_tokenizer(clip_tokenizer, folder):
+    """Compares the exported tokenizer with the checkpoint's, prints one line and returns the number of failures."""
+    texts = ["a red apple", "Emoji of a BLUE heart on fire!", "zebra, quokka 7", "café 🙂 naïve", "dog's  bowl", "a"]
+    expected = [clip_tokenizer(text).input_ids for text in texts]
+    found = run_isolated(run_tokenizer, folder / "openvino_tokenizer.xml", texts)
+    different = [text for text, want, have in zip(texts, expected, found, strict=True) if want != have]
+    print(f"tokenizer     {len(texts)} texts  " + (f"DIFFERS at {different}" if different else "ok"), flush=True)
+    return len(different)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoint"))
@@ -96,6 +117,7 @@ def main():
     arguments = parser.parse_args()
     pipeline = export.load_pipeline(arguments.checkpoint)
     failures = sum(check(component, arguments.model / component.folder) for component in export.components(pipeline))
+    failures += check_tokenizer(pipeline.tokenizer, arguments.model / "tokenizer")
     sys.exit(f"{failures} cases failed" if failures else 0)
 
 

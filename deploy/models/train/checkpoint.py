@@ -33,13 +33,12 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("checkpoint"))
     arguments = parser.parse_args()
     work = arguments.work
-    vae_folder = work / "vae_decoder" if (work / "vae_decoder").exists() else work / "vae"
     torch.set_grad_enabled(False)
     write(CLIPTextModel.from_pretrained(work / "ema" / "text_encoder"),
           UNet2DConditionModel.from_pretrained(work / "ema" / "unet"),
-          AutoencoderKL.from_pretrained(vae_folder), work / "tokenizer", arguments.out)
+          AutoencoderKL.from_pretrained(work / "vae"), work / "tokenizer", arguments.out)
     size = sum(file.stat().st_size for file in arguments.out.rglob("*") if file.is_file())
-    print(f"{arguments.out}: {size:,} bytes, autoencoder of {vae_folder.name}/")
+    print(f"{arguments.out}: {size:,} bytes")
 
 
 if __name__ == "__main__":

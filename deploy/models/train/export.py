@@ -17,6 +17,7 @@ import openvino
 import torch
 from diffusers import StableDiffusionPipeline
 from onnx import helper, numpy_helper
+from openvino import opset13 as opset
 from openvino_tokenizers import convert_tokenizer
 
 ONNX_OPSET = 17
@@ -131,11 +132,22 @@ def export_openvino(component, path):
         port.get_tensor().set_names({name})
     for port, name in zip(model.outputs, component.outputs, strict=True):
         port.get_tensor().set_names({name})
-    for operation in model.get_ops():
-        if operation.get_type_name() == "Constant" and operation.get_element_type() == openvino.Type.f32:
-            if not fits_float16(operation.get_data()):
-                operation.get_rt_info()["precise_0"] = ""  # OpenVINO's mark "leave in float32"
-    openvino.save_model(model, path, compress_to_fp16=True)
+    compress_constants(model)
+    openvino.save_model(model, path, compress_to_fp16=False)  # its own compression would round the frequency table
+
+
+def compress_constants(model):
+    """Stores float32 constants that float16 holds exactly as float16, each followed by a Convert to float32."""
+    for constant in model.get_ordered_ops():
+        if constant.get_type_name() != "Constant" or constant.get_element_type() != openvino.Type.f32:
+            continue
+        values = np.array(constant.get_data())
+        if values.size < MIN_COMPRESSED_ELEMENTS or not fits_float16(values):
+            continue
+        converted = opset.convert(opset.constant(values.astype(np.float16)), openvino.Type.f32)
+        converted.set_friendly_name(constant.get_friendly_name() + ".float32")
+        for target in constant.output(0).get_target_inputs():
+            target.replace_source_output(converted.output(0))
 
 
 def export_onnx(component, path):

@@ -4,6 +4,9 @@ v-prediction with the schedule of model.build_scheduler. Two processes of one th
 busy machine that is several times faster than one process of two threads, which waits inside every operation. Writes
 an exponential moving average of the weights to ema/ in the work folder every few minutes and at the end.
 
+The matrices and convolutions inside the networks are trained by Muon (https://kellerjordan.github.io/posts/muon/), all
+else by AdamW.
+
 A number written to the file "minutes" of the work folder replaces --minutes while the training runs.
 """
 
@@ -18,6 +21,8 @@ from pathlib import Path
 import torch
 import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextModel
 
 import tokenizer
 import vocabulary
@@ -27,7 +32,8 @@ from model import build_scheduler, build_text_encoder, build_unet
 PROCESSES = 2
 BATCH = 12  # of each process
 LEARNING_RATE = 1e-3
-WARM_UP_STEPS = 200
+MUON_LEARNING_RATE = 1.5e-3  # scaled so that it moves weights about as far as AdamW's
+WARM_UP_STEPS = 100
 CONSTANT_SHARE = 0.4  # of the time; then a cosine to zero, which is what makes the pictures crisp
 EMA_DECAY = 0.998
 EMPTY_CAPTION_SHARE = 0.1  # for classifier-free guidance
@@ -101,11 +107,46 @@ def initialise_embeddings(text_encoder, clip_tokenizer, records):
     weight[used] = torch.randn(len(used), weight.shape[1]) * 0.3
 
 
-def learning_rate(progress, step):
+def learning_rate_factor(progress, step):
+    """Returns what the learning rates are multiplied by when a share of the time, 0..1, has passed."""
     warm_up = min(1, (step + 1) / WARM_UP_STEPS)
     if progress < CONSTANT_SHARE:
-        return LEARNING_RATE * warm_up
-    return LEARNING_RATE * warm_up * 0.5 * (1 + math.cos(math.pi * (progress - CONSTANT_SHARE) / (1 - CONSTANT_SHARE)))
+        return warm_up
+    return warm_up * 0.5 * (1 + math.cos(math.pi * (progress - CONSTANT_SHARE) / (1 - CONSTANT_SHARE)))
+
+
+class Optimiser:
+    """Muon for hidden weights of two or more dimensions, AdamW for the others (embeddings, first and last layers).
+
+    Muon takes matrices only: it is given two-dimensional views of the convolutions, which share weights and gradients.
+    """
+
+    OUTER_LAYERS = ("embeddings", "conv_in", "conv_out", "time_embedding")
+
+    def __init__(self, networks):
+        matrices, others = [], []
+        for network in networks:
+            for name, parameter in network.named_parameters():
+                parameter.grad = torch.zeros_like(parameter)
+                if parameter.ndim < 2 or any(layer in name for layer in self.OUTER_LAYERS):
+                    others.append(parameter)
+                    continue
+                matrix = torch.nn.Parameter(parameter.data.view(len(parameter), -1))
+                matrix.grad = parameter.grad.view_as(matrix)
+                matrices.append(matrix)
+        self.parameters = [parameter for network in networks for parameter in network.parameters()]
+        self.muon = torch.optim.Muon(matrices, lr=MUON_LEARNING_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        self.adamw = torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+
+    def zero_gradients(self):
+        for parameter in self.parameters:
+            parameter.grad.zero_()  # in place: the views must stay views
+
+    def step(self, factor):
+        self.muon.param_groups[0]["lr"] = MUON_LEARNING_RATE * factor
+        self.adamw.param_groups[0]["lr"] = LEARNING_RATE * factor
+        self.muon.step()
+        self.adamw.step()
 
 
 def average_gradients(parameters):
@@ -130,7 +171,7 @@ def save_average(work, parameters, average, text_encoder, unet):
         parameter.data.copy_(value)
 
 
-def train(rank, work, minutes):
+def train(rank, work, minutes, resume):
     """Runs one process of the training; the first one reports and saves."""
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=os.environ.get("MASTER_PORT", "29531"))
@@ -138,13 +179,15 @@ def train(rank, work, minutes):
     torch.manual_seed(0)  # the same weights in every process
     clip_tokenizer = tokenizer.load(work / "tokenizer")
     batches = Batches(work, clip_tokenizer, build_scheduler(), seed=rank)
-    text_encoder, unet = build_text_encoder(clip_tokenizer), build_unet()
-    initialise_embeddings(text_encoder, clip_tokenizer, batches.records)
-    text_encoder.train()
-    unet.train()
-    parameters = [p for p in (*text_encoder.parameters(), *unet.parameters()) if p.requires_grad]
+    if resume:
+        text_encoder = CLIPTextModel.from_pretrained(work / "ema" / "text_encoder")
+        unet = UNet2DConditionModel.from_pretrained(work / "ema" / "unet")
+    else:
+        text_encoder, unet = build_text_encoder(clip_tokenizer), build_unet()
+        initialise_embeddings(text_encoder, clip_tokenizer, batches.records)
+    optimiser = Optimiser([text_encoder.train(), unet.train()])
+    parameters = optimiser.parameters
     average = [parameter.detach().clone() for parameter in parameters]
-    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     torch.manual_seed(1 + rank)  # different noise in each
     elapsed = torch.zeros(1)
     start, saved, step, mean_loss = time.time(), time.time(), 0, None
@@ -156,13 +199,13 @@ def train(rank, work, minutes):
         distributed.broadcast(elapsed, 0)
         if elapsed.item() >= 1:
             break
-        optimiser.param_groups[0]["lr"] = learning_rate(elapsed.item(), step)
+        factor = learning_rate_factor(elapsed.item(), step)
         loss = velocity_loss(text_encoder, unet, *batches.draw()).mean()
-        optimiser.zero_grad(set_to_none=False)
+        optimiser.zero_gradients()
         loss.backward()
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        optimiser.step(factor)
         step += 1
         if rank != 0:
             continue
@@ -171,7 +214,7 @@ def train(rank, work, minutes):
         mean_loss = loss.item() if mean_loss is None else 0.99 * mean_loss + 0.01 * loss.item()
         if step % 100 == 0:
             print(f"step {step}, {time.time() - start:.0f} s, loss {mean_loss:.4f}, "
-                  f"learning rate {optimiser.param_groups[0]['lr']:.2e}", flush=True)
+                  f"learning rate factor {factor:.3f}", flush=True)
         if time.time() - saved > SAVE_SECONDS:
             save_average(work, parameters, average, text_encoder, unet)
             saved = time.time()
@@ -185,8 +228,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("work"))
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--resume", action="store_true", help="start from ema/ of the work folder")
     arguments = parser.parse_args()
-    multiprocessing.spawn(train, (arguments.work, arguments.minutes), nprocs=PROCESSES)
+    multiprocessing.spawn(train, (arguments.work, arguments.minutes, arguments.resume), nprocs=PROCESSES)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Trains the autoencoder: a stock diffusers AutoencoderKL, 64x64x3 to 16x16x4.
-
-    vae.py train     encoder and decoder; ends by caching the latents of all images
-    vae.py decoder   the decoder only, longer, on latents that stay as cached
+"""Trains the autoencoder, a stock diffusers AutoencoderKL, 64x64x3 to 16x16x4, and caches the latents of all images.
 
 Writes vae/ (diffusers folder), latents.pt and vae.png (originals above reconstructions) to the work folder.
 """
@@ -66,13 +63,13 @@ def training_indices(records):
     return torch.tensor(originals * 2 + copies)
 
 
-def optimise(parameters, minutes, learning_rate, loss_of_step, save):
+def optimise(parameters, minutes, loss_of_step, save):
     """Runs AdamW for the given time; the rate warms up, then falls on a cosine to 2 %."""
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
     start, step, average = time.time(), 0, None
     while (progress := (time.time() - start) / (minutes * 60)) < 1:
         cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
-        optimiser.param_groups[0]["lr"] = learning_rate * min(1, (step + 1) / WARM_UP_STEPS) * cosine
+        optimiser.param_groups[0]["lr"] = LEARNING_RATE * min(1, (step + 1) / WARM_UP_STEPS) * cosine
         loss = loss_of_step()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -145,7 +142,7 @@ def train(work, minutes):
         divergence = 0.5 * (mean.square() + variance - 1 - distribution.logvar.float()).mean()
         return reconstruction_loss(decoded, batch) + KL_WEIGHT * divergence
 
-    optimise(list(vae.parameters()), minutes, LEARNING_RATE, loss_of_step, lambda: vae.save_pretrained(work / "vae"))
+    optimise(list(vae.parameters()), minutes, loss_of_step, lambda: vae.save_pretrained(work / "vae"))
     vae.eval()
     means, _ = encode_all(vae, images[indices])
     normalise_latents(vae, means)
@@ -156,41 +153,13 @@ def train(work, minutes):
     report(vae, images, records, means, work)
 
 
-def train_decoder(work, minutes, noise):
-    """Goes on with the decoder alone; extra noise on the latents makes it forgive what diffusion leaves behind."""
-    images, records = load_images(work)
-    indices = training_indices(records)
-    latents = torch.load(work / "latents.pt")
-    vae = AutoencoderKL.from_pretrained(work / "vae").train()
-    parameters = [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()]
-
-    def loss_of_step():
-        chosen = indices[torch.randint(len(indices), (BATCH,))]
-        deviation = (latents["deviation"][chosen].square() + noise**2).sqrt()
-        sample = latents["mean"][chosen] + deviation * torch.randn_like(deviation)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            decoded = vae.decode(sample).sample.float()
-        return reconstruction_loss(decoded, to_signed(images[chosen]))
-
-    target = work / "vae_decoder"
-    optimise(parameters, minutes, LEARNING_RATE / 2, loss_of_step, lambda: vae.save_pretrained(target))
-    vae.eval()
-    vae.save_pretrained(target)
-    report(vae, images, records, latents["mean"], work)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["train", "decoder"])
     parser.add_argument("--work", type=Path, default=Path("work"))
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--noise", type=float, default=0.05, help="extra latent noise, decoder only")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    if arguments.part == "train":
-        train(arguments.work, arguments.minutes)
-    else:
-        train_decoder(arguments.work, arguments.minutes, arguments.noise)
+    train(arguments.work, arguments.minutes)
 
 
 if __name__ == "__main__":
