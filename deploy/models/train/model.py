@@ -14,8 +14,8 @@ def build_unet():
     """The blocks of Stable Diffusion 1.x.
 
     resnet_time_scale_shift must stay "default": with "scale_shift" OpenVINO 2026.4 dies with a segmentation fault in
-    compile_model once shapes are fixed and the precision is f32 (the CPU plugin fuses the GroupNorm with the Multiply
-    after it).
+    compile_model once shapes are fixed and the precision is f32 (in the CPU plugin's kernel fusion, at a Multiply
+    after a GroupNorm).
     """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
