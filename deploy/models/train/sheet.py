@@ -1,13 +1,13 @@
-"""Draws a contact sheet: one picture per prompt of prompts.txt, by OpenVINO GenAI from an exported folder.
+"""Draws a contact sheet: one picture per prompt of prompts.txt, by genfn, or by OpenVINO GenAI from an exported folder.
 
-    sheet.py --model ../emoji --out ../emoji/sheet.png
+    sheet.sh                                         ../emoji/sheet.png, by genfn: the pictures it made, drawn by --pictures
+    sheet.py --model ../emoji --out sheet.png
     sheet.py --model ../emoji --against other/model --out comparison.png     every second row is the other model's
 """
 
 import argparse
 from pathlib import Path
 
-import openvino_genai
 from PIL import Image, ImageDraw
 
 COLUMNS = 6
@@ -18,13 +18,19 @@ CELL_WIDTH, CELL_HEIGHT = SHOWN + 8, SHOWN + 16
 
 def generate(model, prompts, steps, guidance, seed):
     """Returns one image per prompt; the seeds count up from the given one."""
+    import openvino_genai
+
     pipeline = openvino_genai.Text2ImagePipeline(model, "CPU")
     images = []
     for i, prompt in enumerate(prompts):
         pixels = pipeline.generate(prompt, width=PICTURE, height=PICTURE, num_inference_steps=steps,
                                    guidance_scale=guidance, rng_seed=seed + i).data[0]
-        images.append(Image.fromarray(pixels).resize((SHOWN, SHOWN), Image.BICUBIC))
+        images.append(enlarge(Image.fromarray(pixels)))
     return images
+
+
+def enlarge(image):
+    return image.resize((SHOWN, SHOWN), Image.BICUBIC)
 
 
 def draw(labelled_rows):
@@ -47,6 +53,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("../emoji"))
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--pictures", type=Path, help="folder with 1.png, 2.png, ... instead of --model")
     parser.add_argument("--out", type=Path, default=Path("../emoji/sheet.png"))
     parser.add_argument("--prompts", type=Path, default=Path(__file__).with_name("prompts.txt"))
     parser.add_argument("--steps", type=int, default=25)
@@ -59,7 +66,11 @@ def main():
         images = generate(model, prompts, arguments.steps, arguments.guidance, arguments.seed)
         return rows_of(images, labels)
 
-    labelled_rows = rows(arguments.model, prompts)
+    if arguments.pictures:
+        made = [enlarge(Image.open(arguments.pictures / f"{i}.png")) for i in range(1, len(prompts) + 1)]
+        labelled_rows = rows_of(made, prompts)
+    else:
+        labelled_rows = rows(arguments.model, prompts)
     if arguments.against:
         other_rows = rows(arguments.against, ["(other model)"] * len(prompts))
         labelled_rows = [row for pair in zip(labelled_rows, other_rows, strict=True) for row in pair]
