@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -109,15 +108,7 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 
 // hello is what every runner of this program is told.
 func (s *settings) hello(device string) protocol.Hello {
-	return protocol.Hello{Device: device, RuntimeDir: runtimeDir(), CacheDir: s.cache, LibraryDir: s.openvino}
-}
-
-// runtimeDir holds the lock files of the devices: the same for all instances of a machine and user.
-func runtimeDir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "genfn")
-	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("genfn-%d", os.Getuid()))
+	return protocol.Hello{Device: device, RuntimeDir: process.DefaultRuntimeDir(), CacheDir: s.cache, LibraryDir: s.openvino}
 }
 
 // defaultName is the host name, as far as it fits a subject token, and a random part.

@@ -6,8 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"genfn/functions/runner"
 )
 
 // settings are the flags that several commands share.
@@ -80,7 +83,7 @@ func defaultCache() string {
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		dir = os.TempDir()
+		return temporaryDir()
 	}
 	return filepath.Join(dir, "genfn")
 }
@@ -92,7 +95,28 @@ func dataDir() string {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return filepath.Join(os.TempDir(), "genfn")
+		return temporaryDir()
 	}
 	return filepath.Join(home, ".local", "share", "genfn")
+}
+
+// temporaryDir takes the place of the user's folders for a user who has none.
+func temporaryDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("genfn-%d", os.Getuid()))
+}
+
+// checkTemporary makes the temporary folder if a folder of cmd lies in it, and refuses one that another user made
+// or can write: native libraries are opened from the cache.
+func checkTemporary(cmd *cobra.Command) error {
+	dir := temporaryDir()
+	for _, name := range []string{"cache-dir", "models", "store-dir"} {
+		f := cmd.Flags().Lookup(name)
+		if f == nil || !strings.HasPrefix(filepath.Clean(f.Value.String())+"/", dir+"/") {
+			continue
+		}
+		if err := runner.MakePrivate(dir); err != nil {
+			return fmt.Errorf("--%s %s cannot be used, choose another folder: %w", name, f.Value, err)
+		}
+	}
+	return nil
 }

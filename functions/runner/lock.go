@@ -26,7 +26,7 @@ type deviceLock struct {
 
 // lockDevice locks a slot of device with a file in dir, or the first free one for protocol.AnySlot.
 func lockDevice(dir, device string, slot int) (*deviceLock, error) {
-	if err := makePrivate(dir); err != nil {
+	if err := MakePrivate(dir); err != nil {
 		return nil, events.Errorf(events.CodeDeviceUnavailable, "the folder for device locks cannot be used: %w", err)
 	}
 	if slot != protocol.AnySlot {
@@ -41,9 +41,9 @@ func lockDevice(dir, device string, slot int) (*deviceLock, error) {
 	return nil, inUse(device, fmt.Sprintf("all %d slots are taken", maxSlots), nil)
 }
 
-// makePrivate makes dir if it is missing, and refuses one in which other users could put links and libraries: a
+// MakePrivate makes dir if it is missing, and refuses one in which other users could put links and libraries: a
 // folder among the temporary files may have been made by anybody.
-func makePrivate(dir string) error {
+func MakePrivate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
