@@ -97,7 +97,10 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 		return nil, err
 	}
 	runner := a.slot.runner
-	if err := runner.Send(message); err != nil {
+	switch err := runner.Send(message); {
+	case errors.Is(err, process.ErrHung):
+		return nil, errors.Join(errHang, err)
+	case err != nil:
 		return nil, errors.Join(errRunnerDied, err)
 	}
 	a.job = message.Job

@@ -33,6 +33,7 @@ import (
 const (
 	DefaultStartTimeout = 60 * time.Second
 	DefaultReapTimeout  = 10 * time.Second
+	DefaultSendTimeout  = 10 * time.Second
 )
 
 // closeTimeout bounds how long Close waits for a runner to free everything by itself.
@@ -46,6 +47,7 @@ type Config struct {
 	Stderr       io.Writer      // also gets what the runner writes to standard error; may be nil
 	StartTimeout time.Duration  // from the start to Ready; 0: DefaultStartTimeout
 	ReapTimeout  time.Duration  // from SIGKILL to the end; 0: DefaultReapTimeout
+	SendTimeout  time.Duration  // for the runner to read a message; 0: DefaultSendTimeout
 	Logger       *slog.Logger   // nil: discard
 }
 
@@ -59,6 +61,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ReapTimeout <= 0 {
 		c.ReapTimeout = DefaultReapTimeout
+	}
+	if c.SendTimeout <= 0 {
+		c.SendTimeout = DefaultSendTimeout
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -79,6 +84,9 @@ func DefaultRuntimeDir() string {
 // ErrUnkillable is returned by Kill for a process that SIGKILL does not end: it is stuck in the kernel, and
 // with it its device. Its lock file stays locked, so that no other runner gets the device.
 var ErrUnkillable = errors.New("the runner process does not end on SIGKILL: its device is stuck in the driver")
+
+// ErrHung is returned by Send for a runner that does not read its messages. It must be killed.
+var ErrHung = errors.New("the runner process does not read its messages")
 
 // Process is a running runner. Its methods are safe for concurrent use.
 type Process struct {
@@ -159,6 +167,7 @@ func (p *Process) spawn() (err error) {
 		return errors.Join(fmt.Errorf("start runner process %s: %w", command[0], err), ours.Close(), bulk.Close())
 	}
 	p.conn, p.bulk = protocol.NewConn(ours), bulk
+	p.conn.SetSendTimeout(p.config.SendTimeout)
 	return nil
 }
 
@@ -300,8 +309,16 @@ func (p *Process) Exit() (exit Exit, ok bool) {
 	}
 }
 
-// Send sends a message to the runner.
-func (p *Process) Send(m protocol.Message) error { return p.conn.Send(m) }
+// Send sends a message to the runner. It waits for room in the socket for Config.SendTimeout at most: then it
+// closes the socket, because half a message may be in it, and returns ErrHung.
+func (p *Process) Send(m protocol.Message) error {
+	err := p.conn.Send(m)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.conn.Close()
+		return fmt.Errorf("%w: %w", ErrHung, err)
+	}
+	return err
+}
 
 // Kill ends the process with SIGKILL and waits until it is reaped, at most Config.ReapTimeout: then it
 // returns ErrUnkillable. It is no error if the process has ended already, or to call it again.

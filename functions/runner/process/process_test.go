@@ -230,6 +230,26 @@ func TestCloseKillsAHungRunner(t *testing.T) {
 	require.True(t, ok)
 }
 
+func TestSendToARunnerThatDoesNotRead(t *testing.T) {
+	c := runnertest.Config(t.TempDir())
+	c.SendTimeout = 50 * time.Millisecond
+	p := start(t, c)
+	require.NoError(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
+	g := generate(1, runnertest.Script{})
+	g.Request.Prompt = strings.Repeat("x", protocol.MaxFrame/2)
+	var err error
+	for range 100 { // more than any socket holds
+		if err = p.Send(g); err != nil {
+			break
+		}
+	}
+	require.ErrorIs(t, err, process.ErrHung)
+	for range p.Messages() { // the socket is closed
+	}
+	require.False(t, p.Alive())
+	require.NoError(t, p.Kill())
+}
+
 func TestOneRunnerPerSlot(t *testing.T) {
 	c := runnertest.Config(t.TempDir())
 	first, second := start(t, c), start(t, c)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // MaxFrame is the largest frame in bytes, without its length.
@@ -20,13 +21,25 @@ type Conn struct {
 	in     *bufio.Reader
 	frame  []byte // of Receive
 
-	mu  sync.Mutex
-	out []byte // of Send
+	mu      sync.Mutex
+	out     []byte        // of Send
+	timeout time.Duration // of Send; 0: none
 }
+
+// deadliner is a stream whose writes can be bounded.
+type deadliner interface{ SetWriteDeadline(t time.Time) error }
 
 // NewConn returns a connection that owns stream.
 func NewConn(stream io.ReadWriteCloser) *Conn {
 	return &Conn{stream: stream, in: bufio.NewReader(stream)}
+}
+
+// SetSendTimeout bounds each Send from now on, if the stream has write deadlines; 0 is no bound. A Send that took
+// too long fails with os.ErrDeadlineExceeded; it may have sent half a frame, so the connection must be closed.
+func (c *Conn) SetSendTimeout(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timeout = d
 }
 
 // Close closes the stream; a Receive that waits then fails.
@@ -59,6 +72,11 @@ func (c *Conn) Send(m Message) error {
 	defer c.mu.Unlock()
 	c.out = binary.LittleEndian.AppendUint32(c.out[:0], uint32(len(frame)))
 	c.out = append(c.out, frame...)
+	if stream, ok := c.stream.(deadliner); ok && c.timeout > 0 {
+		if err := stream.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+			return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
+		}
+	}
 	if _, err := c.stream.Write(c.out); err != nil {
 		return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
 	}
