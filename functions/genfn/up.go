@@ -62,6 +62,9 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 		Short: "up and one generate in one go, then exit",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("log-level") {
+				s.logLevel = "warn" // the progress of the one request says enough
+			}
 			log, err := s.logger(cmd)
 			if err != nil {
 				return err
