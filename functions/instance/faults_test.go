@@ -7,9 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
+	"genfn/events/broker"
 	"genfn/functions/instance"
 	"genfn/functions/runner/runnertest"
 )
@@ -110,6 +112,26 @@ func TestHangEachTimeFails(t *testing.T) {
 	f := r.failed(id)
 	require.Equal(t, events.CodeHang, f.Error.Code)
 	require.Equal(t, []string{"hang"}, causes(f.Attempts))
+	r.settled(id)
+}
+
+// TestSlowInputIsNotTheRunnersFault: an input of which the store has lost a part is waited for in vain.
+func TestSlowInputIsNotTheRunnersFault(t *testing.T) {
+	r := newRig(t)
+	r.change = func(c *instance.Config) { c.MaxLost = 1 }
+	pid := r.start(func(s *settings) { s.Budgets.Load = 100 * time.Millisecond }).runnerPID(t)
+	data := request(runnertest.Script{})
+	ref, err := r.broker.PutInput(r.context(), broker.DefaultTenant, "slow", "latents.npy", "application/x-npy", []byte("content"))
+	require.NoError(t, err)
+	js, err := jetstream.New(r.broker.Conn())
+	require.NoError(t, err)
+	store, err := js.Stream(r.context(), "OBJ_"+ref.Bucket)
+	require.NoError(t, err)
+	require.NoError(t, store.Purge(r.context(), jetstream.WithPurgeSubject("$O."+ref.Bucket+".C.>")))
+	data.Latents = &ref
+	id := r.publish(data)
+	require.Equal(t, []string{"instance_lost", "instance_lost"}, causes(r.failed(id).Attempts))
+	require.NoError(t, syscall.Kill(pid, 0), "the runner lives")
 	r.settled(id)
 }
 

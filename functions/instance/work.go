@@ -152,7 +152,7 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 	case errors.Is(err, errStale):
 		a.abandon(hard)
 	case errors.Is(err, errHang) && a.instanceStage():
-		a.log.Error("results not stored in time, the request is delivered again", "stage", a.stage)
+		a.log.Error("inputs not fetched or results not stored in time, the request is delivered again", "stage", a.stage)
 	case errors.Is(err, errHang):
 		return a.faulted(hard, causeHang, a.hangError)
 	case errors.Is(err, errRunnerDied):
@@ -175,9 +175,9 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 	return false
 }
 
-// instanceStage reports whether the attempt is past the runner's part.
+// instanceStage reports whether the attempt is before or past the runner's part.
 func (a *attempt) instanceStage() bool {
-	return a.stage == events.StageEncode || a.stage == events.StageStore
+	return a.stage == "" || a.stage == events.StageEncode || a.stage == events.StageStore
 }
 
 // abandon leaves a request to who holds it now.
