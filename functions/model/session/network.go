@@ -104,9 +104,6 @@ func (n *Network) Acquire(ctx context.Context, s Shapes) (*Executable, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := n.evict(n.loader.options.MaxShapes - 1); err != nil {
-		return nil, err
-	}
 	e, err := n.compile(s)
 	if err != nil {
 		return nil, err
@@ -173,6 +170,9 @@ func (n *Network) compile(s Shapes) (*Executable, error) {
 		return nil, err
 	}
 	defer m.Close()
+	if err := n.evict(n.loader.options.MaxShapes - 1); err != nil {
+		return nil, err
+	}
 	key := s.String()
 	if n.failed[key] == "" && n.dynamic == nil {
 		compiled, err := n.compileStatic(m, key)

@@ -154,6 +154,8 @@ func TestCompiledShapesAreBounded(t *testing.T) {
 	assert.False(t, n.Ready(b), "evicted")
 	assert.True(t, n.Ready(a))
 
+	assertRefuses(t, n)
+	assert.True(t, n.Ready(a), "shapes that are refused evict nothing")
 	again := acquire(t, n, b)
 	assert.Equal(t, 4, compiled)
 	assert.False(t, n.Ready(a))

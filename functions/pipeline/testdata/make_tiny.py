@@ -1,4 +1,5 @@
-"""Build tiny-sd, a Stable Diffusion folder of random weights, and the goldens diffusers makes from it.
+"""Build tiny-sd, a Stable Diffusion folder of random weights, and the goldens diffusers makes from it; and
+tiny-lcm, which holds what is different in a latent consistency model: the index, the scheduler, the UNet.
 
     python make_tiny.py [folder]        # default: the folder of this script
 
@@ -10,12 +11,14 @@ exported folder) start from the same numbers. Only constants that fp16 holds exa
 frequency table of the time embedding is not one of them and stays f32.
 
 The model follows SD 2.x where that is a choice: v-prediction (latents of random weights then stay within a few
-units), DDIM, and a pad token ("!") that is not the end token. The vocabulary is a byte-level BPE trained on
-the few sentences below.
+units), DDIM, and a pad token ("!") that is not the end token. The vocabulary is a byte-level BPE of the few
+sentences below.
 """
+import collections
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import warnings
@@ -28,17 +31,17 @@ import openvino_tokenizers
 import torch
 import transformers
 from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
-                       EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, PNDMScheduler,
-                       StableDiffusionPipeline, UNet2DConditionModel, UniPCMultistepScheduler)
+                       EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LatentConsistencyModelPipeline, LCMScheduler,
+                       PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel, UniPCMultistepScheduler)
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(2)
 
 HERE = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
-MODEL, GOLDENS = os.path.join(HERE, "tiny-sd"), os.path.join(HERE, "golden")
+MODEL, LCM, GOLDENS = (os.path.join(HERE, d) for d in ("tiny-sd", "tiny-lcm", "golden"))
 LIMIT, WIDTH = 77, 32
 CORPUS = ["a photo of a red fox in the snow, studio light", "a red apple on a wooden table", "the blue heart and the green tree",
           "a rocket over the city at night", "an oil painting of a dog", "blurry, low quality", "a cat with a hat"]
@@ -75,15 +78,29 @@ def round_weights(module):
     return module
 
 
+def learn_merges(count):
+    """Byte-pair merges of the corpus; ties go to the first pair in the alphabet, so every run finds the same."""
+    words = [[*w[:-1], w[-1] + "</w>"] for line in CORPUS for w in re.findall(r"\w+|[^\w\s]", line)]
+    merges = []
+    while len(merges) < count:
+        pairs = collections.Counter(p for w in words for p in zip(w, w[1:]))
+        if not pairs:
+            break
+        best = min(pairs, key=lambda p: (-pairs[p], p))
+        merges.append(best)
+        for w in words:
+            i = 0
+            while i < len(w) - 1:
+                if (w[i], w[i + 1]) == best:
+                    w[i:i + 2] = ["".join(best)]
+                i += 1
+    return merges
+
+
 def build_tokenizer(folder):
-    """A CLIP tokenizer: all bytes, all bytes ending a word, the trained merges, the two special tokens."""
+    """A CLIP tokenizer: all bytes, all bytes ending a word, the merges, the two special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=2 * len(alphabet) + 120, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
-    bpe.train_from_iterator(CORPUS * 4, trainer)
-    merges = json.loads(bpe.to_str())["model"]["merges"]
-    merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in merges]
+    merges = learn_merges(100)
     tokens = alphabet + [c + "</w>" for c in alphabet] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
     vocab = {t: i for i, t in enumerate(dict.fromkeys(tokens))}
     os.makedirs(folder, exist_ok=True)
@@ -116,6 +133,11 @@ class UNet(torch.nn.Module):
 
     def forward(self, sample, timestep, encoder_hidden_states):
         return self.m(sample, timestep, encoder_hidden_states, return_dict=False)[0]
+
+
+class GuidedUNet(UNet):
+    def forward(self, sample, timestep, encoder_hidden_states, timestep_cond):
+        return self.m(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False)[0]
 
 
 class Decoder(torch.nn.Module):
@@ -277,10 +299,43 @@ def goldens(pipe):
          "cut": len(tok(p).input_ids) > LIMIT} for p in ("", PROMPT, LONG_PROMPT, "naïve café 猫 🍎", "UPPER   case\n\tspaces")])
 
 
+def consistency(pipe):
+    """A latent consistency model: its UNet takes an embedding of the guidance scale."""
+    shutil.rmtree(LCM, ignore_errors=True)
+    torch.manual_seed(21)
+    un = UNet2DConditionModel(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+                              cross_attention_dim=WIDTH, attention_head_dim=8, norm_num_groups=8, time_cond_proj_dim=9,
+                              down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
+    with torch.no_grad():
+        un.time_embedding.cond_proj.weight.mul_(20)  # let the guidance scale matter
+    round_weights(un)
+    sched = LCMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    sched.save_pretrained(LCM + "/scheduler")
+    i64, f32 = ov.Type.i64, ov.Type.f32
+    export(GuidedUNet(un), {"sample": torch.randn(1, 4, 8, 8), "timestep": torch.tensor([1]), "encoder_hidden_states": torch.randn(1, LIMIT, WIDTH),
+                            "timestep_cond": torch.randn(1, 9)},
+           [("sample", [-1, 4, -1, -1], f32), ("timestep", [1], i64), ("encoder_hidden_states", [-1, LIMIT, WIDTH], f32), ("timestep_cond", [-1, 9], f32)],
+           ["out_sample"], LCM + "/unet", config_of(un))
+    index = json.load(open(MODEL + "/model_index.json"))
+    write_json(LCM + "/model_index.json", dict(index, _class_name="LatentConsistencyModelPipeline", scheduler=["diffusers", "LCMScheduler"]))
+    lcm = LatentConsistencyModelPipeline(vae=pipe.vae, text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer, unet=un, scheduler=sched,
+                                         safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    lcm.set_progress_bar_config(disable=True)
+    final = lcm(prompt=PROMPT, width=64, height=64, num_inference_steps=4, guidance_scale=8.5, output_type="latent",
+                generator=torch.Generator("cpu").manual_seed(12)).images
+    np.save(GOLDENS + "/consistency.final.npy", final.numpy())
+    other = lcm(prompt=PROMPT, width=64, height=64, num_inference_steps=4, guidance_scale=2.0, output_type="latent",
+                generator=torch.Generator("cpu").manual_seed(12)).images
+    print(f"consistency            latents max {final.abs().max():7.3f}, with guidance 2 they differ by {(final - other).abs().max():.3f}")
+    write_json(GOLDENS + "/guidance_embedding.json", [
+        {"scale": scale, "embedding": lcm.get_guidance_scale_embedding(torch.tensor([scale - 1]), dim)[0].tolist()} for scale, dim in ((8.5, 8), (1.0, 9), (3.25, 256))])
+
+
 if __name__ == "__main__":
     pipe = build()
     pipe.set_progress_bar_config(disable=True)
     goldens(pipe)
+    consistency(pipe)
     write_json(GOLDENS + "/versions.json", {
         "python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__, "transformers": transformers.__version__,
         "openvino": ov.get_version(), "openvino_tokenizers": openvino_tokenizers.__version__, "numpy": np.__version__})
