@@ -1,6 +1,7 @@
 package instance_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -132,6 +133,29 @@ func TestSlowInputIsNotTheRunnersFault(t *testing.T) {
 	id := r.publish(data)
 	require.Equal(t, []string{"instance_lost", "instance_lost"}, causes(r.failed(id).Attempts))
 	require.NoError(t, syscall.Kill(pid, 0), "the runner lives")
+	r.settled(id)
+}
+
+// TestRunnerThatCannotBeStartedAgain: the request goes from instance to instance, but not for ever.
+func TestRunnerThatCannotBeStartedAgain(t *testing.T) {
+	r := newRig(t)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	breaks := func(c *instance.Config) { // its first runner is its last
+		once := r.once()
+		c.MaxUnavailable = 2
+		c.Runner.Command = []string{"/bin/sh", "-c", `mkdir "$1" && exec "$0"`, self, once}
+	}
+	r.change = breaks
+	r.start(nil)
+	id := r.publish(request(runnertest.Script{Do: runnertest.Kill, Stage: events.StageDenoise}))
+	r.until(r.follow(id), r.inStage(events.StageDenoise))
+	r.start(func(s *settings) { s.Name = "two" })
+	f := r.failed(id)
+	require.Equal(t, events.CodeDeviceUnavailable, f.Error.Code)
+	require.Contains(t, f.Error.Message, "2 attempts")
+	require.Equal(t, []string{"runner_crash", "runner_unavailable", "runner_crash"}, causes(f.Attempts))
+	require.Contains(t, f.Attempts[1].Error.Detail, "exit code 1")
 	r.settled(id)
 }
 

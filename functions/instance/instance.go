@@ -39,12 +39,13 @@ type Config struct {
 	Lanes        []broker.Lane  // nil: those of the device's class
 	Preload      string         // model to load before the first request; "": none
 
-	LeaseInterval time.Duration // between extensions of the lease; 0: a quarter of the ack wait
-	Budgets       Budgets
-	MaxFaults     int           // attempts that may end with a crash or a hang before the request fails; 0: 3
-	MaxLost       int           // attempts whose instance may disappear before the request fails; 0: 10
-	Grace         time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
-	Logger        *slog.Logger  // nil: discard
+	LeaseInterval  time.Duration // between extensions of the lease; 0: a quarter of the ack wait
+	Budgets        Budgets
+	MaxFaults      int           // attempts that may end with a crash or a hang before the request fails; 0: 3
+	MaxLost        int           // attempts whose instance may disappear before the request fails; 0: 10
+	MaxUnavailable int           // attempts for which no runner can be started before the request fails; 0: 10
+	Grace          time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
+	Logger         *slog.Logger  // nil: discard
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -82,6 +83,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxLost <= 0 {
 		c.MaxLost = 10
+	}
+	if c.MaxUnavailable <= 0 {
+		c.MaxUnavailable = 10
 	}
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second

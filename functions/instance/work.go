@@ -128,6 +128,17 @@ type unavailableError struct{ cause error }
 func (e unavailableError) Error() string { return e.cause.Error() }
 func (e unavailableError) Unwrap() error { return e.cause }
 
+// failure is what the runner said, or else how its start ended.
+func (e unavailableError) failure() *events.Error {
+	var said *events.Error
+	if errors.As(e.cause, &said) {
+		return said
+	}
+	failure := events.Errorf(events.CodeDeviceUnavailable, "the runner process did not become ready")
+	failure.Detail, failure.Cause = printable(e.cause.Error()), e.cause
+	return failure
+}
+
 // fatalError is a failure after which the runner must not be used again.
 type fatalError struct{ cause *events.Error }
 
@@ -163,7 +174,7 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 	case errors.Is(err, errHandBack), hard.Err() != nil:
 		a.handBack(hard, causeShutdown, nil)
 	case errors.As(err, &unavailable):
-		a.handBack(hard, causeUnavailable, events.AsError(unavailable.cause))
+		a.handBack(hard, causeUnavailable, unavailable.failure())
 	case errors.As(err, &fatal) && fatal.cause.Retriable:
 		return a.faulted(hard, causeDevice, func() *events.Error { return fatal.cause })
 	case errors.As(err, &fatal):
@@ -191,7 +202,8 @@ func (a *attempt) abandon(hard context.Context) {
 	}
 }
 
-// handBack ends the runner, which may still be at work, and only then gives the request back.
+// handBack ends the runner, which may still be at work, and only then gives the request back, or fails it if it is
+// enough.
 func (a *attempt) handBack(hard context.Context, cause string, failure *events.Error) {
 	if !a.killRunner() {
 		return
@@ -203,6 +215,10 @@ func (a *attempt) handBack(hard context.Context, cause string, failure *events.E
 		if errors.Is(err, broker.ErrStale) {
 			return
 		}
+	}
+	if enough := a.exhausted(a.begun.Records()); enough != nil && hard.Err() == nil {
+		a.fail(hard, enough)
+		return
 	}
 	if err := a.work.job.HandBack(ctx); err != nil {
 		a.log.Warn("request not handed back, it is delivered again after the ack wait", "error", err)
@@ -234,12 +250,14 @@ func (a *attempt) faulted(hard context.Context, cause string, describe func() *e
 
 // exhausted returns why no more attempts are made, nil if there may be another.
 func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
-	faults, lost := 0, 0
-	var last *events.Error
+	faults, lost, unavailable := 0, 0, 0
+	var last, noRunner *events.Error
 	for _, r := range records {
 		switch {
 		case r.Cause == causeHang, r.Cause == causeCrash, r.Cause == causeDevice:
 			faults, last = faults+1, r.Error
+		case r.Cause == causeUnavailable:
+			unavailable, noRunner = unavailable+1, r.Error
 		case r.Cause == "" && r.Number != a.begun.Number:
 			lost++
 		}
@@ -250,6 +268,10 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 		e.Message, e.Retriable, e.Detail = fmt.Sprintf("%d attempts ended with a crash, a hang or a device fault; the last: %s", faults, last.Message), false, ""
 		e.Advice = "Try another size or fewer steps. The attempts below tell what the runtime or the driver said each time."
 		return &e
+	case unavailable >= a.slot.config.MaxUnavailable && noRunner != nil:
+		e := events.Errorf(events.CodeDeviceUnavailable, "no runner could be started in %d attempts; the last: %s", unavailable, noRunner.Message)
+		e.Detail = noRunner.Detail
+		return e
 	case lost > a.slot.config.MaxLost:
 		return events.Errorf(events.CodeInternal, "the instance disappeared in each of %d attempts", lost)
 	}
