@@ -16,7 +16,7 @@ import (
 func TestStrangers(t *testing.T) {
 	root := repository(t)
 	clients := filepath.Join(root, ".runtime", "clients")
-	require.FileExists(t, filepath.Join(clients, ".complete"), "run `make test`, or deploy/clients/install.sh .runtime/clients")
+	require.FileExists(t, filepath.Join(clients, ".installed"), "run `make test`, or deploy/clients/install.sh .runtime/clients")
 	up := startUp(t, filepath.Join(root, "deploy", "models"))
 	for language, client := range map[string][]string{
 		"python":     {filepath.Join(clients, "bin", "python"), filepath.Join(root, "events", "examples", "python", "generate.py")},
