@@ -43,6 +43,7 @@ type Broker struct {
 
 	denials    denials
 	lostEvents atomic.Uint64
+	repairing  atomic.Bool
 
 	life  context.Context // ends with Close
 	end   context.CancelFunc
@@ -168,8 +169,9 @@ type madeThing struct {
 	again func(context.Context) error
 }
 
-// makeAndRemember runs ensure, and again after every reconnection: a server may
-// come back without what was made, since streams in memory do not outlive it.
+// makeAndRemember runs ensure, and again after every reconnection, since streams
+// in memory do not outlive their server, and when the server does not know a
+// queue's consumers any more.
 func (b *Broker) makeAndRemember(ctx context.Context, name string, ensure func(context.Context) error) error {
 	if err := ensure(ctx); err != nil {
 		return err
@@ -184,6 +186,19 @@ func (b *Broker) makeAndRemember(ctx context.Context, name string, ensure func(c
 	}
 	b.made = append(b.made, madeThing{name, ensure})
 	return nil
+}
+
+// repair makes again, in the background, what was made and is gone, unless that is being done.
+func (b *Broker) repair() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.life.Err() != nil || len(b.made) == 0 || !b.repairing.CompareAndSwap(false, true) {
+		return
+	}
+	b.tasks.Go(func() {
+		defer b.repairing.Store(false)
+		b.restore()
+	})
 }
 
 func (b *Broker) restore() {

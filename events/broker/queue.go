@@ -18,6 +18,9 @@ const (
 	probeTimeout = time.Second           // a pull that does not wait is answered at once
 	minPullPause = 20 * time.Millisecond // after a pull the server did not take
 	maxPullPause = 1000 * time.Millisecond
+
+	repairAfter = 5  // pulls in a row that the server did not take
+	repairEvery = 30 // more of them
 )
 
 // ErrQueueClosed is returned by Next after Close.
@@ -259,8 +262,9 @@ func (q *Queue) pause(s *source, why string) {
 	s.state, s.empty = idle, false
 	s.failures++
 	s.deadline = time.Now().Add(min(minPullPause<<min(s.failures-1, 10), maxPullPause))
-	if s.failures == 5 {
-		q.b.log.Warn("the server does not hand out requests", "consumer", s.name, "reason", why)
+	if s.failures >= repairAfter && (s.failures-repairAfter)%repairEvery == 0 {
+		q.b.log.Warn("the server does not hand out requests, what was set up is checked", "consumer", s.name, "reason", why)
+		q.b.repair() // a stream or consumer that somebody removed is not there, which is all that the server says
 	}
 }
 

@@ -286,6 +286,26 @@ func TestQueueSurvivesARestartOfTheServer(t *testing.T) {
 	assert.Equal(t, "a", (<-got).ID)
 }
 
+func TestQueueMakesAgainWhatSomebodyRemoved(t *testing.T) {
+	b := newBench(t)
+	got := b.nextSoon(b.queue(b.Broker))
+	a := address("lonely")
+	c := b.consumer(a)
+	require.NoError(t, b.js.DeleteConsumer(t.Context(), broker.StreamRequests, c.Name))
+	b.publish(a)
+	require.Equal(t, a, (<-got).Address)
+
+	got = b.nextSoon(b.queue(b.Broker))
+	require.NoError(t, b.js.DeleteStream(t.Context(), broker.StreamRequests))
+	a.ID = "after"
+	require.Eventually(t, func() bool {
+		_, err := b.js.Consumer(t.Context(), broker.StreamRequests, c.Name)
+		return err == nil
+	}, time.Minute, 10*time.Millisecond)
+	b.publish(a)
+	require.Equal(t, a, (<-got).Address)
+}
+
 func TestQueueSurvivesANetworkGap(t *testing.T) {
 	b := newBench(t)
 	proxy := b.server.Proxy()
