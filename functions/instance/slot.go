@@ -90,7 +90,7 @@ func (s *slot) start(ctx context.Context) error {
 		s.log.Warn("runner ended between requests", "exit", s.exit.String(), "stderr", s.exit.Stderr)
 	}
 	p, err := process.Start(ctx, s.config.Runner)
-	s.runner = p
+	s.runner, s.condemned = p, err != nil && p != nil
 	return err
 }
 

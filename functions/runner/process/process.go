@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genfn/events"
 	"genfn/functions/runner/protocol"
 )
 
@@ -122,7 +123,8 @@ func (e Exit) String() string {
 
 // Start starts a runner and waits until it is ready. ctx and Config.StartTimeout bound that wait, not the
 // life of the process. An error of the runner itself (device in use, libraries missing) comes back as the
-// *events.Error it sent.
+// *events.Error it sent. With an error there is no process, except with ErrUnkillable: then the process may still
+// hold its device, and starting another would only spread to the next slot; Kill it again before.
 func Start(ctx context.Context, c Config) (*Process, error) {
 	p := &Process{
 		config:   c.withDefaults(),
@@ -136,7 +138,15 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	}
 	go p.receive()
 	if err := p.handshake(ctx); err != nil {
-		return nil, errors.Join(err, p.Kill())
+		killed := p.Kill()
+		var said *events.Error
+		if !errors.As(err, &said) {
+			err = p.startError(err)
+		}
+		if killed != nil {
+			return p, errors.Join(err, killed)
+		}
+		return nil, err
 	}
 	p.config.Logger.Debug("runner is ready", "pid", p.pid, "device", p.ready.Device, "slot", p.ready.Slot)
 	return p, nil
@@ -220,13 +230,13 @@ func socketPair() (net.Conn, *os.File, error) {
 func (p *Process) handshake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.config.StartTimeout)
 	defer cancel()
-	if err := p.conn.Send(&p.config.Hello); err != nil {
-		return p.startError(err)
+	if err := p.Send(&p.config.Hello); err != nil {
+		return err
 	}
 	select {
 	case m, ok := <-p.messages:
 		if !ok {
-			return p.startError(errors.New("the socket was closed before the runner was ready"))
+			return errors.New("the socket was closed before the runner was ready")
 		}
 		switch m := m.(type) {
 		case *protocol.Ready:
@@ -238,18 +248,20 @@ func (p *Process) handshake(ctx context.Context) error {
 		case *protocol.Failed:
 			return m.Error
 		default:
-			return p.startError(fmt.Errorf("the runner answered hello with %s", protocol.KindOf(m)))
+			return fmt.Errorf("the runner answered hello with %s", protocol.KindOf(m))
 		}
 	case <-ctx.Done():
-		return p.startError(fmt.Errorf("the runner was not ready within its time: %w", ctx.Err()))
+		return fmt.Errorf("the runner was not ready within its time: %w", ctx.Err())
 	}
 }
 
 // startError adds how the process ended, if it did, and what it said.
 func (p *Process) startError(err error) error {
-	killed := p.Kill()
-	exit, _ := p.Exit()
-	return errors.Join(fmt.Errorf("runner start: %w; %s; its last words: %q", err, exit, exit.Stderr), killed)
+	exit, ok := p.Exit()
+	if !ok {
+		return fmt.Errorf("runner start: %w; its last words: %q", err, exit.Stderr)
+	}
+	return fmt.Errorf("runner start: %w; %s; its last words: %q", err, exit, exit.Stderr)
 }
 
 // receive passes messages on until the socket ends.
@@ -272,7 +284,7 @@ func (p *Process) receive() {
 	}
 }
 
-// Ready is what the runner said of itself.
+// Ready is what the runner said of itself; nil before it was ready.
 func (p *Process) Ready() *protocol.Ready { return p.ready }
 
 // PID is the process id.

@@ -284,6 +284,19 @@ func TestStartErrors(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
+func TestStartReturnsTheProcessThatDoesNotEnd(t *testing.T) {
+	c := runnertest.Config(t.TempDir())
+	// A child that holds standard error open delays the reaping, as a driver could.
+	c.Command = []string{"/bin/sh", "-c", "sleep 3 & echo sorry >&2; wait"}
+	c.StartTimeout, c.ReapTimeout = 100*time.Millisecond, 10*time.Millisecond
+	p, err := process.Start(t.Context(), c)
+	require.ErrorIs(t, err, process.ErrUnkillable)
+	require.ErrorContains(t, err, "not ready within its time")
+	require.NotNil(t, p)
+	<-p.Done()
+	require.NoError(t, p.Kill(), "it has ended after all")
+}
+
 func TestDevices(t *testing.T) {
 	list, err := process.Devices(t.Context(), runnertest.Config(t.TempDir()))
 	require.NoError(t, err)
