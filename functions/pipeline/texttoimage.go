@@ -292,7 +292,7 @@ func (p *TextToImage) Trim(ctx context.Context) error {
 
 // Generate makes the pictures of a request. Errors are *events.Error: invalid_request with the field and what it
 // may be, numerical_error with the step, cancelled or deadline_exceeded when ctx ends (it wraps ctx's error), or
-// what loading says. Whatever the outcome, nothing is held afterwards but the compiled networks.
+// what loading says; a compilation is not interrupted. Whatever the outcome, nothing is held afterwards but the compiled networks.
 func (p *TextToImage) Generate(ctx context.Context, r ImageRequest, o Observer) (*ImageResult, error) {
 	if o == nil {
 		o = quiet{}
@@ -310,5 +310,7 @@ func (p *TextToImage) Generate(ctx context.Context, r ImageRequest, o Observer) 
 	if err := g.run(ctx); err != nil {
 		return nil, err
 	}
-	return g.result(), nil
+	result := g.result()
+	p.logger.Debug("generated", "model", p.model.Name, "images", j.Count, "width", j.Width, "height", j.Height, "milliseconds", result.TimingsMS)
+	return result, nil
 }

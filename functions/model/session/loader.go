@@ -88,9 +88,6 @@ func NewLoader(runtime *openvino.Runtime, o Options) *Loader {
 // Device returns OpenVINO's name of the device.
 func (l *Loader) Device() string { return l.options.Device }
 
-// Runtime returns the OpenVINO runtime the networks run on.
-func (l *Loader) Runtime() *openvino.Runtime { return l.runtime }
-
 var errClosed = errors.New("session: the loader is closed")
 
 // useCore returns the core, with the tokenizers' operations if they are asked for.
