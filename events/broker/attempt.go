@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -91,7 +92,7 @@ func (h *attemptHistory) append(ctx context.Context, b *Broker, tenant, id strin
 		return nil, err
 	}
 	m := &nats.Msg{Subject: attemptSubject(tenant, id), Header: nats.Header{}, Data: data}
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, fmt.Sprint(h.sequence))
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(h.sequence, 10))
 	err = b.retry(ctx, func(ctx context.Context) error {
 		ack, err := b.publish(ctx, m)
 		if err == nil {
@@ -197,7 +198,7 @@ func (j *Job) Begin(ctx context.Context, record AttemptRecord) (*Attempt, error)
 	if record.StartedAt.IsZero() {
 		record.StartedAt = j.b.now().UTC()
 	}
-	records := append(h.Records[:len(h.Records):len(h.Records)], record)
+	records := slices.Concat(h.Records, []AttemptRecord{record})
 	next, err := h.append(ctx, j.b, j.Tenant, j.ID, records)
 	if err != nil {
 		return nil, err

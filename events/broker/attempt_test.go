@@ -3,6 +3,7 @@ package broker_test
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,7 +79,7 @@ func TestOnlyOneOfManyBegins(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			_, err := j.Begin(t.Context(), broker.AttemptRecord{Instance: fmt.Sprint(i)})
+			_, err := j.Begin(t.Context(), broker.AttemptRecord{Instance: strconv.Itoa(i)})
 			if err == nil {
 				begun.Add(1)
 			} else if assert.ErrorIs(t, err, broker.ErrStale) {
@@ -189,9 +190,9 @@ func TestFinishKnowsItsOwnTerminalEvent(t *testing.T) {
 	j := b.next(q)
 	attempt := b.begin(j, "i1")
 	proxy.FreezeAnswersAfter("PUB " + broker.TerminalSubject(broker.DefaultTenant, "a"))
-	result := make(chan bool, 1)
+	result, answer := make(chan bool, 1), failedEvent(t, "a", "x")
 	go func() {
-		won, err := attempt.Finish(t.Context(), failedEvent(t, "a", "x"))
+		won, err := attempt.Finish(t.Context(), answer)
 		assert.NoError(t, err)
 		result <- won
 	}()

@@ -284,9 +284,9 @@ func TestJobsSurviveARestartOfTheServer(t *testing.T) {
 	a := b.begin(j, "i1")
 
 	b.server.Stop()
-	finished := make(chan error, 1)
+	finished, answer := make(chan error, 1), failedEvent(t, "a", "x")
 	go func() {
-		won, err := a.Finish(t.Context(), failedEvent(t, "a", "x"))
+		won, err := a.Finish(t.Context(), answer)
 		assert.True(t, won)
 		if err == nil {
 			err = j.Done(t.Context())

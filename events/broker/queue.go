@@ -191,7 +191,7 @@ func (q *Queue) Close(ctx context.Context) error {
 		// Draining ends the interest at the server, then handles all that was
 		// sent before; the server gives what it could not send to somebody else.
 		if err := q.sub.Drain(); err != nil {
-			return nil // the connection is closed: nothing can arrive any more
+			return nil //nolint:nilerr // the connection is closed: nothing can arrive any more
 		}
 	}
 	select {

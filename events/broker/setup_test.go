@@ -56,7 +56,7 @@ func TestSetupMakesTheStreamsItPromises(t *testing.T) {
 	assert.Equal(t, jetstream.DiscardNew, q.Discard)
 	assert.True(t, q.DiscardNewPerSubject)
 	assert.EqualValues(t, 1, q.MaxMsgsPerSubject)
-	assert.EqualValues(t, b.config.QueueMessages, q.MaxMsgs)
+	assert.Equal(t, b.config.QueueMessages, q.MaxMsgs)
 	assert.Zero(t, q.MaxAge, "requests must not disappear with age")
 	assert.Equal(t, jetstream.MemoryStorage, config(broker.StreamEvents).Storage)
 	assert.Equal(t, jetstream.FileStorage, config(broker.StreamTerminals).Storage)
@@ -92,7 +92,7 @@ func TestSetupRefusesToShrinkOrChange(t *testing.T) {
 		"stream GEN_REQ: messages 10000 -> 10", "stream GEN_FIN: age 168h0m0s -> 1h0m0s",
 		"stream GEN_ATT: age 168h0m0s -> 1h0m0s", "stream GEN_DLQ: age 168h0m0s -> 1h0m0s",
 	}, listed(differences))
-	assert.ErrorContains(t, err, "stream GEN_REQ: messages is 10000, wanted 10; it would shrink")
+	require.ErrorContains(t, err, "stream GEN_REQ: messages is 10000, wanted 10; it would shrink")
 	require.NoError(t, b.Setup(t.Context(), b.config), "nothing was changed")
 }
 

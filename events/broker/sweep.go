@@ -279,7 +279,7 @@ func (s *Sweeper) served(kind string) string {
 func (s *Sweeper) expire(ctx context.Context, a Address, m *storedMessage) error {
 	request, err := events.Decode(m.Header, m.Data)
 	if err != nil || request.ExpiryTime().IsZero() || s.b.now().Before(request.ExpiryTime()) {
-		return nil // what cannot be read is answered by who fetches it
+		return nil //nolint:nilerr // what cannot be read is answered by who fetches it
 	}
 	h, err := s.b.readHistory(ctx, a.Tenant, a.ID)
 	if err != nil || h.sequence > 0 {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"time"
@@ -50,9 +51,9 @@ func (p place) before(q place) bool {
 	return p.attempt < q.attempt || p.attempt == q.attempt && p.sequence < q.sequence
 }
 
-// follows reports whether nothing can lie between p and q.
-func (q place) follows(p place) bool {
-	return q.attempt == p.attempt && q.sequence == p.sequence+1 || q.attempt > p.attempt && q.sequence == 1
+// follows reports whether nothing can lie between q and p.
+func (p place) follows(q place) bool {
+	return p.attempt == q.attempt && p.sequence == q.sequence+1 || p.attempt > q.attempt && p.sequence == 1
 }
 
 // Follow begins to follow a request of this tenant, which need not be published
@@ -101,7 +102,7 @@ func (f *Follower) Events(ctx context.Context) iter.Seq2[events.Event, error] {
 	return func(yield func(events.Event, error) bool) {
 		for {
 			e, err := f.Next(ctx)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			if !yield(e, err) || err != nil {

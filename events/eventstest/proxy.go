@@ -2,6 +2,7 @@ package eventstest
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -34,7 +35,7 @@ func (p *pair) close() {
 // Proxy starts a proxy in front of s that ends with the test.
 func (s *Server) Proxy() *Proxy {
 	s.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(s.t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(s.t, err)
 	p := &Proxy{server: s, listener: l, pairs: map[*pair]struct{}{}}
 	p.wg.Add(1)
@@ -126,7 +127,7 @@ func (p *Proxy) accept() {
 			client.Close()
 			continue
 		}
-		upstream, err := net.Dial("tcp", p.server.address())
+		upstream, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.server.address())
 		if err != nil {
 			client.Close()
 			continue

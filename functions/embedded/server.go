@@ -121,7 +121,7 @@ func (s *Server) checkPort() error {
 		return nil
 	}
 	address := net.JoinHostPort(s.config.Host, strconv.Itoa(s.config.Port))
-	l, err := net.Listen("tcp", address)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	switch {
 	case err == nil:
 		return l.Close()

@@ -85,7 +85,7 @@ func TestStoreInUse(t *testing.T) {
 	second := embedded.New(embedded.Config{Port: embedded.AnyPort, StoreDir: dir})
 	err := second.Start()
 	require.ErrorContains(t, err, "used by another running genfn")
-	assert.ErrorContains(t, err, dir)
+	require.ErrorContains(t, err, dir)
 	require.ErrorContains(t, first.Start(), "running already")
 
 	require.NoError(t, first.Close())
