@@ -339,6 +339,21 @@ func TestFixedShapes(t *testing.T) {
 	}
 }
 
+// TestInputTypes: exporters differ in the element types of whole-number inputs.
+func TestInputTypes(t *testing.T) {
+	for _, timestep := range []string{"i32", "f32"} {
+		t.Run(timestep, func(t *testing.T) {
+			dir := copyTiny(t, "", nil)
+			fix(t, dir, "unet", `shape="1" element_type="i64"`, `shape="1" element_type="`+timestep+`"`)
+			fix(t, dir, "text_encoder", `shape="?,77" element_type="i64"`, `shape="?,77" element_type="i32"`)
+			c := goldenNamed(t, "ddim")
+			r, err := open(t, dir, session.Options{}).Generate(t.Context(), c.request(t), nil)
+			require.NoError(t, err)
+			assert.LessOrEqual(t, relative(r.Latents.Data, c.array(t, "final").Data), 1e-3)
+		})
+	}
+}
+
 func TestModelsThatCannotRun(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(dir string)
