@@ -48,6 +48,9 @@ func (b *Broker) PublishRequest(ctx context.Context, a Address, request events.E
 		switch {
 		case err == nil && ack.Duplicate && tries == 1:
 			return DuplicateID(a.ID, "was published a short time ago")
+		case inProcess(err) && tries == 1:
+			tries = 0 // another publisher's: if it is stored, this one is a duplicate
+			return err
 		case unheard(err):
 			// A server that is starting or stopping says the same: ask for the stream.
 			if _, lookup := b.js.Stream(ctx, StreamRequests); lookup != nil {

@@ -19,6 +19,7 @@ import (
 // Error codes of the JetStream API that nats.go does not name.
 const (
 	codeNoMessage     = 10037 // no message under that subject or sequence
+	codeInProcess     = 10158 // a message with this id is being stored: an earlier try, or another publisher's
 	codeStoreFailed   = 10077 // the stream's limits refuse the message; the text says which
 	textMaxPerSubject = "maximum messages per subject exceeded"
 )
@@ -178,8 +179,17 @@ func (b *Broker) transient(err error) bool {
 		}
 	}
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.Code == 503 &&
+	if !errors.As(err, &api) {
+		return false
+	}
+	return api.ErrorCode == codeInProcess || api.Code == 503 &&
 		api.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount && api.ErrorCode != codeStoreFailed
+}
+
+// inProcess reports whether a message with the same id is just being stored.
+func inProcess(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeInProcess
 }
 
 // unheard reports whether nothing at the server listens to what was sent.

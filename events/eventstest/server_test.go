@@ -13,7 +13,10 @@ import (
 	"genfn/events/eventstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A clock of the NATS server, which ends a moment after the last server.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"))
+}
 
 func TestRestartKeepsAddressAndStore(t *testing.T) {
 	s := eventstest.Start(t, eventstest.WithSync())
