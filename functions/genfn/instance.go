@@ -27,6 +27,7 @@ type instanceFlags struct {
 	preload   string
 	grace     time.Duration
 	serveNoop bool
+	compiled  bool
 }
 
 func (f *instanceFlags) add(cmd *cobra.Command) {
@@ -37,6 +38,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
 	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
+	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
 }
@@ -94,7 +96,7 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 		name = defaultName()
 	}
 	hello := s.hello(flags.device)
-	hello.Threads, hello.MaxModels, hello.ServeNoop = flags.threads, flags.maxModels, flags.serveNoop
+	hello.Threads, hello.MaxModels, hello.ServeNoop, hello.CacheCompiled = flags.threads, flags.maxModels, flags.serveNoop, flags.compiled
 	grace := flags.grace
 	if grace == 0 {
 		grace = -1 // Config's zero is its default; the flag's zero means none
