@@ -2,10 +2,7 @@ package instance
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 
-	"genfn/events"
 	"genfn/functions/model"
 )
 
@@ -21,15 +18,9 @@ var _ Models = store{}
 func StoreModels(s *model.Store, cacheDir string) Models { return store{s, cacheDir} }
 
 func (s store) Names() []string {
-	entries, err := os.ReadDir(s.models.Dir())
+	names, err := s.models.Names()
 	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, e := range entries {
-		if _, err := os.Stat(filepath.Join(s.models.Dir(), e.Name(), "model_index.json")); err == nil && events.ValidModel(e.Name()) {
-			names = append(names, e.Name())
-		}
+		return nil // a folder that cannot be read serves nothing; Get says why
 	}
 	return names
 }

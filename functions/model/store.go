@@ -6,13 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"genfn/events"
 )
-
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // Store is a folder of model folders, which it only reads. Model folders may be symbolic links.
 type Store struct{ dir string }
@@ -34,15 +31,15 @@ func OpenStore(dir string) (*Store, error) {
 // Dir returns the store's folder.
 func (s *Store) Dir() string { return s.dir }
 
-// names lists the folders that hold a model_index.json and can be asked for, sorted.
-func (s *Store) names() ([]string, error) {
+// Names lists the folders that hold a model_index.json and can be asked for, sorted.
+func (s *Store) Names() ([]string, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, events.Errorf(events.CodeModelNotFound, "the model store %q cannot be read: %w", s.dir, err)
 	}
 	var names []string
 	for _, entry := range entries {
-		if !namePattern.MatchString(entry.Name()) {
+		if !events.ValidModel(entry.Name()) {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(s.dir, entry.Name(), "model_index.json")); err == nil {
@@ -54,7 +51,7 @@ func (s *Store) names() ([]string, error) {
 
 // List opens every model of the store, sorted by name, and returns the errors of those that are not usable.
 func (s *Store) List() ([]*Model, []error) {
-	names, err := s.names()
+	names, err := s.Names()
 	if err != nil {
 		return nil, []error{err}
 	}
@@ -74,7 +71,7 @@ func (s *Store) List() ([]*Model, []error) {
 // Get opens the model of a name. A name that is none is invalid_request, an unknown one model_not_found with
 // the names there are, a damaged folder model_invalid.
 func (s *Store) Get(name string) (*Model, error) {
-	if !namePattern.MatchString(name) {
+	if !events.ValidModel(name) {
 		e := events.Errorf(events.CodeInvalidRequest, "%.100q is no model name", name)
 		e.Field, e.Expected = "/model", "1 to 64 letters, digits, dots, dashes and underscores, the first one a letter or a digit"
 		return nil, e
@@ -89,7 +86,7 @@ func (s *Store) Get(name string) (*Model, error) {
 func (s *Store) notFound(name string) error {
 	e := events.Errorf(events.CodeModelNotFound, "there is no model %q", name)
 	e.Field = "/model"
-	names, err := s.names()
+	names, err := s.Names()
 	switch {
 	case err != nil:
 		return err
