@@ -19,9 +19,6 @@ import (
 	"genfn/events/client"
 )
 
-// pause between two requests, so that what is done after an answer (acknowledgements, their files) is over.
-const pause = 20 * time.Millisecond
-
 // Goals in milliseconds, medians.
 const (
 	goalAccepted = 1.0
@@ -29,7 +26,7 @@ const (
 )
 
 func measureEvents(ctx context.Context, h *harness) (report.Group, error) {
-	g := report.Group{About: "Milliseconds from publishing a request, one in flight and 20 ms after the last answer, until the client has the event. genfn: `genfn up --serve-noop`, the model noop, 1 step, 64 px, " +
+	g := report.Group{About: "Milliseconds from publishing a request, one in flight, until the client has the event. genfn: `genfn up --serve-noop`, the model noop, 1 step, 64 px, " +
 		"through queue, attempt record, runner process, PNG, object store and terminal event. Floor: the same embedded server, where somebody fetches the request, publishes one message to a stream in memory " +
 		"(beside `accepted`) and one to a stream on disk (beside the terminal event). With sync every write reaches the disk before it is confirmed."}
 	if err := h.needGenfn(); err != nil {
@@ -77,9 +74,9 @@ func (h *harness) roundTrips(ctx context.Context, self string, sync bool) (rows 
 	}
 	defer raw.nc.Close()
 
-	s, err := h.compare(ctx, "round trips "+mode, h.rounds(50, 5), h.rounds(500, 20),
-		measure.Side{Name: "genfn", Run: paced(func(ctx context.Context) (map[string]float64, error) { return roundTrip(ctx, c) })},
-		measure.Side{Name: "raw JetStream", Run: paced(raw.roundTrip)})
+	s, err := h.compare(ctx, "round trips "+mode, h.rounds(100, 5), h.rounds(1000, 20),
+		measure.Side{Name: "genfn", Run: func(ctx context.Context) (map[string]float64, error) { return roundTrip(ctx, c) }},
+		measure.Side{Name: "raw JetStream", Run: raw.roundTrip})
 	if err != nil {
 		return nil, err
 	}
@@ -88,20 +85,6 @@ func (h *harness) roundTrips(ctx context.Context, self string, sync bool) (rows 
 		report.Against("request → accepted, "+mode, "ms", s[0]["accepted"], of, s[1]["accepted"]).AtMost(goalAccepted),
 		report.Against("no-op request → terminal event, "+mode, "ms", s[0]["terminal"], of, s[1]["terminal"]).AtMost(goalTerminal),
 	}, nil
-}
-
-// paced runs f after a pause.
-func paced(f measure.Func) measure.Func {
-	return func(ctx context.Context) (map[string]float64, error) {
-		timer := time.NewTimer(pause)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return f(ctx)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
 
 // noopRequest asks for nothing that takes time.
