@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"genfn/events"
 	"genfn/events/broker"
 	"genfn/events/client"
 )
@@ -41,10 +42,15 @@ func (h *harness) up(ctx context.Context, name string, flags ...string) (*server
 		return nil, err
 	}
 	var ready struct {
-		NATS string `json:"nats"`
+		NATS  string        `json:"nats"`
+		Error *events.Error `json:"error"`
 	}
-	if err := json.NewDecoder(out).Decode(&ready); err != nil || ready.NATS == "" {
+	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		return nil, errors.Join(fmt.Errorf("genfn up is not ready: %w", err), s.stop())
+	}
+	if ready.Error != nil {
+		_ = s.stop() // it has failed
+		return nil, ready.Error
 	}
 	s.url = ready.NATS
 	return s, nil
