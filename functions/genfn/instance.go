@@ -33,7 +33,7 @@ type instanceFlags struct {
 func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "name of the instance, unique among those alive (default: host name and a random part)")
-	flags.StringVar(&f.device, "device", "CPU", "OpenVINO device; see `genfn devices`")
+	flags.StringVar(&f.device, "device", "CPU", "OpenVINO device, as the command devices lists them")
 	flags.IntVar(&f.slots, "slots", 1, "runner processes, each with one request at a time")
 	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")

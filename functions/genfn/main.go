@@ -47,7 +47,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 func report(cmd *cobra.Command, ctx context.Context, err error) int {
 	var usage usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "genfn: %v\n\n%s", err, cmd.UsageString())
+		if wantsJSON(cmd) {
+			e := events.Errorf(events.CodeInvalidRequest, "%w", err)
+			e.Advice = "See " + cmd.CommandPath() + " --help."
+			printJSON(cmd.OutOrStdout(), map[string]any{"error": e})
+			return exitUsage
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "genfn: %v\nSee %s --help.\n", err, cmd.CommandPath())
 		return exitUsage
 	}
 	if wantsJSON(cmd) {
@@ -72,7 +78,13 @@ func newRoot(signals *signals) *cobra.Command {
 		Long:          "genfn makes pictures for CloudEvents that arrive over NATS JetStream.\n\nTwo terminals: `genfn up`, then `genfn generate --prompt \"a red apple\" --out apple.png`.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          noArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return checkTemporary(cmd)
 		},

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -11,6 +12,7 @@ import (
 	"genfn/events"
 	"genfn/functions/instance"
 	"genfn/functions/model"
+	"genfn/functions/pipeline"
 )
 
 func newModel(s *settings) *cobra.Command {
@@ -45,6 +47,9 @@ func newModel(s *settings) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := model.Open(args[0])
 			if err != nil {
+				return err
+			}
+			if _, err := pipeline.SchedulerConfig(m); err != nil {
 				return err
 			}
 			return s.showModel(cmd, m)
@@ -109,6 +114,13 @@ func (s *settings) listModels(cmd *cobra.Command) error {
 		return err
 	}
 	models, problems := store.List()
+	models = slices.DeleteFunc(models, func(m *model.Model) bool {
+		_, err := pipeline.SchedulerConfig(m)
+		if err != nil {
+			problems = append(problems, err)
+		}
+		return err != nil
+	})
 	if s.json {
 		out := struct {
 			Models   []modelInfo     `json:"models"`

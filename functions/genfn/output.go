@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -27,7 +28,11 @@ func printJSON(w io.Writer, v any) {
 
 // printError says what happened, where, and what to do.
 func printError(w io.Writer, err error) {
-	e := events.AsError(err)
+	var e *events.Error
+	if !errors.As(err, &e) { // of this machine or its set-up, in words of its own
+		fmt.Fprintf(w, "genfn: %v\n", err)
+		return
+	}
 	what := e.Message
 	if e.Code != events.CodeInternal {
 		what = e.Code.Title() + ": " + what

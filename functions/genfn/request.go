@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,6 +57,14 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 func (r *requestFlags) check() error {
 	if r.prompt == "" {
 		return usageError{errors.New("--prompt is needed: what to make")}
+	}
+	if r.timeout < 0 || r.wait < 0 {
+		return usageError{errors.New("--timeout and --wait: expected no negative durations")}
+	}
+	if math.IsNaN(r.guidance) || math.IsInf(r.guidance, 0) { // which JSON cannot carry
+		e := events.Errorf(events.CodeInvalidRequest, "found %v", r.guidance)
+		e.Field, e.Expected = "/guidance_scale", "a number from 0 to 100"
+		return e
 	}
 	_, err := r.pictureFormat()
 	return err

@@ -60,10 +60,10 @@ func TestInvalidRequests(t *testing.T) {
 		field    string
 		expected string
 	}{
-		"width 60":                    {func(r *pipeline.ImageRequest) { r.Width = 60 }, "/width", "a multiple of 8 from 8 to 8192"},
+		"width 60":                    {func(r *pipeline.ImageRequest) { r.Width = 60 }, "/width", "a multiple of 8 from 8 to 4096; the UNet may need multiples of 32"},
 		"width -8":                    {func(r *pipeline.ImageRequest) { r.Width = -8 }, "/width", "a multiple of 8"},
 		"height 4":                    {func(r *pipeline.ImageRequest) { r.Height = 4 }, "/height", "a multiple of 8"},
-		"height too large":            {func(r *pipeline.ImageRequest) { r.Height = 8200 }, "/height", "to 8192"},
+		"height too large":            {func(r *pipeline.ImageRequest) { r.Height = 4104 }, "/height", "to 4096"},
 		"size not divisible":          {func(r *pipeline.ImageRequest) { r.Height = 72 }, "/width", "multiples of 32"},
 		"steps -1":                    {func(r *pipeline.ImageRequest) { r.Steps = -1 }, "/steps", "1 to 1000"},
 		"steps that DDIM cannot plan": {func(r *pipeline.ImageRequest) { r.Steps = 1000 }, "/steps", "plan"},

@@ -15,7 +15,7 @@ import (
 
 // Limits of a request. The model may narrow them.
 const (
-	MaxSide  = 8192 // pixels
+	MaxSide  = 4096 // pixels
 	MaxSteps = 1000
 	MaxCount = 64
 )
@@ -110,7 +110,11 @@ func (p *TextToImage) checkSize(j *job) error {
 		value int
 	}{{"/width", j.Width}, {"/height", j.Height}} {
 		if side.value < m.VAEScale || side.value > MaxSide || side.value%m.VAEScale != 0 {
-			return bad(side.field, fmt.Sprintf("a multiple of %d from %d to %d", m.VAEScale, m.VAEScale, MaxSide), "%d pixels", side.value)
+			expected := fmt.Sprintf("a multiple of %d from %d to %d", m.VAEScale, m.VAEScale, MaxSide)
+			if m.SizeStep != m.VAEScale {
+				expected += fmt.Sprintf("; the UNet may need multiples of %d", m.SizeStep)
+			}
+			return bad(side.field, expected, "%d pixels", side.value)
 		}
 	}
 	if size := (model.Size{Width: j.Width, Height: j.Height}); p.fixed != nil && !slices.Contains(p.fixed, size) {

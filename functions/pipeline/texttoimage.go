@@ -56,6 +56,22 @@ var errNeedsMu = errors.New("use_dynamic_shifting is not defined for this pipeli
 // NewTextToImage reads the networks of a model and compiles its tokenizer; the others are compiled for the shapes
 // of the first request, or by Prepare. A scheduler or network that the pipeline cannot run is model_invalid.
 func NewTextToImage(m *model.Model, loader *session.Loader, k *kernels.Set, o Options) (*TextToImage, error) {
+	config, err := SchedulerConfig(m)
+	if err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &TextToImage{model: m, loader: loader, kernels: k, config: config, logger: o.Logger, turn: make(chan struct{}, 1)}
+	if err := p.open(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// SchedulerConfig reads the configuration of the model's own scheduler. One that cannot run is a model_invalid error.
+func SchedulerConfig(m *model.Model) (*diffusion.Config, error) {
 	config, err := diffusion.ParseConfig(m.SchedulerConfig)
 	if err == nil {
 		_, err = diffusion.New(config)
@@ -66,14 +82,7 @@ func NewTextToImage(m *model.Model, loader *session.Loader, k *kernels.Set, o Op
 	if err != nil {
 		return nil, events.Errorf(events.CodeModelInvalid, "model %q: scheduler/scheduler_config.json: %w", m.Name, err)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	p := &TextToImage{model: m, loader: loader, kernels: k, config: config, logger: o.Logger, turn: make(chan struct{}, 1)}
-	if err := p.open(); err != nil {
-		return nil, errors.Join(err, p.Close())
-	}
-	return p, nil
+	return config, nil
 }
 
 // open reads the networks, concurrently, and checks what they declare.
