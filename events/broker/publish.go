@@ -29,7 +29,7 @@ func DuplicateID(id, state string) *events.Error {
 // that is too large, streams that do not exist, missing permission.
 func (b *Broker) PublishRequest(ctx context.Context, a Address, request events.Event) error {
 	if !a.valid() {
-		return events.Errorf(events.CodeInvalidRequest, "nothing reads requests published to %q", a.Subject())
+		return a.unread()
 	}
 	header, data, err := events.EncodeBinary(request)
 	if err != nil {

@@ -121,6 +121,16 @@ func TestPublishSaysThatItIsDenied(t *testing.T) {
 	assert.Contains(t, e.Advice, "inbox prefix")
 }
 
+func TestPublishNamesWhatASubjectMayBe(t *testing.T) {
+	b := newBench(t)
+	a := address("a")
+	a.Priority = "urgent"
+	e := b.publishError(b.Broker, a)
+	assert.Equal(t, events.CodeInvalidRequest, e.Code)
+	assert.Equal(t, "subject", e.Field)
+	assert.Contains(t, e.Expected, "<interactive|batch>")
+}
+
 func TestPublishIntoNowhere(t *testing.T) {
 	b := newBench(t)
 	a := address("a")

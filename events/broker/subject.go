@@ -78,6 +78,13 @@ func (a Address) valid() bool {
 		events.ValidTenant(a.Tenant) && events.ValidID(a.ID)
 }
 
+// unread is the error of an address that is not valid.
+func (a Address) unread() *events.Error {
+	e := events.Errorf(events.CodeInvalidRequest, "nothing reads requests published to %q", a.Subject())
+	e.Field, e.Expected = "subject", "gen.req.<pool>.<any|gpu|cpu|retry>.<interactive|batch>.<tenant>.<id>, tenant and id of A-Z a-z 0-9 _ and -"
+	return e
+}
+
 // literal reports whether no token is a wildcard, which a publisher may use and
 // which must not come to stand in a subject that is read.
 func (a Address) literal() bool {

@@ -246,9 +246,7 @@ func (s *Sweeper) reason(a Address) *events.Error {
 	kind, model, ok := events.ParsePoolToken(a.Pool)
 	switch {
 	case !a.valid():
-		e := events.Errorf(events.CodeInvalidRequest, "the request was published to %q, which nothing reads", a.Subject())
-		e.Field, e.Expected = "subject", "gen.req.<pool>.<any|gpu|cpu|retry>.<interactive|batch>.<tenant>.<id>, tenant and id of A-Z a-z 0-9 _ and -"
-		return e
+		return a.unread()
 	case !ok || kind != events.KindImage:
 		e := events.Errorf(events.CodeInvalidRequest, "%q is not a pool of a kind of work that this version knows", a.Pool)
 		e.Field, e.Expected = "subject", "a pool such as "+events.PoolToken(events.KindImage, "model-name")
