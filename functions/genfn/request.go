@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -65,6 +66,13 @@ func (r *requestFlags) check() error {
 		e := events.Errorf(events.CodeInvalidRequest, "found %v", r.guidance)
 		e.Field, e.Expected = "/guidance_scale", "a number from 0 to 100"
 		return e
+	}
+	for _, text := range []struct{ field, value string }{{"/prompt", r.prompt}, {"/negative_prompt", r.negativePrompt}} {
+		if !utf8.ValidString(text.value) { // which JSON encoders replace without a word
+			e := events.Errorf(events.CodeInvalidRequest, "found bytes that are not UTF-8: %.100q", text.value)
+			e.Field, e.Expected = text.field, "text in UTF-8"
+			return e
+		}
 	}
 	_, err := r.pictureFormat()
 	return err
