@@ -48,7 +48,7 @@ func (m imageModel) flags() []string {
 // needPython says why the Python peers cannot run; "" if they can.
 func (h *harness) needPython() string {
 	if _, err := os.Stat(h.python); err != nil {
-		return h.python + " is not there: run `make peers`, or name a Python that has openvino-genai with --python"
+		return h.python + " is not there: run `bench/peers/install.sh .runtime/peers` (`make bench` does), or name a Python that has openvino-genai with --python"
 	}
 	return ""
 }

@@ -21,7 +21,7 @@ const (
 const fullPrecision = "f32"
 
 func measurePipeline(ctx context.Context, h *harness) (report.Group, error) {
-	g := report.Group{About: "Wall and CPU seconds for one picture, everything loaded and compiled: genfn's pipeline and OpenVINO GenAI's Text2ImagePipeline, each in a process of its own, " +
+	g := report.Group{About: "Wall and CPU seconds for one picture, everything loaded and compiled: genfn's pipeline and OpenVINO GenAI's Text2ImagePipeline (release in bench/peers/requirements.txt), each in a process of its own, " +
 		"same folder, size, steps, guidance, seed and number of threads (" + threads() + "). \"GenAI\" is its default (open shapes), \"GenAI reshaped\" after its reshape() to the size. " +
 		"Both compute in f32; where the CPU would choose another precision by itself, rows with both sides in that one follow. The host's time is genfn's own work in the denoising loop outside of the UNet's inferences."}
 	models, notRun := h.imageModels()

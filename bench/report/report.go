@@ -122,6 +122,7 @@ func (r *Report) Write(dir string) error {
 // Markdown renders the report.
 func (r *Report) Markdown(w io.Writer) {
 	fmt.Fprintf(w, "# genfn benchmarks, %s\n\n", r.Time.UTC().Format("2006-01-02 15:04"))
+	fmt.Fprint(w, "Made by `make bench` (`go run ./bench all`), which leaves it in .cache/bench/report.md.\n\n")
 	if r.Short {
 		fmt.Fprint(w, "**Short run: it shows that the harness works; the figures mean little.**\n\n")
 	}

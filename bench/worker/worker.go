@@ -57,9 +57,6 @@ func Start(ctx context.Context, name string, command ...string) (*Process, error
 // Ready returns what the worker said of itself when it was ready.
 func (p *Process) Ready() Answer { return p.ready }
 
-// PID returns the process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
-
 // Ask sends one request and returns its figures.
 func (p *Process) Ask(request any) (map[string]float64, error) {
 	line, err := json.Marshal(request)
