@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"genfn/events"
 	"genfn/events/broker"
 	"genfn/functions/instance"
 	"genfn/functions/runner/process"
@@ -120,7 +121,7 @@ func defaultName() string {
 		host = "instance"
 	}
 	host = strings.Map(func(r rune) rune {
-		if r < 128 && (r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r|0x20 && r|0x20 <= 'z') {
+		if events.ValidID(string(r)) {
 			return r
 		}
 		return '-'

@@ -43,10 +43,11 @@ func newUp(s *settings, signals *signals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.up(signals, flags, log, func(_ context.Context, b *broker.Broker) error {
+			return s.up(signals, flags, log, func(ctx context.Context, b *broker.Broker) error {
 				s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: flags.device, Store: flags.storeDir})
+				<-ctx.Done()
 				return nil
-			}, true)
+			})
 		},
 	}
 	s.addModels(cmd)
@@ -86,7 +87,7 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker) error {
 				cmd.SetContext(ctx)
 				return s.generate(cmd, request, b)
-			}, false)
+			})
 		},
 	}
 	s.addModels(cmd)
@@ -96,9 +97,9 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 	return cmd
 }
 
-// up runs the server and an instance, and meanwhile calls use. It ends when the first signal comes or, unless
-// stay, when use returns.
-func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker) error, stay bool) error {
+// up runs the server and an instance, and meanwhile calls use. It ends when use returns, whose context ends
+// with the first signal.
+func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker) error) error {
 	port := flags.port
 	if port == 0 {
 		port = embedded.AnyPort
@@ -132,9 +133,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 		case <-soft.Done():
 			used <- nil
 		}
-		if !stay {
-			stop()
-		}
+		stop()
 	}()
 	// If the instance fails, what used it fails of that too: the first cause is the one to tell.
 	if err := <-ended; err != nil {
