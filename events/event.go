@@ -200,8 +200,8 @@ func NewAnswer(typ string, m Meta, data any) (Event, error) {
 }
 
 func build(typ string, m Meta, data any) (Event, error) {
-	if !ValidID(m.RequestID) {
-		return Event{}, invalidID(m.RequestID)
+	if err := CheckID(m.RequestID); err != nil {
+		return Event{}, err
 	}
 	body, err := json.Marshal(data)
 	if err != nil {

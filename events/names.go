@@ -84,7 +84,11 @@ func ParsePoolToken(token string) (kind, model string, ok bool) {
 	return kind, model, PoolToken(kind, model) == token
 }
 
-func invalidID(id string) *Error {
+// CheckID returns invalid_request, in words, for what cannot be a request id.
+func CheckID(id string) error {
+	if ValidID(id) {
+		return nil
+	}
 	e := Errorf(CodeInvalidRequest, "the request id is %s", quoteShort(id))
 	e.Field, e.Expected = "id", fmt.Sprintf("1 to %d of the characters A-Z a-z 0-9 _ and -", maxName)
 	return e

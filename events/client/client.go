@@ -160,23 +160,11 @@ func (c *Client) upload(ctx context.Context, r Request, e events.Event, id strin
 // checkUnanswered refuses an id whose request ended: the server's own window for
 // duplicate ids is shorter than answers are kept.
 func (c *Client) checkUnanswered(ctx context.Context, id string) error {
-	if err := checkID(id); err != nil {
-		return err
-	}
 	_, answered, err := c.b.Terminal(ctx, c.tenant, id)
 	if answered {
 		return broker.DuplicateID(id, "is answered already")
 	}
 	return err
-}
-
-func checkID(id string) error {
-	if events.ValidID(id) {
-		return nil
-	}
-	e := events.Errorf(events.CodeInvalidRequest, "the request id is %q", id)
-	e.Field, e.Expected = "id", "1 to 64 of the characters A-Z a-z 0-9 _ and -"
-	return e
 }
 
 // Fetch returns an object of this tenant after comparing it with the size and

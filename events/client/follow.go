@@ -63,7 +63,7 @@ func (c *Client) Follow(_ context.Context, id string) (*Follower, error) {
 }
 
 func (c *Client) follow(id string, only bool) (*Follower, error) {
-	if err := checkID(id); err != nil { // a wildcard would follow everybody's requests
+	if err := events.CheckID(id); err != nil { // a wildcard would follow everybody's requests
 		return nil, err
 	}
 	f := &Follower{
