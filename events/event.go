@@ -35,6 +35,14 @@ const (
 	TypeExpired = "dev.genfn.generation.expired.v1"
 )
 
+// Types of events about devices. They are no answers and have no request.
+const (
+	// TypeConditionChanged says that the state of a device changed; its data is a DeviceStatus.
+	TypeConditionChanged = "dev.genfn.device.condition.changed.v1"
+	// TypeHeartbeat says that an instance lives and how its device is; its data is a DeviceStatus.
+	TypeHeartbeat = "dev.genfn.instance.heartbeat.v1"
+)
+
 // Names of the CloudEvents extension attributes this vocabulary uses.
 const (
 	// ExtSequence orders the events of one attempt: a decimal number, written

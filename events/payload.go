@@ -9,6 +9,19 @@ const (
 	FallbackDeadline = "deadline" // another class only if it will finish in time
 )
 
+// Values of ImageGenerate.Device that are no device's name: which class may work on the request.
+const (
+	DeviceAuto = "auto" // any class; the default
+	DeviceCPU  = "cpu"
+	DeviceGPU  = "gpu"
+)
+
+// Values of ImageGenerate.Degrade: what may be given up when memory runs out.
+const (
+	DegradeNever   = "never"   // the picture is as asked for, or none; the default
+	DegradeAllowed = "allowed" // a smaller size or fewer pictures rather than none
+)
+
 // Values of ImageGenerate.Format.
 const (
 	FormatPNG  = "png" // the default
@@ -55,7 +68,9 @@ type ImageGenerate struct {
 	PreviewEvery   int      `json:"preview_every,omitempty"` // steps between previews; 0: none
 	Latents        *Ref     `json:"latents,omitempty"`       // NPY file, float32, NCHW
 	OutputLatents  bool     `json:"output_latents,omitempty"`
+	Device         string   `json:"device,omitempty"`   // "": DeviceAuto
 	Fallback       string   `json:"fallback,omitempty"` // "": FallbackAllowed
+	Degrade        string   `json:"degrade,omitempty"`  // "": DegradeNever
 }
 
 // Ref points to an object in the object store.
@@ -91,6 +106,27 @@ type Progress struct {
 	Instance  string   `json:"instance,omitempty"`
 	Device    string   `json:"device,omitempty"`
 	Preview   *Preview `json:"preview,omitempty"`
+	Notice    *Notice  `json:"notice,omitempty"`
+}
+
+// Values of Notice.Code: what an attempt does about trouble.
+const (
+	NoticeFault         = "fault"          // a failure, classified, in Error
+	NoticeRetry         = "retry"          // another try on the same device
+	NoticeFreshRunner   = "fresh_runner"   // the process that owned the device is replaced
+	NoticeCanary        = "canary"         // the device proves itself by a small generation, or failed to
+	NoticeFallback      = "fallback"       // another class of device takes over
+	NoticeDegraded      = "degraded"       // the next try needs less memory; Memory tells before and after
+	NoticeMemoryWarning = "memory_warning" // memory is about to run out
+)
+
+// Notice tells people and programs what an attempt does about trouble.
+type Notice struct {
+	Code        string  `json:"code"`
+	Message     string  `json:"message"`
+	Error       *Error  `json:"error,omitempty"`
+	PredictedMS int64   `json:"predicted_ms,omitempty"` // time the other device is expected to take
+	Memory      *Memory `json:"memory,omitempty"`
 }
 
 // Preview is an early look at one image of the batch, in the event (Data) or in
@@ -154,6 +190,77 @@ type Memory struct {
 	RSSAfter     int64  `json:"rss_after,omitempty"`
 	DeviceBefore *int64 `json:"device_before,omitempty"`
 	DeviceAfter  *int64 `json:"device_after,omitempty"`
+}
+
+// States of a device, as its instance decides them.
+const (
+	StateValidating  = "validating"  // being looked at before any model is loaded
+	StateReady       = "ready"       // takes requests
+	StateSuspect     = "suspect"     // a fault was seen: takes none until it has proved itself
+	StateShed        = "shed"        // failed to prove itself, or failed again: others do the work
+	StateProbation   = "probation"   // proving itself after it was shed
+	StateQuarantined = "quarantined" // failed so often that it is left alone for long, or stuck in its driver
+)
+
+// ConditionChanged is the data of a TypeConditionChanged event, sent when the
+// state of a device changes.
+type ConditionChanged DeviceStatus
+
+// Heartbeat is the data of a TypeHeartbeat event, sent at an interval.
+type Heartbeat DeviceStatus
+
+// DeviceStatus is a device, the instance that owns it, and how they are.
+type DeviceStatus struct {
+	Instance   string            `json:"instance"`
+	Device     string            `json:"device"`
+	DeviceName string            `json:"device_name,omitempty"`
+	Class      string            `json:"class"` // DeviceCPU, DeviceGPU
+	State      string            `json:"state"`
+	Previous   string            `json:"previous_state,omitempty"`
+	Since      time.Time         `json:"since"`             // of the state
+	Reason     string            `json:"reason"`            // one word
+	Message    string            `json:"message,omitempty"` // the reason for people
+	NextTry    *time.Time        `json:"next_try,omitempty"`
+	Versions   map[string]string `json:"versions,omitempty"` // of driver and runtime
+	Properties map[string]string `json:"properties,omitempty"`
+	Checks     []DeviceCheck     `json:"checks,omitempty"` // of the last validation
+	Models     []string          `json:"models,omitempty"`
+	Slots      int               `json:"slots"`
+	Busy       int               `json:"busy"` // slots with a request
+
+	GenerationCount int64         `json:"generation_count"` // since the instance started
+	FaultCount      int64         `json:"fault_count"`
+	GPUFailed       bool          `json:"gpu_failed"` // a GPU that takes no requests because of faults
+	MemoryInfo      *MemoryInfo   `json:"memory_info,omitempty"`
+	LastFaults      []DeviceFault `json:"last_faults,omitempty"` // the newest last
+}
+
+// DeviceCheck is one check of a device's validation.
+type DeviceCheck struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// DeviceFault is a fault that a device had.
+type DeviceFault struct {
+	At      time.Time `json:"at"`
+	Request string    `json:"request,omitempty"`
+	Cause   string    `json:"cause"`
+	Error   *Error    `json:"error"`
+}
+
+// MemoryInfo is the memory of the processes that own a device, and the device's.
+type MemoryInfo struct {
+	RSSMB   float64 `json:"rss_mb"`  // resident memory, MiB
+	VMSMB   float64 `json:"vms_mb"`  // virtual memory, MiB
+	SwapMB  float64 `json:"swap_mb"` // swapped out, MiB
+	Percent float64 `json:"percent"` // resident memory of what this machine or its cgroup allows
+	Ledger  int64   `json:"ledger"`  // native bytes the program allocated
+
+	DeviceTotal *int64 `json:"device_total,omitempty"` // bytes; absent: the driver does not tell
+	DeviceUsed  *int64 `json:"device_used,omitempty"`  // by us, bytes
+	DeviceFree  *int64 `json:"device_free,omitempty"`  // bytes
 }
 
 // Attempt is one try at a request.

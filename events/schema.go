@@ -34,6 +34,7 @@ func Types() []string {
 	return []string{
 		TypeImageGenerate,
 		TypeAccepted, TypeStarted, TypeProgress, TypeSucceeded, TypeFailed, TypeCancelled, TypeExpired,
+		TypeConditionChanged, TypeHeartbeat,
 	}
 }
 

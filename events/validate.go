@@ -63,6 +63,10 @@ func typeOf(data any) string {
 		return TypeCancelled
 	case Expired:
 		return TypeExpired
+	case ConditionChanged:
+		return TypeConditionChanged
+	case Heartbeat:
+		return TypeHeartbeat
 	}
 	return ""
 }

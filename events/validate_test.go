@@ -28,7 +28,7 @@ func with(member string) string { return `{"model": "m", "prompt": "p", ` + memb
 func TestValidateRefusesBadRequests(t *testing.T) {
 	const (
 		ref    = `{"bucket": "b", "object": "o", "sha256": "` + "%s" + `", "size": 1, "media_type": "a/b"}`
-		fields = "only the fields count, fallback, format, guidance_scale, height, latents, model, negative_prompt, output_latents, preview_every, prompt, scheduler, seed, steps, width"
+		fields = "only the fields count, degrade, device, fallback, format, guidance_scale, height, latents, model, negative_prompt, output_latents, preview_every, prompt, scheduler, seed, steps, width"
 	)
 	sum := strings.Repeat("0", 64)
 	for name, v := range map[string]struct{ data, field, says string }{
@@ -220,13 +220,18 @@ func payloads(t *testing.T) map[string]any {
 	memory := &Memory{1, 2, 3, 4, 5, 6, pointer(int64(7)), pointer(int64(8))}
 	attempts := []Attempt{{1, "worker-1", "GPU.0", "none before", failure, testTime()}}
 	request := ImageGenerate{
-		"m", "p", "n", pointer(64), pointer(72), pointer(20), pointer(7.5), pointer(uint64(42)), "ddim", pointer(2), FormatJPEG, 5, &ref, true, FallbackNever,
+		"m", "p", "n", pointer(64), pointer(72), pointer(20), pointer(7.5), pointer(uint64(42)), "ddim", pointer(2), FormatJPEG, 5, &ref, true, DeviceGPU, FallbackNever, DegradeAllowed,
+	}
+	status := DeviceStatus{
+		"worker-1", "GPU.0", "a graphics card", DeviceGPU, StateShed, StateReady, testTime(), "canary_failed", "The device failed to prove itself.", pointer(testTime()),
+		map[string]string{"driver": "1"}, map[string]string{"NUM_STREAMS": "1"}, []DeviceCheck{{"computation", true, "16 values"}}, []string{"m"}, 2, 1,
+		12, 2, true, &MemoryInfo{1.5, 2.5, 3.5, 4.5, 5, pointer(int64(6)), pointer(int64(7)), pointer(int64(8))}, []DeviceFault{{testTime(), "r1", "device_fault", failure}},
 	}
 	return map[string]any{
 		TypeImageGenerate: request,
 		TypeAccepted:      Accepted{"worker-1", 1},
 		TypeStarted:       Started{"worker-1", "CPU", 1, "m"},
-		TypeProgress:      Progress{StageDenoise, 3, 20, 120, 680, "worker-1", "CPU", &Preview{"image/png", []byte{1, 2}, &ref, 1}},
+		TypeProgress:      Progress{StageDenoise, 3, 20, 120, 680, "worker-1", "CPU", &Preview{"image/png", []byte{1, 2}, &ref, 1}, &Notice{NoticeFallback, "to the CPU", failure, 900, memory}},
 		TypeSucceeded: Succeeded{
 			[]Artifact{{"image-0.png", RoleImage, 1, 64, 72, pointer(uint64(42)), ref}}, request, ModelRef{"m", ref.SHA256}, "CPU", "a processor", "f32",
 			map[string]string{"genfn": "1"}, []string{"tiled"}, []Warning{{"prompt_truncated", "the prompt was cut"}}, map[string]float64{StageDenoise: 1.5}, memory, attempts,
@@ -234,6 +239,9 @@ func payloads(t *testing.T) map[string]any {
 		TypeFailed:    Failed{failure, attempts},
 		TypeCancelled: Cancelled{"withdrawn", "queue", attempts},
 		TypeExpired:   Expired{testTime(), testTime()},
+
+		TypeConditionChanged: ConditionChanged(status),
+		TypeHeartbeat:        Heartbeat(status),
 	}
 }
 
