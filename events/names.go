@@ -84,6 +84,16 @@ func ParsePoolToken(token string) (kind, model string, ok bool) {
 	return kind, model, PoolToken(kind, model) == token
 }
 
+// ClassOf returns the class of a device by its name, DeviceCPU or DeviceGPU. What is
+// not known to be a GPU counts as a CPU.
+func ClassOf(device string) string {
+	name := strings.ToLower(device)
+	if strings.HasPrefix(name, "gpu") || strings.HasPrefix(name, "cuda") {
+		return DeviceGPU
+	}
+	return DeviceCPU
+}
+
 // CheckID returns invalid_request, in words, for what cannot be a request id.
 func CheckID(id string) error {
 	if ValidID(id) {

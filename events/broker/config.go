@@ -91,6 +91,12 @@ func (c Config) streams() []jetstream.StreamConfig {
 			Storage:  jetstream.FileStorage,
 			MaxAge:   c.AnswerRetention, MaxBytes: c.DeadLetterBytes,
 		},
+		{
+			Name: StreamDevices, Description: "genfn heartbeats and states of devices",
+			Subjects: []string{HeartbeatSubject("*"), StatusSubject("*")},
+			Storage:  jetstream.MemoryStorage,
+			MaxAge:   c.Retention, MaxMsgsPerSubject: keptStatuses, MaxBytes: c.EventBytes,
+		},
 	}
 	for _, tenant := range c.Tenants {
 		s = append(s, c.objectStream(tenant))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -81,6 +82,23 @@ func (j *Job) HandBack(ctx context.Context) error {
 		}
 		return j.b.nc.FlushWithContext(ctx)
 	})
+}
+
+// HandBackLater gives the request back to be delivered again, to anybody, after a
+// pause. It is not waited for: the lease runs out in the end.
+func (j *Job) HandBackLater(pause time.Duration) {
+	if err := j.b.nc.Publish(j.reply, fmt.Appendf(nil, `-NAK {"delay": %d}`, pause.Nanoseconds())); err != nil {
+		j.b.log.Warn("a request could not be handed back, it is delivered again after the ack wait", "id", j.ID, "error", err)
+	}
+}
+
+// Refuse answers a request that was opened with failed, without an attempt, and
+// acknowledges it.
+func (j *Job) Refuse(ctx context.Context, request events.Event, cause error) error {
+	if _, err := j.loadHistory(ctx); err != nil {
+		return err
+	}
+	return j.refuse(ctx, request, cause)
 }
 
 // Done acknowledges the request and waits for the server's confirmation. It

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -73,11 +74,20 @@ func (b *Broker) Replay(ctx context.Context, tenant, id string) ([]events.Event,
 	return replayed, err
 }
 
-// replay reads the messages of a subject up to a sequence through a consumer of
-// its own, which the server forgets soon after.
+// replay reads the messages of a subject of the live events up to a sequence.
 func (b *Broker) replay(ctx context.Context, subject string, last uint64) ([]events.Event, error) {
-	consumer, err := b.js.CreateConsumer(ctx, StreamEvents, jetstream.ConsumerConfig{
-		FilterSubject: subject, AckPolicy: jetstream.AckNonePolicy,
+	return b.readStored(ctx, StreamEvents, subject, jetstream.DeliverAllPolicy, last)
+}
+
+// readAll reads the messages of a subject that are stored now.
+func (b *Broker) readAll(ctx context.Context, stream, subject string, which jetstream.DeliverPolicy) ([]events.Event, error) {
+	return b.readStored(ctx, stream, subject, which, math.MaxUint64)
+}
+
+// readStored reads messages through a consumer of its own, which the server forgets soon after.
+func (b *Broker) readStored(ctx context.Context, stream, subject string, which jetstream.DeliverPolicy, last uint64) ([]events.Event, error) {
+	consumer, err := b.js.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		FilterSubject: subject, AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: which,
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: 10 * time.Second,
 	})
 	if err != nil {
@@ -87,7 +97,7 @@ func (b *Broker) replay(ctx context.Context, subject string, last uint64) ([]eve
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 		defer cancel()
-		if err := b.js.DeleteConsumer(ctx, StreamEvents, info.Name); err != nil {
+		if err := b.js.DeleteConsumer(ctx, stream, info.Name); err != nil {
 			b.log.Debug("a replay's consumer was left to expire", "error", err)
 		}
 	}()

@@ -14,6 +14,7 @@ const (
 	StreamTerminals   = "GEN_FIN" // one terminal event per request
 	StreamAttempts    = "GEN_ATT" // attempt records
 	StreamDeadLetters = "GEN_DLQ" // what could not be read, with the reason
+	StreamDevices     = "GEN_DEV" // heartbeats of instances and changes of state of their devices, in memory
 )
 
 // DefaultTenant is the tenant of installations that have only one.
@@ -32,6 +33,19 @@ const (
 
 // Lanes returns all lanes.
 func Lanes() []Lane { return []Lane{LaneAny, LaneGPU, LaneCPU, LaneRetry} }
+
+// LaneOf returns the lane for what a request says of its device: auto or nothing, a
+// class, or the name of a device.
+func LaneOf(device string) Lane {
+	switch device {
+	case "", events.DeviceAuto:
+		return LaneAny
+	}
+	if events.ClassOf(device) == events.DeviceGPU {
+		return LaneGPU
+	}
+	return LaneCPU
+}
 
 // Priority orders requests: batch waits for interactive.
 type Priority string
@@ -111,9 +125,6 @@ func EventSubject(tenant, id, kind string) string { return "gen.evt." + tenant +
 
 // TerminalSubject returns the subject of a request's terminal event.
 func TerminalSubject(tenant, id string) string { return "gen.fin." + tenant + "." + id }
-
-// HeartbeatSubject returns the subject of an instance's heartbeats.
-func HeartbeatSubject(instance string) string { return "gen.hb." + instance }
 
 func attemptSubject(tenant, id string) string    { return "gen.att." + tenant + "." + id }
 func deadLetterSubject(tenant, id string) string { return "gen.dlq." + tenant + "." + id }

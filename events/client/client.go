@@ -47,7 +47,7 @@ type Request struct {
 	ID       string          // "": a new one; 1 to 64 of A-Z a-z 0-9 _ -
 	Type     string          // "": events.TypeImageGenerate
 	Priority broker.Priority // "": broker.Interactive
-	Lane     broker.Lane     // "": broker.LaneAny
+	Lane     broker.Lane     // "": that of the device the data ask for
 	Data     any             // becomes JSON; names the model in its member "model"
 	Expiry   time.Time       // nobody wants the answer after this; zero: no limit
 
@@ -103,9 +103,6 @@ func (c *Client) build(r *Request) (events.Event, broker.Address, error) {
 	if r.Priority == "" {
 		r.Priority = broker.Interactive
 	}
-	if r.Lane == "" {
-		r.Lane = broker.LaneAny
-	}
 	kind, ok := events.KindOf(r.Type)
 	if !ok {
 		e := events.Errorf(events.CodeInvalidRequest, "%q is not a type of request", r.Type)
@@ -117,12 +114,16 @@ func (c *Client) build(r *Request) (events.Event, broker.Address, error) {
 		return events.Event{}, broker.Address{}, err
 	}
 	var named struct {
-		Model string `json:"model"`
+		Model  string `json:"model"`
+		Device string `json:"device"`
 	}
 	if err := json.Unmarshal(e.Data(), &named); err != nil || !events.ValidModel(named.Model) {
 		e := events.Errorf(events.CodeInvalidRequest, "the data names the model %q", named.Model)
 		e.Field, e.Expected = "/model", "the name of a model: a letter or digit, then up to 63 of A-Z a-z 0-9 . _ -"
 		return events.Event{}, broker.Address{}, e
+	}
+	if r.Lane == "" {
+		r.Lane = broker.LaneOf(named.Device)
 	}
 	return e, broker.Address{Pool: events.PoolToken(kind, named.Model), Lane: r.Lane, Priority: r.Priority, Tenant: c.tenant, ID: id}, nil
 }

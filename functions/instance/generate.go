@@ -37,7 +37,8 @@ func (a *attempt) run(ctx context.Context) error {
 		return err
 	}
 	r := p.request
-	a.track = newTracker(a.slot.instance.learned, shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1), a.began)
+	a.shape, a.steps = shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1), *r.Steps
+	a.track = newTracker(a.slot.instance.learned, a.shape, a.began)
 	result, err := a.generate(ctx, p)
 	if err != nil {
 		return err
@@ -73,8 +74,14 @@ func withDefaults(r events.ImageGenerate, m Model) events.ImageGenerate {
 	if r.Format == "" {
 		r.Format = events.FormatPNG
 	}
+	if r.Device == "" {
+		r.Device = events.DeviceAuto
+	}
 	if r.Fallback == "" {
 		r.Fallback = events.FallbackAllowed
+	}
+	if r.Degrade == "" {
+		r.Degrade = events.DegradeNever
 	}
 	return r
 }
@@ -91,6 +98,9 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	a.enter(ctx, events.StageLoad)
 	if err := a.slot.start(ctx); err != nil {
 		return nil, unavailableError{err}
+	}
+	if err := a.slot.warm(ctx, p.model); err != nil {
+		return nil, a.warmFailed(err)
 	}
 	message, err := a.message(p)
 	if err != nil {
@@ -120,6 +130,18 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// warmFailed is how an attempt ends whose warm-up failed: as if the generation itself had.
+func (a *attempt) warmFailed(err error) error {
+	var e *events.Error
+	switch {
+	case !errors.As(err, &e):
+		return err
+	case a.slot.runner == nil || a.slot.condemned:
+		return fatalError{e}
+	}
+	return e
 }
 
 // message is the job for the runner, with the latents put where it finds them.
@@ -165,6 +187,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 	case *protocol.Result:
 		if m.Job == a.job {
 			a.job = 0
+			a.slot.instance.usage.measured(runner.PID(), m.After)
 			return m, nil
 		}
 	case *protocol.Failed:
@@ -172,6 +195,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 			break
 		}
 		a.job = 0
+		a.slot.instance.usage.measured(runner.PID(), m.Memory)
 		if m.Fatal {
 			return nil, fatalError{m.Error}
 		}

@@ -23,6 +23,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -44,6 +45,10 @@ type Config struct {
 	MaxFaults      int           // attempts that may end with a crash or a hang before the request fails; 0: 3
 	MaxLost        int           // attempts whose instance may disappear before the request fails; 0: 10
 	MaxUnavailable int           // attempts for which no runner can be started before the request fails; 0: 10
+	MaxTransient   int           // retries in the same process after a fault that lets it live; 0: 2
+	MaxDevice      int           // attempts on a GPU that end with a dead device before another class is tried; 0: 2
+	Times          *Times        // learned times, shared with other instances of this process; nil: its own
+	Health         device.Policy // how much a GPU is forgiven
 	Grace          time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
 	Logger         *slog.Logger  // nil: discard
 }
@@ -66,6 +71,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Runner.Hello.Slot = protocol.AnySlot
 	if class := c.class(); class != broker.LaneCPU {
+		c.Runner.Hello.Validate = true
 		if c.Slots > 1 {
 			return c, fmt.Errorf("device %s: %d slots asked for, but only CPUs can have more than one", c.Runner.Hello.Device, c.Slots)
 		}
@@ -87,6 +93,15 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxUnavailable <= 0 {
 		c.MaxUnavailable = 10
 	}
+	if c.MaxTransient <= 0 {
+		c.MaxTransient = 2
+	}
+	if c.MaxDevice <= 0 {
+		c.MaxDevice = 2
+		if c.class() == broker.LaneCPU { // no other takes its place as a rule
+			c.MaxDevice = c.MaxFaults
+		}
+	}
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second
 	}
@@ -101,10 +116,11 @@ func (c Config) withDefaults() (Config, error) {
 
 // class is the lane of the device's class.
 func (c Config) class() broker.Lane {
-	if isGPU(c.Runner.Hello.Device) {
-		return broker.LaneGPU
-	}
-	return broker.LaneCPU
+	return broker.LaneOf(events.ClassOf(c.Runner.Hello.Device))
+}
+
+func (c Config) limits() limits {
+	return limits{transient: c.MaxTransient, device: c.MaxDevice, deaths: c.MaxFaults, lost: c.MaxLost, noRunner: c.MaxUnavailable}
 }
 
 // Instance serves requests. Make one with New.
@@ -115,6 +131,12 @@ type Instance struct {
 	catalog *catalog
 	ready   chan struct{}
 	started sync.Once
+
+	health    *device.Health
+	canaries  canaries
+	usage     usage
+	peers     peers
+	hostBytes int64 // memory of this machine
 }
 
 // New returns an instance that does nothing until Run. It does no I/O.
@@ -123,13 +145,16 @@ func New(c Config) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Instance{
-		config:  c,
-		log:     c.Logger.With("instance", c.Name),
-		learned: newLearned(c.Budgets),
-		catalog: newCatalog(c.Models, c.Runner.Hello.ServeNoop),
-		ready:   make(chan struct{}),
-	}, nil
+	i := &Instance{
+		config:    c,
+		log:       c.Logger.With("instance", c.Name),
+		learned:   newLearned(c.Budgets, events.ClassOf(c.Runner.Hello.Device), c.Times),
+		catalog:   newCatalog(c.Models, c.Runner.Hello.ServeNoop),
+		ready:     make(chan struct{}),
+		hostBytes: hostMemory(),
+	}
+	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
+	return i, nil
 }
 
 // Ready is closed when requests are being taken.
@@ -172,6 +197,9 @@ func (i *Instance) run(soft, hard context.Context) error {
 		wg.Go(func() { s.run(soft, hard) })
 	}
 	wg.Go(func() { i.sweep(soft) })
+	wg.Go(func() { i.heartbeat(soft) })
+	wg.Go(func() { i.watch(soft) })
+	i.beat() // before the first request, so that others know at once who serves what
 	close(i.ready)
 	i.log.Info("ready", "device", i.config.Runner.Hello.Device, "slots", len(slots), "models", i.catalog.names())
 	<-soft.Done()
@@ -212,7 +240,7 @@ func (i *Instance) prepare(ctx context.Context) ([]*slot, error) {
 	var wg sync.WaitGroup
 	for n := range slots {
 		slots[n] = newSlot(i, n)
-		wg.Go(func() { errs[n] = slots[n].start(ctx) })
+		wg.Go(func() { errs[n] = slots[n].first(ctx) })
 	}
 	for n, pool := range pools {
 		wg.Go(func() { errs[len(slots)+n] = i.config.Broker.EnsurePool(ctx, i.config.BrokerConfig, pool) })

@@ -76,7 +76,7 @@ func TestRequestToResult(t *testing.T) {
 	s := r.succeeded(id)
 	require.Equal(t, events.ImageGenerate{
 		Model: modelName, Prompt: data.Prompt, Width: ptr(16), Height: ptr(8), Steps: ptr(4), GuidanceScale: ptr(7.5), Seed: ptr(uint64(7)),
-		Scheduler: "scripted", Count: ptr(2), Format: events.FormatPNG, PreviewEvery: 2, OutputLatents: true, Fallback: events.FallbackAllowed,
+		Scheduler: "scripted", Count: ptr(2), Format: events.FormatPNG, PreviewEvery: 2, OutputLatents: true, Device: events.DeviceAuto, Fallback: events.FallbackAllowed, Degrade: events.DegradeNever,
 	}, s.Request)
 	require.Equal(t, modelName, s.Model.Name)
 	require.Len(t, s.Model.SHA256, 64)

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -45,34 +46,28 @@ const maxLearned = 1024
 // newWeight is the weight of a new measurement against the learned time.
 const newWeight = 0.3
 
-// learned holds the times of stages and steps by model and shape, over all slots. Safe for concurrent use.
-type learned struct {
-	budgets Budgets
-
+// Times are the learned times of stages and steps by class of device and shape of the request. Instances of one
+// process share them. Safe for concurrent use.
+type Times struct {
 	mu    sync.Mutex
-	times map[string]map[string]time.Duration // shape -> stage -> time
+	times map[string]map[string]time.Duration // class and shape -> stage -> time
 }
 
-func newLearned(b Budgets) *learned {
-	return &learned{budgets: b.withDefaults(), times: map[string]map[string]time.Duration{}}
-}
-
-// shapeKey is what the times of a generation depend on, beside the device.
-func shapeKey(model string, width, height, count int, guided bool) string {
-	return fmt.Sprintf("%s %dx%d x%d %t", model, width, height, count, guided)
-}
+// NewTimes returns times that know nothing yet.
+func NewTimes() *Times { return &Times{times: map[string]map[string]time.Duration{}} }
 
 // note mixes a measurement into the learned time.
-func (l *learned) note(shape, stage string, took time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	stages := l.times[shape]
+func (t *Times) note(class, shape, stage string, took time.Duration) {
+	key := class + " " + shape
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stages := t.times[key]
 	if stages == nil {
-		if len(l.times) >= maxLearned {
-			clear(l.times)
+		if len(t.times) >= maxLearned {
+			clear(t.times)
 		}
 		stages = map[string]time.Duration{}
-		l.times[shape] = stages
+		t.times[key] = stages
 	}
 	if old, ok := stages[stage]; ok {
 		took = time.Duration((1-newWeight)*float64(old) + newWeight*float64(took))
@@ -80,12 +75,47 @@ func (l *learned) note(shape, stage string, took time.Duration) {
 	stages[stage] = took
 }
 
-// time returns the learned time of a stage; ok is false if there is none.
-func (l *learned) time(shape, stage string) (took time.Duration, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	took, ok = l.times[shape][stage]
-	return took, ok
+// of returns a copy of the learned times of a shape on a class of device, nil if there are none.
+func (t *Times) of(class, shape string) map[string]time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.times[class+" "+shape])
+}
+
+// total predicts the time of a whole generation; ok is false if its steps were never measured. Loading a model is
+// not in it.
+func (t *Times) total(class, shape string, steps int) (total time.Duration, ok bool) {
+	stages := t.of(class, shape)
+	step, ok := stages[stageStep]
+	for stage, took := range stages {
+		if stage != stageStep {
+			total += took
+		}
+	}
+	return total + time.Duration(steps)*step, ok
+}
+
+// learned is what one instance makes of the times of its class of device.
+type learned struct {
+	budgets Budgets
+	class   string
+	times   *Times
+}
+
+func newLearned(b Budgets, class string, t *Times) *learned {
+	if t == nil {
+		t = NewTimes()
+	}
+	return &learned{budgets: b.withDefaults(), class: class, times: t}
+}
+
+// shapeKey is what the times of a generation depend on, beside the device.
+func shapeKey(model string, width, height, count int, guided bool) string {
+	return fmt.Sprintf("%s %dx%d x%d %t", model, width, height, count, guided)
+}
+
+func (l *learned) note(shape, stage string, took time.Duration) {
+	l.times.note(l.class, shape, stage, took)
 }
 
 // budget returns how long a stage or step may take until the next sign of life. Loading is never learned: a
@@ -98,7 +128,7 @@ func (l *learned) budget(shape, stage string) time.Duration {
 	case events.StageStore:
 		return l.budgets.Store
 	}
-	took, ok := l.time(shape, stage)
+	took, ok := l.times.of(l.class, shape)[stage]
 	if !ok {
 		return l.budgets.Stage
 	}
@@ -107,9 +137,7 @@ func (l *learned) budget(shape, stage string) time.Duration {
 
 // after returns the learned times of the stages that come after denoising.
 func (l *learned) after(shape string) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	stages := l.times[shape]
+	stages := l.times.of(l.class, shape)
 	return stages[events.StageVAEDecode] + stages[events.StageEncode] + stages[events.StageStore]
 }
 

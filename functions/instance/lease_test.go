@@ -110,7 +110,7 @@ func TestLeaseForgivesItsOwnPause(t *testing.T) {
 }
 
 func TestBudgets(t *testing.T) {
-	l := newLearned(Budgets{Floor: time.Second, Factor: 4, Stage: time.Minute, Load: time.Hour, Store: 7 * time.Second})
+	l := newLearned(Budgets{Floor: time.Second, Factor: 4, Stage: time.Minute, Load: time.Hour, Store: 7 * time.Second}, events.DeviceCPU, nil)
 	shape := shapeKey("m", 64, 64, 1, true)
 	require.Equal(t, time.Minute, l.budget(shape, stageStep))
 	l.note(shape, stageStep, 2*time.Second)
@@ -126,11 +126,26 @@ func TestBudgets(t *testing.T) {
 	for i := range 2 * maxLearned {
 		l.note(shapeKey("m", i, 64, 1, true), stageStep, time.Second)
 	}
-	require.LessOrEqual(t, len(l.times), maxLearned)
+	require.LessOrEqual(t, len(l.times.times), maxLearned)
+}
+
+// TestPrediction: what one class of device took says nothing of another.
+func TestPrediction(t *testing.T) {
+	times := NewTimes()
+	l := newLearned(Budgets{}, events.DeviceCPU, times)
+	l.note("shape", events.StageVAEDecode, 300*time.Millisecond)
+	_, ok := times.total(events.DeviceCPU, "shape", 10)
+	require.False(t, ok, "no step was measured")
+	l.note("shape", stageStep, 50*time.Millisecond)
+	took, ok := times.total(events.DeviceCPU, "shape", 10)
+	require.True(t, ok)
+	require.Equal(t, 800*time.Millisecond, took)
+	_, ok = times.total(events.DeviceGPU, "shape", 10)
+	require.False(t, ok)
 }
 
 func TestTrackerAndETA(t *testing.T) {
-	l := newLearned(Budgets{})
+	l := newLearned(Budgets{}, events.DeviceCPU, nil)
 	began := time.Unix(1000, 0)
 	at := func(ms int) time.Time { return began.Add(time.Duration(ms) * time.Millisecond) }
 	run := func() (etas []int64, timings map[string]float64) {

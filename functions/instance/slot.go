@@ -29,6 +29,9 @@ type slot struct {
 	exit      process.Exit     // of the last runner
 	preloaded *process.Process // the runner that was told to load Config.Preload
 	jobs      uint64           // number of the last job sent to a runner
+
+	canaryModel string           // the model that a canary uses: the last one that passed; "": none yet
+	warmed      *process.Process // the runner on which it passed
 }
 
 func newSlot(i *Instance, n int) *slot {
@@ -39,6 +42,9 @@ func newSlot(i *Instance, n int) *slot {
 func (s *slot) run(soft, hard context.Context) {
 	pause := minRestartPause
 	for soft.Err() == nil {
+		if !s.admit(soft) {
+			continue
+		}
 		if err := s.start(soft); soft.Err() != nil {
 			return
 		} else if err != nil {
@@ -56,7 +62,9 @@ func (s *slot) run(soft, hard context.Context) {
 		}
 		job, err := s.queue.Next(soft)
 		if err == nil {
+			s.instance.usage.busy.Add(1)
 			s.serve(soft, hard, job)
+			s.instance.usage.busy.Add(-1)
 			continue
 		}
 		if soft.Err() == nil && !errors.Is(err, broker.ErrQueueClosed) {
@@ -91,7 +99,19 @@ func (s *slot) start(ctx context.Context) error {
 	}
 	p, err := process.Start(ctx, s.config.Runner)
 	s.runner, s.condemned = p, err != nil && p != nil
+	if err == nil {
+		s.instance.usage.started(p.Ready())
+	}
 	return err
+}
+
+// first starts the slot's first runner. A device that cannot be used ends the instance before it serves.
+func (s *slot) first(ctx context.Context) error {
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	s.instance.health.Proved()
+	return nil
 }
 
 // preload loads the configured model. If that fails, the first request says so in words.
@@ -142,6 +162,7 @@ func (s *slot) kill() error {
 		return err
 	}
 	s.exit, _ = s.runner.Exit()
+	s.instance.usage.ended(s.runner.PID())
 	s.runner, s.condemned = nil, false
 	return nil
 }
@@ -155,6 +176,7 @@ func (s *slot) close() {
 		s.log.Error("runner does not end", "error", err)
 		return
 	}
+	s.instance.usage.ended(s.runner.PID())
 	s.runner = nil
 }
 
@@ -166,8 +188,4 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-func isGPU(device string) bool {
-	return strings.HasPrefix(device, "GPU") || strings.HasPrefix(device, "CUDA") || strings.HasPrefix(device, "cuda")
 }

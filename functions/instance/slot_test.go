@@ -13,7 +13,7 @@ import (
 // TestSlotKeepsARunnerThatDoesNotEnd: what holds a device is not replaced before it has ended, also if it was never
 // ready.
 func TestSlotKeepsARunnerThatDoesNotEnd(t *testing.T) {
-	s := &slot{log: slog.New(slog.DiscardHandler), config: Config{Runner: process.Config{
+	s := &slot{instance: &Instance{}, log: slog.New(slog.DiscardHandler), config: Config{Runner: process.Config{
 		// A child that holds standard error open delays the reaping, as a driver could.
 		Command:      []string{"/bin/sh", "-c", "sleep 3 & wait"},
 		StartTimeout: 100 * time.Millisecond, ReapTimeout: 10 * time.Millisecond,

@@ -16,6 +16,9 @@ const (
 	causeHang        = "hang"
 	causeCrash       = "runner_crash"
 	causeDevice      = "device_fault" // the runner said so and must not be used again
+	causeMemory      = "out_of_memory"
+	causeTransient   = "device_transient" // the runner said so and may go on
+	causeNumerical   = "numerical_error"
 	causeShutdown    = "shutdown"
 	causeUnavailable = "runner_unavailable"
 )
@@ -35,7 +38,7 @@ type work struct {
 // serve does one request from its delivery to its acknowledgement, with as many attempts as it takes.
 func (s *slot) serve(soft, hard context.Context, job *broker.Job) {
 	w := &work{slot: s, job: job, log: s.log.With("request", job.ID, "tenant", job.Tenant)}
-	for again := w.open(hard); again; {
+	for again := w.open(hard) && !w.route(hard); again; {
 		again = w.attempt(soft, hard)
 	}
 }
@@ -111,6 +114,8 @@ type attempt struct {
 	lease *lease
 	log   *slog.Logger
 	stage string // the last one entered
+	shape string // what the times of this generation are learned by
+	steps int    // of the request
 	track *tracker
 	job   uint64 // the runner's job while it is in flight, else 0
 	sent  int    // events so far
@@ -165,9 +170,12 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 	case errors.Is(err, errHang) && a.instanceStage():
 		a.log.Error("inputs not fetched or results not stored in time, the request is delivered again", "stage", a.stage)
 	case errors.Is(err, errHang):
-		return a.faulted(hard, causeHang, a.hangError)
+		return a.recover(hard, failed{kind: death, cause: causeHang, err: a.hangError()})
 	case errors.Is(err, errRunnerDied):
-		return a.faulted(hard, causeCrash, a.diedError)
+		if !a.killRunner() { // reaped, it tells how it ended
+			return false
+		}
+		return a.recover(hard, failed{kind: death, cause: causeCrash, err: a.diedError()})
 	case errors.Is(err, errDeadline):
 		a.cancelRunner()
 		a.fail(hard, events.Errorf(events.CodeDeadlineExceeded, "the request's time was up at %s, in stage %s", a.work.event.ExpiryTime().UTC().Format(time.RFC3339), a.stage))
@@ -175,14 +183,24 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		a.handBack(hard, causeShutdown, nil)
 	case errors.As(err, &unavailable):
 		a.handBack(hard, causeUnavailable, unavailable.failure())
-	case errors.As(err, &fatal) && fatal.cause.Retriable:
-		return a.faulted(hard, causeDevice, func() *events.Error { return fatal.cause })
 	case errors.As(err, &fatal):
-		a.killRunner()
-		a.fail(hard, fatal.cause)
+		return a.ended(hard, fatal.cause, true)
 	default:
-		a.fail(hard, events.AsError(err))
+		return a.ended(hard, events.AsError(err), false)
 	}
+	return false
+}
+
+// ended settles an attempt that ended with an error of the runner's or of this instance's.
+func (a *attempt) ended(hard context.Context, e *events.Error, fatal bool) (again bool) {
+	k := kindOf(e, fatal)
+	if k != ofRequest {
+		return a.recover(hard, failed{kind: k, cause: k.cause(), err: e, keep: !fatal && k != ofMemory})
+	}
+	if fatal {
+		a.killRunner()
+	}
+	a.fail(hard, e)
 	return false
 }
 
@@ -225,27 +243,6 @@ func (a *attempt) handBack(hard context.Context, cause string, failure *events.E
 		return
 	}
 	a.log.Info("request handed back", "cause", cause)
-}
-
-// faulted ends an attempt that a crash, a hang or a device fault ended: reap the runner, record the cause, and try
-// again unless it is enough.
-func (a *attempt) faulted(hard context.Context, cause string, describe func() *events.Error) (again bool) {
-	if !a.killRunner() {
-		return false
-	}
-	failure := describe()
-	a.log.Error("runner failed", "cause", cause, "error", failure, "detail", failure.Detail)
-	ctx, cancel := context.WithTimeout(hard, openTimeout)
-	defer cancel()
-	if err := a.begun.End(ctx, cause, failure); err != nil {
-		a.log.Warn("end of the attempt not recorded, the request is delivered again", "cause", cause, "error", err)
-		return false
-	}
-	if enough := a.exhausted(a.begun.Records()); enough != nil {
-		a.fail(hard, enough)
-		return false
-	}
-	return true
 }
 
 // exhausted returns why no more attempts are made, nil if there may be another.

@@ -75,7 +75,7 @@ func (r *runner) try(j *job, o *observer) (protocol.Message, error) {
 	began := time.Now()
 	switch m := j.message.(type) {
 	case *protocol.Devices:
-		devices, err := r.engine.Devices(j.ctx)
+		devices, err := r.engine.Devices(j.ctx, m.Validate)
 		return &protocol.DeviceList{Job: j.id, Devices: devices, Versions: r.engine.Info().Versions}, err
 	case *protocol.Load:
 		err := r.load(j.ctx, m.Model, o)

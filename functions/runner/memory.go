@@ -13,12 +13,14 @@ func (r *runner) memory() protocol.Memory {
 	var m protocol.Memory
 	if r.engine != nil {
 		m.Ledger, m.LedgerPeak = r.engine.Ledger()
+		m.Device = r.engine.DeviceMemory()
 	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return m
 	}
-	m.RSS, m.PeakRSS, m.Swap = statusBytes(status, "VmRSS:"), statusBytes(status, "VmHWM:"), statusBytes(status, "VmSwap:")
+	m.RSS, m.PeakRSS = statusBytes(status, "VmRSS:"), statusBytes(status, "VmHWM:")
+	m.VMS, m.Swap = statusBytes(status, "VmSize:"), statusBytes(status, "VmSwap:")
 	return m
 }
 

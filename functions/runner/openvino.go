@@ -28,7 +28,8 @@ type openVINO struct {
 	runtime *openvino.Runtime
 	kernels *kernels.Set
 	loader  *session.Loader
-	models  []*loaded // the one used last comes last
+	models  []*loaded      // the one used last comes last
+	core    *openvino.Core // for questions about the device
 }
 
 var _ Engine = (*openVINO)(nil)
@@ -65,7 +66,8 @@ func (e *openVINO) open() (err error) {
 		return err
 	}
 	e.loader = session.NewLoader(e.runtime, session.Options{
-		Device: e.hello.Device, Threads: e.hello.Threads, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
+		Device: e.hello.Device, Threads: e.hello.Threads, Precision: e.hello.Precision, Properties: e.properties(),
+		CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
 	return nil
 }
@@ -89,14 +91,12 @@ func (e *openVINO) openKernels() (err error) {
 	return nil
 }
 
-// findDevice checks that OpenVINO has the device, and asks its name.
+// findDevice checks that OpenVINO has the device, asks its name, and validates it if it is to be.
 func (e *openVINO) findDevice() (err error) {
-	core, err := e.runtime.NewCore()
-	if err != nil {
+	if e.core, err = e.runtime.NewCore(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, core.Close()) }()
-	devices, err := core.Devices()
+	devices, err := e.core.Devices()
 	if err != nil {
 		return err
 	}
@@ -108,22 +108,45 @@ func (e *openVINO) findDevice() (err error) {
 		f.Advice = "Choose another device, or install its driver: genfn devices lists what there is."
 		return f
 	}
-	e.info.DeviceName, err = core.Property(device, "FULL_DEVICE_NAME")
-	return err
+	if !e.hello.Validate {
+		e.info.DeviceName, err = e.core.Property(device, "FULL_DEVICE_NAME")
+		return err
+	}
+	v := e.validate(e.core, device)
+	e.info.Validation, e.info.DeviceName = v, v.Name
+	if v.Error != nil {
+		return v.Error
+	}
+	return nil
+}
+
+// DeviceMemory asks the driver.
+func (e *openVINO) DeviceMemory() *protocol.DeviceMemory {
+	if e.core == nil || events.ClassOf(e.hello.Device) != events.DeviceGPU {
+		return nil
+	}
+	m, err := deviceMemory(e.core, e.hello.Device, events.DeviceGPU)
+	if err != nil {
+		e.log.Debug("device memory not known", "error", err)
+		return nil
+	}
+	return &m
 }
 
 func (e *openVINO) Info() Info { return e.info }
 
-// Devices lists every device with the properties it can tell.
-func (e *openVINO) Devices(ctx context.Context) (list []protocol.Device, err error) {
+// Devices lists every device with the properties it can tell, or validates the one that is named.
+func (e *openVINO) Devices(ctx context.Context, validate string) (list []protocol.Device, err error) {
 	core, err := e.runtime.NewCore()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, core.Close()) }()
-	names, err := core.Devices()
-	if err != nil {
-		return nil, err
+	names := []string{validate} // so that no other device's driver is loaded
+	if validate == "" {
+		if names, err = core.Devices(); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
@@ -140,6 +163,9 @@ func (e *openVINO) Devices(ctx context.Context) (list []protocol.Device, err err
 			}
 		}
 		d.FullName = d.Properties["FULL_DEVICE_NAME"]
+		if name == validate {
+			d.Validation = e.validate(core, name)
+		}
 		list = append(list, d)
 	}
 	return list, nil
@@ -211,6 +237,9 @@ func (e *openVINO) Close() error {
 	if e.loader != nil {
 		errs = append(errs, e.loader.Close())
 		e.loader = nil
+	}
+	if e.core != nil { // it stays: DeviceMemory may be asked at any time, and is told that it is closed
+		errs = append(errs, e.core.Close())
 	}
 	if e.runtime != nil {
 		errs = append(errs, e.runtime.Close())

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func openEngine(t *testing.T, h *protocol.Hello) Engine {
 
 func TestDevices(t *testing.T) {
 	e := openEngine(t, hello(t, ""))
-	devices, err := e.Devices(t.Context())
+	devices, err := e.Devices(t.Context(), "")
 	require.NoError(t, err)
 	require.NotEmpty(t, devices)
 	cpu := devices[0]
@@ -52,6 +53,58 @@ func TestDevices(t *testing.T) {
 	require.Contains(t, cpu.Properties, "OPTIMIZATION_CAPABILITIES")
 	require.Contains(t, e.Info().Versions, "openvino")
 	require.ErrorIs(t, e.Load(t.Context(), protocol.Model{Name: "m", Dir: "/m"}, nil), &events.Error{Code: events.CodeDeviceUnavailable})
+}
+
+// TestValidation: a device is looked at before any model is loaded, and everything that is wrong is told at once.
+func TestValidation(t *testing.T) {
+	e := openEngine(t, hello(t, ""))
+	devices, err := e.Devices(t.Context(), "CPU")
+	require.NoError(t, err)
+	require.Len(t, devices, 1, "no other device is touched")
+	v := devices[0].Validation
+	require.Nil(t, v.Error)
+	require.Equal(t, events.DeviceCPU, v.Class)
+	var names []string
+	for _, c := range v.Checks {
+		require.True(t, c.OK, c.Name)
+		names = append(names, c.Name)
+	}
+	require.Equal(t, []string{checkDriver, checkProperties, checkMemory, checkComputation}, names)
+	bytes, _ := e.Ledger()
+	require.Zero(t, bytes)
+
+	h := hello(t, "CPU")
+	h.Validate, h.Properties = true, map[string]string{"GPU_MEMORY_REUSE": "YES"}
+	_, err = OpenOpenVINO(t.Context(), h, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "no release of OpenVINO has it")
+	var said *events.Error
+	require.ErrorAs(t, err, &said)
+	require.Contains(t, said.Advice, "GPU_ENABLE_KERNELS_REUSE")
+	h.Properties = map[string]string{"INFERENCE_NUM_THREADS": "1"}
+	require.Equal(t, h.Properties, openEngine(t, h).Info().Validation.Properties)
+}
+
+// TestKnownComputation: one wrong value is found.
+func TestKnownComputation(t *testing.T) {
+	y := make([]float32, validationSide*validationSide)
+	for i := range y {
+		for k := range validationSide {
+			y[i] += validationValue(i/validationSide, k, 0) * validationValue(k, i%validationSide, 5)
+		}
+		y[i] = max(y[i], 0)
+	}
+	require.NoError(t, compareProduct(y))
+	y[77] = math.Nextafter32(y[77], 100)
+	require.ErrorIs(t, compareProduct(y), &events.Error{Code: events.CodeNumericalError})
+	require.ErrorContains(t, compareProduct(y[1:]), "expected 1024")
+}
+
+func TestMemoryStatistics(t *testing.T) {
+	for text, want := range map[string]int64{
+		"{cl_mem:12,usm_device:30}": 42, "usm_host: 5; usm_shared: 6": 11, "": 0, "{}": 0,
+	} {
+		require.Equal(t, want, sumStatistics(text), text)
+	}
 }
 
 func TestDeviceThatIsNotThere(t *testing.T) {

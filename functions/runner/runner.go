@@ -34,10 +34,11 @@ type Options struct {
 // OpenFunc makes the engine that hello asks for.
 type OpenFunc func(ctx context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error)
 
-// Engine does a runner's work. Its methods are called one at a time, except Ledger.
+// Engine does a runner's work. Its methods are called one at a time, except Ledger and DeviceMemory.
 type Engine interface {
 	Info() Info
-	Devices(ctx context.Context) ([]protocol.Device, error)
+	// Devices lists the devices, or validates the one named validate and lists no other.
+	Devices(ctx context.Context, validate string) ([]protocol.Device, error)
 	// Load makes the model ready; a loaded one costs nothing.
 	Load(ctx context.Context, m protocol.Model, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
@@ -46,6 +47,8 @@ type Engine interface {
 	Unload(name string) error
 	// Ledger returns the native bytes allocated now, and their highest so far. Safe at any time.
 	Ledger() (bytes, peak int64)
+	// DeviceMemory returns the device's memory, nil if it has none of its own. Safe at any time.
+	DeviceMemory() *protocol.DeviceMemory
 	Close() error
 }
 
@@ -62,6 +65,7 @@ type Info struct {
 	DeviceName string
 	Kernels    string
 	Versions   map[string]string
+	Validation *protocol.Validation // with Hello.Validate
 }
 
 // Input is a job for Engine.Generate.
@@ -175,6 +179,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	r.device, r.noop = hello.Device, hello.ServeNoop
 	info := r.engine.Info()
 	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
+	ready.Validation = info.Validation
 	return r.conn.Send(ready)
 }
 

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -30,6 +31,8 @@ type Options struct {
 	// Precision is OpenVINO's INFERENCE_PRECISION_HINT: f32, f16 or bf16. "": f32 on the CPU, so that results
 	// do not depend on the processor, and the device's own choice elsewhere.
 	Precision string
+	// Properties are more of the device's, which must have them; they win over what is set otherwise.
+	Properties map[string]string
 	// MaxShapes bounds the compiled shapes kept for each network; 0: 2. Each holds its own copy of the weights.
 	MaxShapes int
 	// CacheDir holds the compile journal and, with CacheCompiled, compiled networks. "": neither.
@@ -147,6 +150,9 @@ func (l *Loader) properties(device string) map[string]string {
 	}
 	if l.options.CacheCompiled && l.options.CacheDir != "" {
 		p["CACHE_DIR"] = filepath.Join(l.options.CacheDir, "openvino")
+	}
+	if device == l.options.Device { // a tokenizer runs on the CPU
+		maps.Copy(p, l.options.Properties)
 	}
 	return p
 }

@@ -4,26 +4,84 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
+	"genfn/events"
 	"genfn/functions/runner/protocol"
 )
 
-// discoveryTimeout bounds the listing of devices: drivers that hang are a fact.
-const discoveryTimeout = 30 * time.Second
+// Bounds of the questions about devices: drivers that hang are a fact.
+const (
+	discoveryTimeout  = 30 * time.Second
+	validationTimeout = 2 * time.Minute // a GPU's first kernels are compiled
+)
 
 // Devices lists the devices the runtime sees. It asks a short-lived runner, so a driver that crashes or
 // hangs costs an error and not this process. Config.Hello.Device is ignored.
-func Devices(ctx context.Context, c Config) (list *protocol.DeviceList, err error) {
+func Devices(ctx context.Context, c Config) (*protocol.DeviceList, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
+	return ask(ctx, c, "")
+}
+
+// Found is a device as discovery found it: validated, or with the error of its validation.
+type Found struct {
+	protocol.Device
+	Error *events.Error // nil: it may be used
+}
+
+// Discover lists the devices the runtime sees and validates each in a short-lived runner of its own, all at the
+// same time. If not even their list can be had, a driver may be at fault: then the CPU alone is looked at, and the
+// error says what happened beside it.
+func Discover(ctx context.Context, c Config) ([]Found, error) {
+	list, err := Devices(ctx, c)
+	var said *events.Error
+	if errors.As(err, &said) { // the runtime itself cannot be loaded
+		return nil, err
+	}
+	if err != nil {
+		list = &protocol.DeviceList{Devices: []protocol.Device{{Name: "CPU"}}}
+		err = fmt.Errorf("devices beside the CPU could not be looked for: %w", err)
+	}
+	found := make([]Found, len(list.Devices))
+	var wg sync.WaitGroup
+	for i, d := range list.Devices {
+		wg.Go(func() { found[i] = validated(ctx, c, d) })
+	}
+	wg.Wait()
+	return found, err
+}
+
+func validated(ctx context.Context, c Config, d protocol.Device) Found {
+	ctx, cancel := context.WithTimeout(ctx, validationTimeout)
+	defer cancel()
+	list, err := ask(ctx, c, d.Name)
+	if err == nil {
+		for _, answered := range list.Devices {
+			if answered.Name == d.Name && answered.Validation != nil {
+				return Found{answered, answered.Validation.Error}
+			}
+		}
+		err = fmt.Errorf("the runner did not validate the device %s", d.Name)
+	}
+	var said *events.Error
+	if !errors.As(err, &said) {
+		said = events.Errorf(events.CodeDeviceUnavailable, "the device's validation did not end well: %w", err)
+		said.Device = d.Name
+	}
+	return Found{d, said}
+}
+
+// ask has a short-lived runner list the devices and validate one of them, if it is named.
+func ask(ctx context.Context, c Config, validate string) (list *protocol.DeviceList, err error) {
 	c.Hello.Device = ""
 	p, err := Start(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	if err := p.Send(&protocol.Devices{Job: 1}); err != nil {
+	if err := p.Send(&protocol.Devices{Job: 1, Validate: validate}); err != nil {
 		return nil, err
 	}
 	select {

@@ -300,7 +300,7 @@ func TestStartReturnsTheProcessThatDoesNotEnd(t *testing.T) {
 func TestDevices(t *testing.T) {
 	list, err := process.Devices(t.Context(), runnertest.Config(t.TempDir()))
 	require.NoError(t, err)
-	require.Equal(t, "Test Device", list.Devices[0].FullName)
+	require.Equal(t, "Test Processor", list.Devices[0].FullName)
 	require.Equal(t, "1", list.Versions["scripted"])
 }
 

@@ -29,6 +29,9 @@ const (
 // with Hello.ServeNoop.
 const NoopModel = "noop"
 
+// CanaryPrompt is the prompt of the small generations by which a device proves itself.
+const CanaryPrompt = "a canary"
+
 // Kind names a message on the wire.
 type Kind string
 
@@ -118,6 +121,10 @@ type Hello struct {
 	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: the runtime's choice
 	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // let the runtime keep compiled networks under CacheDir
 	ServeNoop         bool   `json:"serve_noop,omitempty"`         // also serve the built-in model "noop"
+	Validate          bool   `json:"validate,omitempty"`           // look at the device before Ready; one that fails is not ready
+
+	Properties map[string]string `json:"properties,omitempty"` // of the device, for everything that is compiled on it
+	Precision  string            `json:"precision,omitempty"`  // f32, f16 or bf16; empty: f32 on the CPU, elsewhere the device's choice
 }
 
 // AnySlot as Hello.Slot takes the first slot of the device that no other runner has.
@@ -125,7 +132,8 @@ const AnySlot = -1
 
 // Devices asks for the devices the runtime sees. Answer: DeviceList.
 type Devices struct {
-	Job uint64 `json:"job"`
+	Job      uint64 `json:"job"`
+	Validate string `json:"validate,omitempty"` // validate this one and list no other
 }
 
 // Model says which model a job is about and where its folder is.
@@ -192,6 +200,24 @@ type Ready struct {
 	Kernels    string            `json:"kernels,omitempty"`  // which backend the numeric kernels run on
 	Versions   map[string]string `json:"versions,omitempty"` // component -> version
 	Memory     Memory            `json:"memory"`
+	Validation *Validation       `json:"validation,omitempty"` // with Hello.Validate
+}
+
+// Validation is what looking at a device before any model is loaded found.
+type Validation struct {
+	Class      string               `json:"class"` // events.DeviceCPU, DeviceGPU
+	Name       string               `json:"name"`
+	Properties map[string]string    `json:"properties,omitempty"` // it is used with
+	Memory     DeviceMemory         `json:"memory"`
+	Checks     []events.DeviceCheck `json:"checks"`
+	Error      *events.Error        `json:"error,omitempty"` // of the first failed check; nil: the device may be used
+}
+
+// DeviceMemory is the memory of a device in bytes; -1 where the driver does not tell, or where it is the host's.
+type DeviceMemory struct {
+	Total int64 `json:"total"`
+	Used  int64 `json:"used"` // by this process
+	Free  int64 `json:"free"`
 }
 
 // Device is one device the runtime sees.
@@ -199,6 +225,7 @@ type Device struct {
 	Name       string            `json:"name"`
 	FullName   string            `json:"full_name"`
 	Properties map[string]string `json:"properties,omitempty"`
+	Validation *Validation       `json:"validation,omitempty"` // if it was asked for
 }
 
 // DeviceList answers Devices.
@@ -269,9 +296,12 @@ type Failed struct {
 type Memory struct {
 	RSS        int64 `json:"rss"`         // resident set now
 	PeakRSS    int64 `json:"peak_rss"`    // its highest so far
+	VMS        int64 `json:"vms"`         // virtual memory
 	Swap       int64 `json:"swap"`        // swapped out
 	Ledger     int64 `json:"ledger"`      // native bytes this program allocated and has not freed
 	LedgerPeak int64 `json:"ledger_peak"` // their highest so far
+
+	Device *DeviceMemory `json:"device,omitempty"` // nil: the device has none of its own
 }
 
 // Block is a range of the memory file.

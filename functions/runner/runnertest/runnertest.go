@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 
 	"genfn/bindings/openvino"
@@ -58,6 +59,9 @@ const (
 	Fail  Action = "fail"  // return an error of the vocabulary
 	Odd   Action = "odd"   // return an error without a code
 	Lost  Action = "lost"  // return what OpenVINO says when a GPU's context is dead
+	Full  Action = "full"  // return what OpenVINO says when the device's memory is not enough
+	Shaky Action = "shaky" // return a fault of the device that lets the process live
+	NaN   Action = "nan"   // return that the numbers are invalid
 	Stuck Action = "stuck" // hang so that the process is not reaped for a second after SIGKILL
 )
 
@@ -69,6 +73,7 @@ type Script struct {
 	Step  int    `json:"step,omitempty"` // or after this step of it
 	Once  string `json:"once,omitempty"` // a file made when the script acts; if it exists it does not
 	File  string `json:"file,omitempty"` // of Wait
+	On    string `json:"on,omitempty"`   // only on devices whose name begins so
 }
 
 // Prompt returns the script as a prompt.
@@ -80,9 +85,44 @@ func (s Script) Prompt() string {
 	return string(raw)
 }
 
-type engine struct{}
+// Files whose existence makes a device sick, by variables of the runner's environment.
+const (
+	EnvInvalid = "GENFN_TEST_INVALID" // it fails its validation
+	EnvCanary  = "GENFN_TEST_CANARY"  // a canary ends with a dead context
+	EnvWrong   = "GENFN_TEST_WRONG"   // a canary gives wrong numbers
+)
+
+// sick reports whether the file that the variable names exists.
+func sick(variable string) bool {
+	name := os.Getenv(variable)
+	if name == "" {
+		return false
+	}
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+type engine struct {
+	device     string
+	validation *protocol.Validation
+}
 
 var _ runner.Engine = engine{}
+
+func validate(device string) *protocol.Validation {
+	v := &protocol.Validation{
+		Class: events.DeviceCPU, Name: "Test Device", Memory: protocol.DeviceMemory{Total: -1, Used: -1, Free: -1},
+		Checks: []events.DeviceCheck{{Name: "computation", OK: true}},
+	}
+	if strings.HasPrefix(device, "GPU") {
+		v.Class = events.DeviceGPU
+	}
+	if sick(EnvInvalid) {
+		v.Error = events.Errorf(events.CodeNumericalError, "the known computation is wrong")
+		v.Checks[0] = events.DeviceCheck{Name: "computation", Detail: v.Error.Message}
+	}
+	return v
+}
 
 // open fails for the device "BROKEN".
 func open(_ context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.Engine, error) {
@@ -92,17 +132,31 @@ func open(_ context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.Engi
 	if hello.Device == "STUCK" {
 		select {}
 	}
-	return engine{}, nil
+	if !hello.Validate {
+		return engine{device: hello.Device}, nil
+	}
+	v := validate(hello.Device)
+	if v.Error != nil {
+		return nil, v.Error
+	}
+	return engine{hello.Device, v}, nil
 }
 
 // Info implements runner.Engine.
-func (engine) Info() runner.Info {
-	return runner.Info{DeviceName: "Test Device", Kernels: "none", Versions: map[string]string{"scripted": "1"}}
+func (e engine) Info() runner.Info {
+	return runner.Info{DeviceName: "Test Device", Kernels: "none", Versions: map[string]string{"scripted": "1"}, Validation: e.validation}
 }
 
 // Devices implements runner.Engine.
-func (engine) Devices(context.Context) ([]protocol.Device, error) {
-	return []protocol.Device{{Name: "TEST", FullName: "Test Device"}}, nil
+func (engine) Devices(_ context.Context, name string) ([]protocol.Device, error) {
+	list := []protocol.Device{{Name: "CPU", FullName: "Test Processor"}, {Name: "GPU.0", FullName: "Test Device"}}
+	for _, d := range list {
+		if d.Name == name {
+			d.Validation = validate(name)
+			return []protocol.Device{d}, nil
+		}
+	}
+	return list, nil
 }
 
 // Load implements runner.Engine.
@@ -117,14 +171,28 @@ func (engine) Unload(string) error { return nil }
 // Ledger implements runner.Engine.
 func (engine) Ledger() (int64, int64) { return 0, 0 }
 
+// DeviceMemory implements runner.Engine.
+func (engine) DeviceMemory() *protocol.DeviceMemory { return nil }
+
 // Close implements runner.Engine.
 func (engine) Close() error { return nil }
 
 // Generate implements runner.Engine.
-func (engine) Generate(ctx context.Context, in runner.Input, o runner.Observer) (*runner.Output, error) {
+func (e engine) Generate(ctx context.Context, in runner.Input, o runner.Observer) (*runner.Output, error) {
 	var s Script
 	_ = json.Unmarshal([]byte(in.Request.Prompt), &s)
+	if !strings.HasPrefix(e.device, s.On) {
+		s = Script{}
+	}
 	r := in.Request
+	if r.Prompt == protocol.CanaryPrompt {
+		if sick(EnvCanary) {
+			return nil, Script{Do: Lost}.act(ctx)
+		}
+		if sick(EnvWrong) {
+			in.Request.Seed /= 2
+		}
+	}
 	for _, stage := range []string{events.StageLoad, events.StageTokenize, events.StageTextEncoder, events.StageDenoise, events.StageVAEDecode} {
 		act := s.at(stage, 0) // before the moment is told: who hears of it finds Once made
 		o.Stage(stage)
@@ -218,6 +286,12 @@ func (s Script) act(ctx context.Context) error {
 		return e
 	case Lost:
 		return &openvino.Error{Op: "infer", Status: -1, StatusText: "general error", Detail: "[GPU] clFlush, error code: -5 CL_OUT_OF_RESOURCES"}
+	case Full:
+		return &openvino.Error{Op: "infer", Status: -1, StatusText: "general error", Detail: "[GPU] Exceeded max size of memory object allocation: requested 3221225472 bytes, but max alloc size supported by device is 1073741824 bytes."}
+	case Shaky:
+		return events.Errorf(events.CodeGPURuntimeError, "scripted fault")
+	case NaN:
+		return events.Errorf(events.CodeNumericalError, "latents hold NaN")
 	case Odd:
 		return errors.New("scripted error without a code")
 	}

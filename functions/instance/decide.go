@@ -1,0 +1,200 @@
+package instance
+
+import (
+	"fmt"
+	"slices"
+
+	"genfn/events"
+	"genfn/events/broker"
+)
+
+// kind says what a failure of an attempt is about. It decides what is tried next.
+type kind int
+
+// The kinds of failures.
+const (
+	ofRequest kind = iota // the request, the model or something that no other device would change
+	ofMemory              // not enough memory of the device
+	transient             // of the device, which may go on in the same process
+	ofDevice              // of the device: its process must not be used again
+	death                 // the process crashed or hung: the request or the device may be to blame
+	numerical             // invalid numbers: as well
+)
+
+// kindOf classifies what a runner said. fatal is its word that it must not be used again.
+func kindOf(e *events.Error, fatal bool) kind {
+	switch e.Code {
+	case events.CodeGPUOutOfMemory, events.CodeHostOutOfMemory:
+		return ofMemory
+	case events.CodeNumericalError:
+		return numerical
+	case events.CodeHang:
+		return death
+	case events.CodeDeviceLost, events.CodeGPURuntimeError, events.CodeDeviceUnavailable:
+		if fatal {
+			return ofDevice
+		}
+		if e.Code == events.CodeGPURuntimeError {
+			return transient
+		}
+	case events.CodeInternal:
+		if fatal && e.DriverText != "" { // a runtime's words that nobody knows; else it is this program's own mistake
+			return ofDevice
+		}
+	}
+	return ofRequest
+}
+
+// cause is the word for attempt records.
+func (k kind) cause() string {
+	switch k {
+	case ofMemory:
+		return causeMemory
+	case transient:
+		return causeTransient
+	case ofDevice:
+		return causeDevice
+	case numerical:
+		return causeNumerical
+	}
+	return causeCrash
+}
+
+// next is what follows a failed attempt.
+type next int
+
+// The ways to go on.
+const (
+	giveUp    next = iota // fail the request
+	sameAgain             // on the same device, in the same process if that lives, after a pause
+	fresh                 // on the same device in a fresh process, once the device has proved itself
+	elsewhere             // on another class of device
+)
+
+// limits bound the attempts by their causes.
+type limits struct {
+	transient int // retries in the same process
+	device    int // attempts on one class whose device failed
+	deaths    int // runners that die for one request where no other class can have it
+	lost      int // attempts whose instance disappeared
+	noRunner  int // attempts for which no runner could be started
+}
+
+// situation is everything that a decision depends on.
+type situation struct {
+	class   string                 // of this device
+	policy  string                 // events.FallbackNever, FallbackAllowed; FallbackDeadline is settled before: one of the two
+	kind    kind                   // of the failure
+	records []broker.AttemptRecord // of all attempts, with the end of the last
+	other   bool                   // another class serves this pool
+	rungs   int                    // ways to use less memory that this request has
+	limits  limits
+}
+
+// decide says what follows a failed attempt.
+//
+//   - Memory: a way to use less that was not tried, each once; then another class.
+//   - A transient fault: the same process, twice. A dead context: a fresh process, once.
+//   - A death or invalid numbers: if the other class can have the request, it decides whether the request or the
+//     device is to blame; where it cannot, fresh processes that proved themselves do.
+//   - What failed on both classes is the request's own fault.
+func decide(s situation) next {
+	here := s.count(s.class)
+	away := s.other && s.policy != events.FallbackNever && !s.failed(otherClass(s.class))
+	leave := giveUp
+	if away {
+		leave = elsewhere
+	}
+	switch s.kind {
+	case ofMemory:
+		if here[causeMemory] <= s.rungs {
+			return fresh
+		}
+		return leave
+	case transient:
+		if here[causeTransient] <= s.limits.transient {
+			return sameAgain
+		}
+		return leave
+	case ofDevice:
+		if here[causeDevice] < s.limits.device {
+			return fresh
+		}
+		return leave
+	case death:
+		switch deaths := here[causeCrash] + here[causeHang]; {
+		case away:
+			return elsewhere
+		case s.failed(otherClass(s.class)), deaths >= s.limits.deaths:
+			return giveUp
+		}
+		return fresh
+	case numerical:
+		return leave
+	}
+	return giveUp
+}
+
+// count counts the ends of the attempts on a class by cause.
+func (s situation) count(class string) map[string]int {
+	n := map[string]int{}
+	for _, r := range s.records {
+		if events.ClassOf(r.Device) == class {
+			n[r.Cause]++
+		}
+	}
+	return n
+}
+
+// failed reports whether a class has had the request and is not to have it again.
+func (s situation) failed(class string) bool {
+	for _, r := range s.records {
+		if events.ClassOf(r.Device) == class && (slices.Contains(r.Excluded, class) || r.Cause == causeCrash || r.Cause == causeHang || r.Cause == causeNumerical) {
+			return true
+		}
+	}
+	return false
+}
+
+// excluded reports whether a class must not try the request again.
+func excluded(records []broker.AttemptRecord, class string) bool {
+	return slices.ContainsFunc(records, func(r broker.AttemptRecord) bool { return slices.Contains(r.Excluded, class) })
+}
+
+// memoryFaults counts the attempts on a class that ran out of memory: the number of the rung to stand on.
+func memoryFaults(records []broker.AttemptRecord, class string) int {
+	return situation{records: records}.count(class)[causeMemory]
+}
+
+// verdict is the error of a request that is given up after failure. It tells all causes if there are several.
+func verdict(failure *events.Error, records []broker.AttemptRecord, class string) *events.Error {
+	e := *failure
+	var earlier *events.Error
+	faults, both := 0, false
+	for _, r := range records {
+		if r.Error == nil {
+			continue
+		}
+		faults++
+		if events.ClassOf(r.Device) != class {
+			both, earlier = true, r.Error
+		}
+	}
+	switch {
+	case both && earlier != nil:
+		e.Message = fmt.Sprintf("it failed on %s (%s) and on %s (%s)", otherClass(class), earlier.Message, class, failure.Message)
+		e.Retriable, e.Detail = false, ""
+		e.Advice = "Two classes of device failed at the same request, so the request is the likely cause: try another size, fewer steps or another model. The attempts tell what was said each time."
+	case faults > 1:
+		e.Message = fmt.Sprintf("%d attempts failed; the last: %s", faults, failure.Message)
+		e.Retriable, e.Detail = false, ""
+	}
+	return &e
+}
+
+func otherClass(class string) string {
+	if class == events.DeviceGPU {
+		return events.DeviceCPU
+	}
+	return events.DeviceGPU
+}

@@ -1,0 +1,69 @@
+package instance
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"genfn/events"
+)
+
+// peers are the instances that heartbeats tell of, this one among them. Safe for concurrent use.
+type peers struct {
+	mu    sync.Mutex
+	known map[string]peer
+}
+
+type peer struct {
+	status events.DeviceStatus
+	heard  time.Time
+}
+
+func (p *peers) note(s events.DeviceStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known == nil {
+		p.known = map[string]peer{}
+	}
+	now := time.Now()
+	p.known[s.Instance] = peer{s, now}
+	for name, o := range p.known {
+		if now.Sub(o.heard) > statusLife {
+			delete(p.known, name)
+		}
+	}
+}
+
+// any reports whether some living instance is as asked for.
+func (p *peers) any(is func(events.DeviceStatus) bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range p.known {
+		if time.Since(o.heard) <= statusLife && is(o.status) {
+			return true
+		}
+	}
+	return false
+}
+
+// serve reports whether an instance of the class takes requests for the model, or will when it has proved itself.
+func (p *peers) serve(class, model string) bool {
+	return p.any(func(s events.DeviceStatus) bool {
+		return s.Class == class && s.State != events.StateShed && s.State != events.StateQuarantined && slices.Contains(s.Models, model)
+	})
+}
+
+// watch keeps the peers up to date until ctx ends. What cannot be watched now is tried again.
+func (i *Instance) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		stop, err := i.config.Broker.WatchDevices(ctx, statusLife, i.peers.note)
+		if err == nil {
+			<-ctx.Done()
+			stop()
+			return
+		}
+		i.log.Debug("heartbeats of other instances cannot be watched", "error", err)
+		sleep(ctx, minRestartPause)
+	}
+}

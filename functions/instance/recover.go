@@ -1,0 +1,231 @@
+package instance
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"genfn/events"
+	"genfn/events/broker"
+)
+
+// Pauses between tries on a device in the same process.
+const (
+	minRetryPause = 100 * time.Millisecond
+	maxRetryPause = 2 * time.Second
+)
+
+// failed is an attempt that ended badly, as recovery sees it.
+type failed struct {
+	kind  kind
+	cause string // for the record
+	err   *events.Error
+	keep  bool // the runner may go on
+}
+
+// recover settles an attempt that the device, the runner or the request ended: it records the cause, then tries
+// again here, moves the request to another class of device or fails it. It reports whether another attempt is to
+// follow here. The attempt's lease goes on meanwhile.
+func (a *attempt) recover(hard context.Context, f failed) (again bool) {
+	s := a.slot
+	a.log.Error(s.field("attempt failed"), "cause", f.cause, "code", f.err.Code, "stage", f.err.Stage, "error", f.err, "driver_code", f.err.DriverCode, "driver_text", f.err.DriverText, "detail", f.err.Detail)
+	a.notice(hard, events.Notice{Code: events.NoticeFault, Message: f.err.Title + ": " + f.err.Message, Error: f.err})
+	if !f.keep && !a.killRunner() {
+		s.instance.health.Stuck(f.err)
+		return false
+	}
+	s.note(a.work.job.ID, f)
+	away := s.instance.peers.serve(otherClass(s.class()), a.work.asked.Model)
+	was := slices.Clone(a.begun.Records())
+	was[len(was)-1].Cause, was[len(was)-1].Error = f.cause, f.err
+	todo := decide(situation{
+		class: s.class(), policy: a.fallback(away), kind: f.kind, records: was, other: away,
+		rungs: len(a.rungs()), limits: s.config.limits(),
+	})
+	if todo == fresh && !a.proveAgain(hard, f) {
+		todo = decide(situation{
+			class: s.class(), policy: a.fallback(away), kind: f.kind, records: was, other: away,
+			limits: limits{}, // the device is out: no more tries on it
+		})
+		if todo != elsewhere { // it waits for a device of its class that is well
+			a.handBack(hard, f.cause, f.err)
+			return false
+		}
+	}
+	var out []string
+	if todo == elsewhere {
+		out = []string{s.class()}
+	}
+	ctx, cancel := context.WithTimeout(hard, openTimeout)
+	defer cancel()
+	if err := a.begun.End(ctx, f.cause, f.err, out...); err != nil {
+		a.log.Warn("end of the attempt not recorded, the request is delivered again", "cause", f.cause, "error", err)
+		return false
+	}
+	switch todo {
+	case elsewhere:
+		a.moveAway(hard, f)
+		return false
+	case giveUp:
+		a.fail(hard, verdict(f.err, a.begun.Records(), s.class()))
+		return false
+	case sameAgain:
+		return a.pause(hard, f)
+	}
+	return true
+}
+
+// proveAgain replaces the runner and has it prove itself, and reports whether the device may go on.
+func (a *attempt) proveAgain(hard context.Context, f failed) bool {
+	s := a.slot
+	a.notice(hard, events.Notice{Code: events.NoticeFreshRunner, Message: "the device " + s.device() + " gets a fresh process, which must prove itself first"})
+	a.lease.Progress(s.config.Budgets.Load)
+	ctx, cancel := context.WithTimeout(hard, s.config.Budgets.Load)
+	defer cancel()
+	if s.class() == events.DeviceCPU {
+		return true // a fresh process is all that a CPU needs; the next attempt starts it
+	}
+	began := time.Now()
+	if err := s.prove(ctx, a.work.asked.Model); err != nil {
+		e := events.AsError(err)
+		a.notice(hard, events.Notice{Code: events.NoticeCanary, Message: "the device did not prove itself: " + e.Message, Error: e})
+		return false
+	}
+	a.notice(hard, events.Notice{Code: events.NoticeCanary, Message: "the device proved itself by a small generation in " + time.Since(began).Round(time.Millisecond).String()})
+	message := "another try on " + s.device()
+	if f.kind == ofMemory {
+		return true // the next attempt tells which rung it stands on
+	}
+	a.notice(hard, events.Notice{Code: events.NoticeRetry, Message: message})
+	return true
+}
+
+// pause waits before another try in the same process.
+func (a *attempt) pause(hard context.Context, f failed) bool {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = minRetryPause, maxRetryPause
+	here := situation{records: a.begun.Records()}
+	var d time.Duration
+	for range here.count(a.slot.class())[f.cause] {
+		d = b.NextBackOff()
+	}
+	a.notice(hard, events.Notice{Code: events.NoticeRetry, Message: "another try on " + a.slot.device() + " after " + d.Round(time.Millisecond).String()})
+	a.lease.Progress(d + a.slot.config.Budgets.Load)
+	return sleep(hard, d)
+}
+
+// moveAway gives the request to the other class of device.
+func (a *attempt) moveAway(hard context.Context, f failed) {
+	s := a.slot
+	to := otherClass(s.class())
+	if s.class() == events.DeviceGPU {
+		a.log.Warn("[GPU] Persistent GPU errors, falling back to CPU", "code", f.err.Code)
+		if f.kind == ofMemory {
+			a.log.Warn("[GPU] Persistent GPU memory errors, falling back to CPU")
+		}
+	}
+	n := events.Notice{Code: events.NoticeFallback, Message: "the request goes on on the " + to + ": " + f.err.Message, Error: f.err}
+	if took, ok := a.predict(to); ok {
+		n.PredictedMS = took.Milliseconds()
+	}
+	a.notice(hard, n)
+	ctx, cancel := context.WithTimeout(hard, openTimeout)
+	defer cancel()
+	if err := a.work.job.Move(ctx, broker.LaneOf(to)); err != nil {
+		a.log.Warn("request not moved, it is delivered again and moved then", "to", to, "error", err)
+		return
+	}
+	a.log.Info("request moved to another class of device", "to", to)
+}
+
+// fallback is the request's policy, with "deadline" settled: allowed if the other class is expected to finish in
+// time, or if nobody knows.
+func (a *attempt) fallback(away bool) string {
+	policy := a.work.asked.Fallback
+	if policy != events.FallbackDeadline || !away {
+		return policy
+	}
+	expiry := a.work.event.ExpiryTime()
+	if took, ok := a.predict(otherClass(a.slot.class())); ok && !expiry.IsZero() && time.Now().Add(took).After(expiry) {
+		a.log.Info("the other class of device would not finish in time", "predicted", took, "expiry", expiry)
+		return events.FallbackNever
+	}
+	return events.FallbackAllowed
+}
+
+// predict is how long a class of device is expected to take for the request; ok is false if nobody knows.
+func (a *attempt) predict(class string) (time.Duration, bool) {
+	if a.shape == "" {
+		return 0, false
+	}
+	return a.slot.instance.learned.times.total(class, a.shape, a.steps)
+}
+
+// notice tells those who follow the request what is done about trouble.
+func (a *attempt) notice(ctx context.Context, n events.Notice) {
+	p := events.Progress{Stage: a.stage, ElapsedMS: time.Since(a.began).Milliseconds(), Instance: a.slot.config.Name, Device: a.slot.device(), Notice: &n}
+	if p.Stage == "" {
+		p.Stage = events.StageQueue
+	}
+	a.publish(ctx, broker.KindProgress, events.TypeProgress, p)
+}
+
+// route sends a request elsewhere that this instance's device must not or need not run, and reports whether it did.
+func (w *work) route(hard context.Context) (gone bool) {
+	s := w.slot
+	ctx, cancel := context.WithTimeout(hard, openTimeout)
+	defer cancel()
+	records, err := w.job.Attempts(ctx)
+	if err != nil {
+		w.log.Warn("attempts not read, the request is delivered again", "error", err)
+		return true
+	}
+	to := ""
+	switch want := w.asked.Device; {
+	case excluded(records, s.class()) && !excluded(records, otherClass(s.class())):
+		to = otherClass(s.class())
+	case excluded(records, s.class()), want == "", want == events.DeviceAuto, want == s.class(), want == s.device(), w.job.Lane == broker.LaneRetry:
+		return false
+	case events.ClassOf(want) != s.class(), want == otherClass(s.class()):
+		to = otherClass(s.class())
+		if w.job.Lane == broker.LaneOf(s.class()) { // it was moved here: the class it wanted could not
+			return false
+		}
+	default:
+		return w.toDevice(ctx, want)
+	}
+	if !s.instance.peers.serve(to, w.asked.Model) && !excluded(records, s.class()) && w.asked.Fallback != events.FallbackNever {
+		w.log.Info("nobody serves the class of device that was asked for, the request runs here", "wanted", w.asked.Device)
+		return false
+	}
+	if err := w.job.Move(ctx, broker.LaneOf(to)); err != nil {
+		w.log.Warn("request not moved, it is delivered again", "to", to, "error", err)
+	} else {
+		w.log.Info("request moved to the class of device it is for", "to", to)
+	}
+	return true
+}
+
+// toDevice hands a request back that is for another device of this class, if there is an instance that has it.
+func (w *work) toDevice(ctx context.Context, device string) (gone bool) {
+	if w.slot.instance.peers.any(func(s events.DeviceStatus) bool { return s.Device == device }) {
+		w.job.HandBackLater(handBackPause)
+		return true
+	}
+	if w.asked.Fallback != events.FallbackNever {
+		w.log.Info("no instance has the device that was asked for, the request runs here", "wanted", device)
+		return false
+	}
+	e := events.Errorf(events.CodeDeviceUnavailable, "no instance has the device %s", device)
+	e.Field, e.Device = "/device", device
+	e.Advice = "Name a device that genfn devices lists, or a class (cpu, gpu), or allow a fallback."
+	if err := w.job.Refuse(ctx, w.event, e); err != nil {
+		w.log.Warn("request not answered, it is delivered again", "error", err)
+	}
+	return true
+}
+
+// handBackPause is how long a request for another device waits before it is delivered again.
+const handBackPause = 500 * time.Millisecond

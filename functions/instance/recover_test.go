@@ -1,0 +1,308 @@
+package instance_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"genfn/events"
+	"genfn/events/broker"
+	"genfn/events/client"
+	"genfn/functions/device"
+	"genfn/functions/instance"
+	"genfn/functions/runner/runnertest"
+)
+
+// gpu starts an instance of a scripted GPU whose sickness is files in the folder it returns.
+func (r *rig) gpu(change func(*instance.Config)) (run *running, sickness string) {
+	r.t.Helper()
+	sickness = r.t.TempDir()
+	r.change = func(c *instance.Config) {
+		for _, name := range []string{runnertest.EnvInvalid, runnertest.EnvCanary, runnertest.EnvWrong} {
+			c.Runner.Env = append(c.Runner.Env, name+"="+filepath.Join(sickness, name))
+		}
+		c.Health = device.Policy{Backoff: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond}
+		if change != nil {
+			change(c)
+		}
+	}
+	run = r.start(func(s *settings) { s.Name, s.Device = "gpu-1", "GPU.0" })
+	r.change = nil
+	return run, sickness
+}
+
+func (r *rig) cpu() *running {
+	return r.start(func(s *settings) { s.Name = "cpu-1" })
+}
+
+// sicken makes the scripted GPU sick in one way, and returns how to make it well.
+func sicken(t *testing.T, dir, way string) (cure func()) {
+	t.Helper()
+	path := filepath.Join(dir, way)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	return func() { require.NoError(t, os.Remove(path)) }
+}
+
+// onGPU asks for the GPU first, so that the CPU beside it does not take the request.
+func onGPU(s runnertest.Script) events.ImageGenerate {
+	s.On = "GPU"
+	data := request(s)
+	data.Device = events.DeviceGPU
+	return data
+}
+
+// notices reads a request's events to their end and returns the codes of its notices.
+func (r *rig) notices(f *client.Follower) []string {
+	r.t.Helper()
+	var codes []string
+	for e, err := range f.Events(r.context()) {
+		require.NoError(r.t, err)
+		require.NoError(r.t, events.Validate(e))
+		if e.Type() != events.TypeProgress {
+			continue
+		}
+		if n := payload[events.Progress](r.t, e).Notice; n != nil {
+			codes = append(codes, n.Code)
+		}
+	}
+	return codes
+}
+
+// states waits until the GPU instance has told of this state, and returns all it told of.
+func (r *rig) states(until string) []string {
+	r.t.Helper()
+	var states []string
+	require.Eventually(r.t, func() bool {
+		history, err := r.broker.DeviceHistory(r.context(), "gpu-1")
+		require.NoError(r.t, err)
+		states = nil
+		for _, s := range history {
+			states = append(states, s.State)
+		}
+		return len(states) > 0 && states[len(states)-1] == until
+	}, patience, 5*time.Millisecond, until)
+	return states
+}
+
+// TestDeadContextOnce: a fresh process proves itself, then the request may try there once more.
+func TestDeadContextOnce(t *testing.T) {
+	r := newRig(t)
+	run, _ := r.gpu(nil)
+	r.cpu()
+	id := events.NewID()
+	f := r.follow(id)
+	_, err := r.client.Publish(r.context(), client.Request{ID: id, Data: onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise, Step: 2, Once: r.once()})})
+	require.NoError(t, err)
+	require.Equal(t, []string{events.NoticeFault, events.NoticeFreshRunner, events.NoticeCanary, events.NoticeRetry}, r.notices(f))
+	s := r.succeeded(id)
+	require.Equal(t, "GPU.0", s.Device)
+	require.Equal(t, []string{"device_fault"}, causes(s.Attempts))
+	require.Equal(t, events.CodeDeviceLost, s.Attempts[0].Error.Code)
+	require.Equal(t, []string{events.StateReady, events.StateSuspect, events.StateReady}, r.states(events.StateReady))
+	run.waitLog(t, "request succeeded")
+	r.settled(id)
+}
+
+// TestDeadContextAgain: what fails twice on the GPU goes on on the CPU, with no attempt more.
+func TestDeadContextAgain(t *testing.T) {
+	r := newRig(t)
+	run, _ := r.gpu(nil)
+	r.cpu()
+	id := r.publish(onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageVAEDecode}))
+	s := r.succeeded(id)
+	require.Equal(t, "TEST", s.Device)
+	require.Equal(t, []string{"device_fault", "device_fault"}, causes(s.Attempts))
+	run.waitLog(t, "[GPU] Persistent GPU errors, falling back to CPU")
+	r.settled(id)
+}
+
+// TestNeverFallsBack: who forbids the CPU gets the GPU's error.
+func TestNeverFallsBack(t *testing.T) {
+	r := newRig(t)
+	r.gpu(nil)
+	r.cpu()
+	data := onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise})
+	data.Fallback = events.FallbackNever
+	id := r.publish(data)
+	f := r.failed(id)
+	require.Equal(t, events.CodeDeviceLost, f.Error.Code)
+	require.Len(t, f.Attempts, 2)
+	require.Contains(t, f.Error.Message, "2 attempts")
+	r.settled(id)
+}
+
+// TestNobodyToFallBackTo: with no CPU instance the request fails instead of waiting for one for ever.
+func TestNobodyToFallBackTo(t *testing.T) {
+	r := newRig(t)
+	r.gpu(nil)
+	id := r.publish(onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise}))
+	require.Equal(t, events.CodeDeviceLost, r.failed(id).Error.Code)
+	r.settled(id)
+}
+
+// TestCrashIsJudgedByTheOtherClass: the CPU can do it, so the GPU was to blame, which proves itself meanwhile.
+func TestCrashIsJudgedByTheOtherClass(t *testing.T) {
+	r := newRig(t)
+	r.gpu(nil)
+	r.cpu()
+	warm := r.publish(onGPU(runnertest.Script{}))
+	require.Equal(t, "GPU.0", r.succeeded(warm).Device)
+	id := r.publish(onGPU(runnertest.Script{Do: runnertest.Kill, Stage: events.StageDenoise}))
+	s := r.succeeded(id)
+	require.Equal(t, "TEST", s.Device)
+	require.Equal(t, []string{"runner_crash"}, causes(s.Attempts), "the GPU gets it once")
+	require.Equal(t, []string{events.StateReady, events.StateSuspect, events.StateReady}, r.states(events.StateReady))
+	next := r.publish(onGPU(runnertest.Script{}))
+	require.Equal(t, "GPU.0", r.succeeded(next).Device)
+	r.settled(warm, id, next)
+}
+
+// TestPoisonRequest: what kills a runner on both classes is to blame itself; two runners die and nobody is shed.
+func TestPoisonRequest(t *testing.T) {
+	r := newRig(t)
+	r.gpu(nil)
+	r.cpu()
+	data := request(runnertest.Script{Do: runnertest.Abort, Stage: events.StageTextEncoder})
+	data.Device = events.DeviceGPU
+	id := r.publish(data)
+	f := r.failed(id)
+	require.Len(t, f.Attempts, 2)
+	require.Contains(t, f.Error.Message, "failed on gpu")
+	require.Contains(t, f.Error.Message, "and on cpu")
+	require.Contains(t, f.Error.Advice, "the request is the likely cause")
+	require.Contains(t, f.Attempts[0].Error.Detail, "std::bad_alloc")
+	states := r.states(events.StateReady)
+	require.NotContains(t, states, events.StateShed)
+	r.settled(id)
+}
+
+// TestShedAndTakenBack: a device that cannot prove itself is shed, its work goes on elsewhere, and it comes back
+// when it is well.
+func TestShedAndTakenBack(t *testing.T) {
+	for name, way := range map[string]string{"validation": runnertest.EnvInvalid, "canary": runnertest.EnvCanary, "wrong numbers": runnertest.EnvWrong} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			run, sickness := r.gpu(nil)
+			r.cpu()
+			warm := r.publish(onGPU(runnertest.Script{}))
+			r.succeeded(warm)
+			cure := sicken(t, sickness, way)
+			id := r.publish(onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise}))
+			s := r.succeeded(id)
+			require.Equal(t, "TEST", s.Device)
+			require.Equal(t, []string{"device_fault"}, causes(s.Attempts), "an unproved device is not tried again")
+			if way == runnertest.EnvInvalid {
+				run.waitLog(t, "[GPU] GPU validation failed")
+			}
+			shed := r.shedStatus()
+			require.True(t, shed.GPUFailed)
+			require.NotNil(t, shed.NextTry)
+			cure()
+			require.Contains(t, r.states(events.StateReady), events.StateProbation)
+			next := r.publish(onGPU(runnertest.Script{}))
+			require.Equal(t, "GPU.0", r.succeeded(next).Device)
+			r.settled(warm, id, next)
+		})
+	}
+}
+
+// shedStatus is the first status in which the GPU was shed.
+func (r *rig) shedStatus() (shed events.DeviceStatus) {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool {
+		history, err := r.broker.DeviceHistory(r.context(), "gpu-1")
+		require.NoError(r.t, err)
+		for _, s := range history {
+			if s.State == events.StateShed {
+				shed = s
+				return true
+			}
+		}
+		return false
+	}, patience, 5*time.Millisecond, "the GPU is shed")
+	return shed
+}
+
+// TestTransientFault: the same process tries again, and its device is not suspected.
+func TestTransientFault(t *testing.T) {
+	r := newRig(t)
+	run, _ := r.gpu(nil)
+	pid := run.runnerPID(t)
+	id := r.publish(onGPU(runnertest.Script{Do: runnertest.Shaky, Stage: events.StageDenoise, Once: r.once()}))
+	s := r.succeeded(id)
+	require.Equal(t, []string{"device_transient"}, causes(s.Attempts))
+	require.Equal(t, []string{events.StateReady}, r.states(events.StateReady))
+	require.NoError(t, r.alive(pid))
+
+	id2 := r.publish(onGPU(runnertest.Script{Do: runnertest.Shaky, Stage: events.StageDenoise}))
+	require.Len(t, r.failed(id2).Attempts, 3, "two retries")
+	r.settled(id, id2)
+}
+
+func (r *rig) alive(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	return p.Signal(syscall.Signal(0))
+}
+
+// TestInvalidNumbers: another class decides whether the device is to blame.
+func TestInvalidNumbers(t *testing.T) {
+	r := newRig(t)
+	r.gpu(nil)
+	r.cpu()
+	id := r.publish(onGPU(runnertest.Script{Do: runnertest.NaN, Stage: events.StageDenoise}))
+	s := r.succeeded(id)
+	require.Equal(t, "TEST", s.Device)
+	require.Equal(t, []string{"numerical_error"}, causes(s.Attempts))
+	both := request(runnertest.Script{Do: runnertest.NaN, Stage: events.StageDenoise})
+	both.Device = events.DeviceGPU
+	id2 := r.publish(both)
+	require.Equal(t, events.CodeNumericalError, r.failed(id2).Error.Code)
+	r.settled(id, id2)
+}
+
+// TestDeviceChoice: a class that was asked for gets the request, whatever lane it was published in.
+func TestDeviceChoice(t *testing.T) {
+	r := newRig(t)
+	r.gpu(nil)
+	r.cpu()
+	for want, device := range map[string]string{events.DeviceCPU: "TEST", events.DeviceGPU: "GPU.0", "GPU.0": "GPU.0"} {
+		for _, lane := range []broker.Lane{broker.LaneAny, ""} {
+			data := request(runnertest.Script{})
+			data.Device = want
+			id, err := r.client.Publish(r.context(), client.Request{Data: data, Lane: lane})
+			require.NoError(t, err)
+			s := r.succeeded(id)
+			require.Equal(t, device, s.Device, "%s by lane %q", want, lane)
+			require.Len(t, s.Attempts, 1)
+		}
+	}
+	data := request(runnertest.Script{})
+	data.Device, data.Fallback = "GPU.9", events.FallbackNever
+	f := r.failed(r.publish(data))
+	require.Equal(t, events.CodeDeviceUnavailable, f.Error.Code)
+	require.Contains(t, f.Error.Message, "GPU.9")
+	data.Fallback = ""
+	require.Equal(t, "GPU.0", r.succeeded(r.publish(data)).Device)
+}
+
+// TestInvalidDeviceDoesNotServe: an instance whose device fails its validation says so and ends.
+func TestInvalidDeviceDoesNotServe(t *testing.T) {
+	r := newRig(t)
+	sickness := t.TempDir()
+	sicken(t, sickness, runnertest.EnvInvalid)
+	config := r.set.config(r.broker, nil)
+	config.Name, config.Runner.Hello.Device = "gpu-1", "GPU.0"
+	config.Runner.Env = append(config.Runner.Env, runnertest.EnvInvalid+"="+filepath.Join(sickness, runnertest.EnvInvalid))
+	i, err := instance.New(config)
+	require.NoError(t, err)
+	err = i.Run(r.context(), context.Background())
+	require.ErrorIs(t, err, &events.Error{Code: events.CodeNumericalError})
+}

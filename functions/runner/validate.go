@@ -1,0 +1,292 @@
+package runner
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"genfn/bindings/openvino"
+	"genfn/bindings/tensor"
+	"genfn/events"
+	"genfn/functions/runner/protocol"
+)
+
+// Checks of a device's validation, in their order.
+const (
+	checkDriver      = "driver"
+	checkProperties  = "properties"
+	checkMemory      = "memory"
+	checkComputation = "computation"
+)
+
+// minDeviceMemory is what a device must have free to be worth a try: the smallest useful models need more.
+const minDeviceMemory = 64 << 20
+
+// validate looks at a device before any model is loaded: what it and its driver say of themselves, whether it has
+// the properties it is to be used with, its memory, and whether it computes right. It goes on after a failed check
+// as far as that makes sense, so that all that is wrong is told at once.
+func (e *openVINO) validate(core *openvino.Core, device string) *protocol.Validation {
+	v := &protocol.Validation{Class: events.ClassOf(device)}
+	check := func(name, detail string, err error) bool {
+		c := events.DeviceCheck{Name: name, OK: err == nil, Detail: detail}
+		if err != nil {
+			c.Detail = err.Error()
+			if v.Error == nil {
+				v.Error = classify(err).err
+				v.Error.Device = device
+			}
+		}
+		v.Checks = append(v.Checks, c)
+		return err == nil
+	}
+	name, err := core.Property(device, "FULL_DEVICE_NAME")
+	v.Name = name
+	if !check(checkDriver, describeDriver(core, device, name), err) {
+		return v
+	}
+	v.Properties, err = e.checkProperties(core, device, v.Class)
+	check(checkProperties, fmt.Sprintf("%d in use", len(v.Properties)), err)
+	v.Memory, err = deviceMemory(core, device, v.Class)
+	if err == nil && v.Memory.Free >= 0 && v.Memory.Free < minDeviceMemory {
+		err = events.Errorf(events.CodeGPUOutOfMemory, "%d MiB of %d MiB are free before anything is loaded", v.Memory.Free>>20, v.Memory.Total>>20)
+	}
+	check(checkMemory, describeMemory(v.Memory), err)
+	check(checkComputation, "a product of matrices is right to the last value", e.compute(core, device))
+	return v
+}
+
+// properties are those with which models are compiled: what validation found right, else what was asked for.
+func (e *openVINO) properties() map[string]string {
+	if v := e.info.Validation; v != nil {
+		return v.Properties
+	}
+	return e.hello.Properties
+}
+
+// describeDriver tells what OpenVINO knows of the device beside its name. Its C API has no driver version.
+func describeDriver(core *openvino.Core, device, name string) string {
+	words := []string{name}
+	for _, key := range []string{"DEVICE_ARCHITECTURE", "GPU_UARCH_VERSION"} {
+		if value, err := core.Property(device, key); err == nil && value != "" {
+			words = append(words, value)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// instead lists properties that people ask for and OpenVINO never had, and what does what they hoped for.
+var instead = map[string]string{
+	"GPU_MAX_BATCH_SIZE": "sequential guidance, which runs the model with batch size 1 and is used by itself when memory is short",
+	"GPU_MEMORY_REUSE":   "GPU_ENABLE_KERNELS_REUSE=YES, set where the device has it; buffers are reused by the plugin's own pool",
+}
+
+// checkProperties returns how the device is used, and an error for a configured property that it does not have.
+func (e *openVINO) checkProperties(core *openvino.Core, device, class string) (map[string]string, error) {
+	supported, err := core.SupportedProperties(device)
+	if err != nil {
+		return nil, err
+	}
+	use := map[string]string{}
+	for key, value := range tuning(class) {
+		if slices.Contains(supported, key) {
+			use[key] = value
+		}
+	}
+	for key, value := range e.hello.Properties {
+		if slices.Contains(supported, key) {
+			use[key] = value
+			continue
+		}
+		f := events.Errorf(events.CodeInvalidRequest, "the device %s has no property %q", device, key)
+		f.Field, f.Expected = "property", "one of "+strings.Join(supported, ", ")
+		f.Advice = "Leave it out, or take one of those the device has."
+		if other := instead[key]; other != "" {
+			f.Message, f.Advice = f.Message+": no release of OpenVINO has it", "Instead of it there is "+other+"."
+		}
+		return use, f
+	}
+	return use, nil
+}
+
+// tuning is how devices of a class are used unless Hello.Properties says otherwise; what a device does not have
+// is left out. On a GPU memory comes before speed: one stream, and no loops unrolled into more kernels.
+func tuning(class string) map[string]string {
+	if class != events.DeviceGPU {
+		return nil
+	}
+	return map[string]string{
+		"GPU_ENABLE_LOOP_UNROLLING": "NO",
+		"GPU_ENABLE_KERNELS_REUSE":  "YES",
+		"NUM_STREAMS":               "1",
+	}
+}
+
+// unknownBytes says that a driver does not tell a count of bytes.
+const unknownBytes = -1
+
+// deviceMemory asks the device for its memory. Where the driver gives no free count, what this process does not
+// use counts as free.
+func deviceMemory(core *openvino.Core, device, class string) (protocol.DeviceMemory, error) {
+	m := protocol.DeviceMemory{Total: unknownBytes, Used: unknownBytes, Free: unknownBytes}
+	if class != events.DeviceGPU {
+		return m, nil // that of the host, which the instance watches
+	}
+	total, err := core.Property(device, "GPU_DEVICE_TOTAL_MEM_SIZE")
+	if err != nil {
+		return m, err
+	}
+	if m.Total, err = strconv.ParseInt(strings.TrimSpace(total), 10, 64); err != nil {
+		return m, fmt.Errorf("device memory of %s: %w", device, err)
+	}
+	statistics, err := core.Property(device, "GPU_MEMORY_STATISTICS")
+	if err != nil {
+		return m, nil //nolint:nilerr // older drivers do not have it: the count stays unknown
+	}
+	m.Used = sumStatistics(statistics)
+	m.Free = max(0, m.Total-m.Used)
+	return m, nil
+}
+
+// sumStatistics adds up what GPU_MEMORY_STATISTICS lists by kind of allocation: "{cl_mem:12,usm_device:34}".
+// The plugin's words have differed between releases, so every number after a colon counts.
+func sumStatistics(text string) (sum int64) {
+	for _, field := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("{}, ;\n", r) }) {
+		_, number, ok := strings.Cut(field, ":")
+		if !ok {
+			number = field
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64); err == nil {
+			sum += n
+		}
+	}
+	return sum
+}
+
+func describeMemory(m protocol.DeviceMemory) string {
+	switch {
+	case m.Total < 0:
+		return "that of the host"
+	case m.Used < 0:
+		return fmt.Sprintf("%d MiB, the driver does not tell how much is free", m.Total>>20)
+	}
+	return fmt.Sprintf("%d MiB, %d MiB of it free as far as this process knows", m.Total>>20, m.Free>>20)
+}
+
+// validationSide is the side of the matrices of the known computation.
+const validationSide = 32
+
+// validationIR is y = relu(x·w), in OpenVINO's IR version 11: x and y f32[n,n], w a constant f32[n,n].
+const validationIR = `<?xml version="1.0"?>
+<net name="genfn_validation" version="11">
+ <layers>
+  <layer id="0" name="x" type="Parameter" version="opset1"><data shape="32,32" element_type="f32"/>
+   <output><port id="0" precision="FP32" names="x"><dim>32</dim><dim>32</dim></port></output></layer>
+  <layer id="1" name="w" type="Const" version="opset1"><data element_type="f32" shape="32,32" offset="0" size="4096"/>
+   <output><port id="0" precision="FP32"><dim>32</dim><dim>32</dim></port></output></layer>
+  <layer id="2" name="xw" type="MatMul" version="opset1"><data transpose_a="false" transpose_b="false"/>
+   <input><port id="0" precision="FP32"><dim>32</dim><dim>32</dim></port><port id="1" precision="FP32"><dim>32</dim><dim>32</dim></port></input>
+   <output><port id="2" precision="FP32"><dim>32</dim><dim>32</dim></port></output></layer>
+  <layer id="3" name="y" type="ReLU" version="opset1">
+   <input><port id="0" precision="FP32"><dim>32</dim><dim>32</dim></port></input>
+   <output><port id="1" precision="FP32" names="y"><dim>32</dim><dim>32</dim></port></output></layer>
+  <layer id="4" name="result" type="Result" version="opset1">
+   <input><port id="0" precision="FP32"><dim>32</dim><dim>32</dim></port></input></layer>
+ </layers>
+ <edges>
+  <edge from-layer="0" from-port="0" to-layer="2" to-port="0"/>
+  <edge from-layer="1" from-port="0" to-layer="2" to-port="1"/>
+  <edge from-layer="2" from-port="2" to-layer="3" to-port="0"/>
+  <edge from-layer="3" from-port="1" to-layer="4" to-port="0"/>
+ </edges>
+</net>
+`
+
+// validationValue is a multiple of 1/8 of at most 5/8: sums of 32 products of two of them are exact in f16 too,
+// so every precision must give the same.
+func validationValue(i, j, seed int) float32 { return float32((i*7+j*3+seed)%11-5) / 8 }
+
+// compute runs a small known computation on the device and compares every value of its result.
+func (e *openVINO) compute(core *openvino.Core, device string) (err error) {
+	path, err := writeValidation()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(filepath.Dir(path))
+	model, err := core.ReadModel(path, "")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	compiled, err := core.Compile(model, device, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, compiled.Close()) }()
+	request, err := compiled.NewRequest()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, request.Close()) }()
+	x, err := e.runtime.NewTensor("validation", tensor.F32, tensor.Shape{validationSide, validationSide})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, x.Close()) }()
+	for i, values := 0, x.F32(); i < len(values); i++ {
+		values[i] = validationValue(i/validationSide, i%validationSide, 0)
+	}
+	if err := request.SetInput(0, x); err != nil {
+		return err
+	}
+	if err := request.Infer(context.Background()); err != nil { // a hang is for the instance to find
+		return err
+	}
+	y, err := request.Output(0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, y.Close()) }()
+	return compareProduct(y.F32())
+}
+
+// compareProduct returns numerical_error for the first value that is wrong.
+func compareProduct(y []float32) error {
+	if len(y) != validationSide*validationSide {
+		return events.Errorf(events.CodeNumericalError, "the known computation gave %d values, expected %d", len(y), validationSide*validationSide)
+	}
+	for i, got := range y {
+		var want float32
+		for k := range validationSide {
+			want += validationValue(i/validationSide, k, 0) * validationValue(k, i%validationSide, 5)
+		}
+		if want = max(want, 0); got != want {
+			return events.Errorf(events.CodeNumericalError, "the known computation is wrong at %d,%d: %g, expected %g", i/validationSide, i%validationSide, got, want)
+		}
+	}
+	return nil
+}
+
+// writeValidation writes the network of the known computation to a folder of its own and returns the .xml.
+func writeValidation() (string, error) {
+	dir, err := os.MkdirTemp("", "genfn-validation-")
+	if err != nil {
+		return "", fmt.Errorf("folder for the device's validation: %w", err)
+	}
+	weights := make([]byte, 0, 4*validationSide*validationSide)
+	for i := range validationSide * validationSide {
+		weights = binary.LittleEndian.AppendUint32(weights, math.Float32bits(validationValue(i/validationSide, i%validationSide, 5)))
+	}
+	path := filepath.Join(dir, "validation.xml")
+	err = errors.Join(os.WriteFile(path, []byte(validationIR), 0o600), os.WriteFile(filepath.Join(dir, "validation.bin"), weights, 0o600))
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("the device's validation: %w", err), os.RemoveAll(dir))
+	}
+	return path, nil
+}
