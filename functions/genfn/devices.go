@@ -1,51 +1,208 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"genfn/events"
+	"genfn/events/broker"
 	"genfn/functions/runner/process"
 )
 
+// heartbeatLife is how old the last word of an instance may be for it to count as alive.
+const heartbeatLife = 10 * time.Second
+
+// deviceLine is one device of this machine as `devices --json` prints it.
+type deviceLine struct {
+	Name       string               `json:"name"`
+	FullName   string               `json:"full_name,omitempty"`
+	Class      string               `json:"class"`
+	OK         bool                 `json:"ok"`
+	Error      *events.Error        `json:"error,omitempty"`
+	Checks     []events.DeviceCheck `json:"checks,omitempty"`
+	Memory     *events.MemoryInfo   `json:"memory_info,omitempty"`
+	Use        map[string]string    `json:"use,omitempty"` // properties genfn sets
+	Properties map[string]string    `json:"properties,omitempty"`
+}
+
+// deviceReport is what `devices --json` prints.
+type deviceReport struct {
+	Devices   []deviceLine          `json:"devices"`   // of this machine
+	Instances []events.DeviceStatus `json:"instances"` // that a NATS server knows, if there is one
+}
+
 func newDevices(s *settings) *cobra.Command {
-	var properties bool
+	var properties, here bool
+	var virtual virtualFlags
 	cmd := &cobra.Command{
 		Use:   "devices",
-		Short: "The devices OpenVINO finds on this machine",
-		Long:  "The devices OpenVINO finds on this machine. They are listed by a process of their own, so a driver that crashes or hangs harms nobody.",
-		Args:  noArgs,
+		Short: "The devices of this machine, looked at one by one, and those of running instances",
+		Long: "The devices of this machine, each validated by a process of its own: driver, properties, memory, and a small known computation. A driver that crashes or hangs harms nobody.\n\n" +
+			"Below them the instances of a NATS server, if one answers: the state of each one's device and why, memory, generations and faults.",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.logger(cmd)
 			if err != nil {
 				return err
 			}
-			list, err := process.Devices(cmd.Context(), process.Config{Hello: s.hello(""), Stderr: cmd.ErrOrStderr(), Logger: log})
-			if err != nil {
+			found, err := s.discover(cmd.Context(), &virtual, log)
+			if err != nil && len(found) == 0 {
 				return err
 			}
+			if err != nil {
+				log.Warn("not every device could be looked at", "error", err)
+			}
+			report := deviceReport{Devices: []deviceLine{}, Instances: []events.DeviceStatus{}}
+			for _, d := range found {
+				report.Devices = append(report.Devices, describeDevice(d, properties))
+			}
+			if !here {
+				if report.Instances, err = s.instances(cmd); err != nil {
+					return err
+				}
+			}
 			if s.json {
-				printJSON(cmd.OutOrStdout(), list.Devices)
+				printJSON(cmd.OutOrStdout(), report)
 				return nil
 			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, d := range list.Devices {
-				fmt.Fprintf(w, "%s\t%s\n", d.Name, d.FullName)
-				if !properties {
-					continue
-				}
-				for _, key := range slices.Sorted(maps.Keys(d.Properties)) {
-					fmt.Fprintf(w, "  %s\t%s\n", key, d.Properties[key])
-				}
-			}
-			return w.Flush()
+			report.print(cmd.OutOrStdout())
+			return nil
 		},
 	}
 	s.addRuntime(cmd)
 	s.addCache(cmd)
+	s.addNATS(cmd)
+	virtual.add(cmd)
 	cmd.Flags().BoolVar(&properties, "properties", false, "print the properties of each device too")
+	cmd.Flags().BoolVar(&here, "local", false, "only the devices of this machine: ask no NATS server")
 	return cmd
+}
+
+func describeDevice(d process.Found, properties bool) deviceLine {
+	line := deviceLine{Name: d.Name, FullName: d.FullName, Class: events.ClassOf(d.Name), OK: d.Error == nil, Error: d.Error}
+	if properties {
+		line.Properties = d.Properties
+	}
+	if v := d.Validation; v != nil {
+		line.FullName, line.Checks, line.Use = v.Name, v.Checks, v.Properties
+		if v.Memory.Total >= 0 {
+			line.Memory = &events.MemoryInfo{DeviceTotal: &v.Memory.Total}
+			if v.Memory.Used >= 0 {
+				line.Memory.DeviceUsed, line.Memory.DeviceFree = &v.Memory.Used, &v.Memory.Free
+			}
+		}
+	}
+	return line
+}
+
+// instances asks a server for its instances. Without one there are none, unless it was named.
+func (s *settings) instances(cmd *cobra.Command) ([]events.DeviceStatus, error) {
+	b, err := broker.Connect(s.nats, broker.Options{Name: "genfn devices", Credentials: s.creds})
+	if err != nil {
+		if cmd.Flags().Changed("nats") {
+			return nil, err
+		}
+		return []events.DeviceStatus{}, nil
+	}
+	defer b.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), heartbeatLife)
+	defer cancel()
+	list, err := b.Devices(ctx, heartbeatLife)
+	if list == nil {
+		list = []events.DeviceStatus{}
+	}
+	return list, err
+}
+
+func (r deviceReport) print(out io.Writer) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, d := range r.Devices {
+		state := "ok"
+		if !d.OK {
+			state = "failed"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Name, state, d.FullName)
+		for _, c := range d.Checks {
+			mark := "ok"
+			if !c.OK {
+				mark = "FAILED"
+			}
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", c.Name, mark, oneLine(c.Detail))
+		}
+		if d.Error != nil {
+			fmt.Fprintf(w, "  reason\t\t%s\n  advice\t\t%s\n", problem(d.Error), d.Error.Advice)
+		}
+		if len(d.Use) > 0 {
+			fmt.Fprintf(w, "  used with\t\t%s\n", pairs(d.Use))
+		}
+		for _, key := range slices.Sorted(maps.Keys(d.Properties)) {
+			fmt.Fprintf(w, "  %s\t\t%s\n", key, oneLine(d.Properties[key]))
+		}
+	}
+	_ = w.Flush() // the terminal's errors are seen there
+	if len(r.Instances) > 0 {
+		printInstances(out, r.Instances)
+	}
+}
+
+// printInstances prints a table of instances, and below it why a device takes no requests and what failed last.
+func printInstances(out io.Writer, list []events.DeviceStatus) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "\nINSTANCE\tDEVICE\tSTATE\tSINCE\tBUSY\tGENERATIONS\tFAULTS\tRSS\tDEVICE MEMORY\n")
+	for _, s := range list {
+		m := s.MemoryInfo
+		if m == nil {
+			m = &events.MemoryInfo{}
+		}
+		memory := "-"
+		if m.DeviceTotal != nil {
+			memory = mib(*m.DeviceTotal)
+			if m.DeviceUsed != nil {
+				memory = mib(*m.DeviceUsed) + " of " + memory
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d/%d\t%d\t%d\t%.0f MiB\t%s\n", s.Instance, s.Device, s.State, s.Since.Local().Format(time.TimeOnly),
+			s.Busy, s.Slots, s.GenerationCount, s.FaultCount, m.RSSMB, memory)
+	}
+	_ = w.Flush()
+	for _, s := range list {
+		if s.State != events.StateReady {
+			fmt.Fprintf(out, "%s: %s (%s): %s\n", s.Instance, s.State, s.Reason, oneLine(s.Message))
+			if s.NextTry != nil {
+				fmt.Fprintf(out, "  may prove itself again at %s\n", s.NextTry.Local().Format(time.TimeOnly))
+			}
+		}
+		for _, f := range s.LastFaults[max(0, len(s.LastFaults)-3):] {
+			fmt.Fprintf(out, "  %s  %s  %s\n", f.At.Local().Format(time.TimeOnly), f.Cause, oneLine(problem(f.Error)))
+		}
+	}
+}
+
+func mib(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }
+
+// pairs is KEY=VALUE of each entry, by name.
+func pairs(m map[string]string) string {
+	words := make([]string, 0, len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		words = append(words, key+"="+m[key])
+	}
+	return strings.Join(words, " ")
+}
+
+// oneLine is the text with its line ends as blanks, and not without end.
+func oneLine(text string) string {
+	const most = 300
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + " ..."
+	}
+	return text
 }

@@ -29,18 +29,23 @@ type instanceFlags struct {
 	grace     time.Duration
 	serveNoop bool
 	compiled  bool
+
+	properties map[string]string
+	precision  string
+	virtual    virtualFlags
 }
 
 func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "name of the instance, unique among those alive (default: host name and a random part)")
-	flags.StringVar(&f.device, "device", "CPU", "OpenVINO device, as the command devices lists them")
-	flags.IntVar(&f.slots, "slots", 1, "runner processes, each with one request at a time")
+	flags.IntVar(&f.slots, "slots", 1, "runner processes of the CPU, each with one request at a time; a GPU has one")
 	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
 	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
+	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device, KEY=VALUE; several times. genfn devices --properties lists what a device has")
+	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16 or bf16 (default: f32 on the CPU, elsewhere the device's choice)")
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
 }
 
@@ -61,7 +66,7 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 				return err
 			}
 			defer b.Close()
-			serve, err := s.newInstance(signals.soft, b, flags, log)
+			serve, err := s.newInstance(signals.soft, b, flags, nil, log)
 			if err != nil {
 				return err
 			}
@@ -79,11 +84,12 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 	s.addModels(cmd)
 	s.addRuntime(cmd)
 	flags.add(cmd)
+	cmd.Flags().StringVar(&flags.device, "device", "CPU", "OpenVINO device, as the command devices lists them")
 	return cmd
 }
 
-// newInstance sets the broker up and makes an instance that is ready to run.
-func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *instanceFlags, log *slog.Logger) (*instance.Instance, error) {
+// newInstance sets the broker up and makes an instance that is ready to run. times may be shared; nil: its own.
+func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *instanceFlags, times *instance.Times, log *slog.Logger) (*instance.Instance, error) {
 	config := broker.DefaultConfig()
 	if err := b.Setup(ctx, config); err != nil {
 		return nil, err
@@ -98,14 +104,19 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 	}
 	hello := s.hello(flags.device)
 	hello.Threads, hello.MaxModels, hello.ServeNoop, hello.CacheCompiled = flags.threads, flags.maxModels, flags.serveNoop, flags.compiled
+	hello.Properties, hello.Precision, hello.Validate = flags.properties, flags.precision, len(flags.properties) > 0
+	env, err := flags.virtual.apply(s, &hello)
+	if err != nil {
+		return nil, err
+	}
 	grace := flags.grace
 	if grace == 0 {
 		grace = -1 // Config's zero is its default; the flag's zero means none
 	}
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: config, Models: models,
-		Runner: process.Config{Hello: hello, Stderr: os.Stderr, Logger: log},
-		Slots:  flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
+		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Logger: log}, Times: times,
+		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }
 

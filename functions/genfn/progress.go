@@ -36,12 +36,27 @@ func newProgress(w io.Writer, quiet bool) *progress {
 func (p *progress) show(e events.Progress) {
 	switch {
 	case p == nil:
+	case e.Notice != nil:
+		p.notice(e)
 	case p.bar != nil:
 		p.showBar(e)
 	case e.Stage != p.stage:
 		p.stage = e.Stage
 		fmt.Fprintf(p.w, "%6.1f s  %s\n", float64(e.ElapsedMS)/1000, e.Stage)
 	}
+}
+
+// notice prints what is done about trouble, in a line of its own.
+func (p *progress) notice(e events.Progress) {
+	n := e.Notice
+	words := oneLine(n.Message)
+	if n.Error != nil && n.Error.DriverText != "" && n.Code == events.NoticeFault {
+		words += " (" + oneLine(n.Error.DriverText) + ")"
+	}
+	if n.PredictedMS > 0 {
+		words += fmt.Sprintf(", expected to take %s", (time.Duration(n.PredictedMS) * time.Millisecond).Round(100*time.Millisecond))
+	}
+	p.say("%6.1f s  %s: %s", float64(e.ElapsedMS)/1000, n.Code, words)
 }
 
 func (p *progress) showBar(e events.Progress) {

@@ -25,6 +25,7 @@ type requestFlags struct {
 	previewEvery                  int
 	latents, outputLatents, out   string
 	id, tenant, priority          string
+	device, fallback, degrade     string
 	timeout, wait                 time.Duration
 	quiet                         bool
 }
@@ -49,6 +50,9 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.id, "id", "", "request id, for idempotent retries (default: a new UUID)")
 	f.StringVar(&r.tenant, "tenant", "default", "tenant whose subjects and bucket are used")
 	f.StringVar(&r.priority, "priority", "interactive", "interactive or batch")
+	f.StringVar(&r.device, "device", "", "where the work is to begin: auto, cpu, gpu, or a device such as GPU.0 (default: auto)")
+	f.StringVar(&r.fallback, "fallback", "", "if that device fails: allowed (any other), never, or deadline (another only if it will finish within --timeout) (default: allowed)")
+	f.StringVar(&r.degrade, "degrade", "", "if memory runs out after all else was tried: allowed (a smaller size or fewer pictures) or never (default: never)")
 	f.DurationVar(&r.timeout, "timeout", 0, "give up when the work has not begun by then, such as 30s (default: wait for ever)")
 	f.DurationVar(&r.wait, "wait", 0, "how long to wait for a server that is not up yet")
 	f.BoolVarP(&r.quiet, "quiet", "q", false, "show no progress")
@@ -87,6 +91,7 @@ func (r *requestFlags) payload(cmd *cobra.Command) (events.ImageGenerate, error)
 	data := events.ImageGenerate{
 		Model: r.model, Prompt: r.prompt, NegativePrompt: r.negativePrompt,
 		Scheduler: r.scheduler, Format: format, PreviewEvery: r.previewEvery, OutputLatents: r.outputLatents != "",
+		Device: r.device, Fallback: r.fallback, Degrade: r.degrade,
 	}
 	given := cmd.Flags().Changed
 	if given("width") {

@@ -11,6 +11,7 @@ import (
 
 	"genfn/events/broker"
 	"genfn/functions/embedded"
+	"genfn/functions/instance"
 )
 
 // upFlags are what `up` and `demo` say about the server.
@@ -20,11 +21,16 @@ type upFlags struct {
 	port     int
 	storeDir string
 	sync     bool
+	devices  []string
 }
 
-func (f *upFlags) add(cmd *cobra.Command, port int, store string) {
+// allDevices as --devices is the CPU and every other device that is found well.
+const allDevices = "auto"
+
+func (f *upFlags) add(cmd *cobra.Command, port int, store, devices string) {
 	f.instanceFlags.add(cmd)
 	flags := cmd.Flags()
+	flags.StringSliceVar(&f.devices, "devices", []string{devices}, "devices that serve beside the CPU, which always does: names as genfn devices lists them, CPU for no other, or auto for all that are found well")
 	flags.StringVar(&f.host, "host", "127.0.0.1", "address the NATS server listens on")
 	flags.IntVar(&f.port, "port", port, "port of the NATS server; 0 takes a free one")
 	flags.StringVar(&f.storeDir, "store-dir", store, "folder of JetStream's files")
@@ -35,8 +41,8 @@ func newUp(s *settings, signals *signals) *cobra.Command {
 	flags := &upFlags{}
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "NATS with JetStream on disk, and an instance, in one process",
-		Long:  "NATS with JetStream on disk, and an instance, in one process, until SIGTERM. For development; in production run `genfn instance` against a NATS cluster.",
+		Short: "NATS with JetStream on disk, and an instance for the CPU and each GPU, in one process",
+		Long:  "NATS with JetStream on disk, and an instance for the CPU and for each GPU that is found well, in one process, until SIGTERM. For development; in production run `genfn instance` against a NATS cluster.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.logger(cmd)
@@ -44,7 +50,7 @@ func newUp(s *settings, signals *signals) *cobra.Command {
 				return err
 			}
 			return s.up(signals, flags, log, func(ctx context.Context, b *broker.Broker) error {
-				s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: flags.device, Store: flags.storeDir})
+				s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: "CPU", Store: flags.storeDir})
 				<-ctx.Done()
 				return nil
 			})
@@ -52,7 +58,7 @@ func newUp(s *settings, signals *signals) *cobra.Command {
 	}
 	s.addModels(cmd)
 	s.addRuntime(cmd)
-	flags.add(cmd, 4222, filepath.Join(dataDir(), "jetstream"))
+	flags.add(cmd, 4222, filepath.Join(dataDir(), "jetstream"), allDevices)
 	return cmd
 }
 
@@ -92,7 +98,7 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 	}
 	s.addModels(cmd)
 	s.addRuntime(cmd)
-	server.add(cmd, 0, "")
+	server.add(cmd, 0, "", "CPU")
 	request.add(cmd)
 	return cmd
 }
@@ -114,17 +120,20 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 		return err
 	}
 	defer b.Close()
-	serve, err := s.newInstance(signals.soft, b, &flags.instanceFlags, log)
+	soft, stop := context.WithCancel(signals.soft)
+	defer stop()
+	fleet := &fleet{settings: s, flags: flags, broker: b, times: instance.NewTimes(), log: log}
+	serve, err := fleet.instance(soft, "CPU")
 	if err != nil {
 		return err
 	}
-	soft, stop := context.WithCancel(signals.soft)
-	defer stop()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- serve.Run(soft, signals.hard)
 		stop()
 	}()
+	fleet.addDevices(soft, signals.hard)
+	defer fleet.wait()
 	used := make(chan error, 1)
 	go func() {
 		select {

@@ -99,8 +99,8 @@ func (s *slot) prove(ctx context.Context, model string) error {
 
 // The canary: a generation of the model's own size whose result must be the same each time.
 const (
-	canarySteps  = 2
-	canarySeed   = 20260131
+	canarySteps = 2
+	canarySeed  = 20260131
 	// canaryBound is how far the latents of the same device may be apart, relative to the largest.
 	canaryBound = 1e-3
 )

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"genfn/events"
+	"genfn/events/broker"
+	"genfn/functions/instance"
+	"genfn/functions/runner/process"
+)
+
+// fleet is the instances of one process: one for the CPU, and one for each other device.
+type fleet struct {
+	settings *settings
+	flags    *upFlags
+	broker   *broker.Broker
+	times    *instance.Times
+	log      *slog.Logger
+	others   sync.WaitGroup
+}
+
+// instance makes the instance of a device.
+func (f *fleet) instance(ctx context.Context, device string) (*instance.Instance, error) {
+	flags := f.flags.instanceFlags
+	flags.device = device
+	if device != "CPU" {
+		flags.slots, flags.threads, flags.serveNoop = 1, 0, false
+		if flags.name != "" {
+			flags.name += "-" + strings.ToLower(strings.ReplaceAll(device, ".", "-"))
+		}
+	} else {
+		flags.properties, flags.precision, flags.virtual = nil, "", virtualFlags{}
+	}
+	return f.settings.newInstance(ctx, f.broker, &flags, f.times, f.log)
+}
+
+// addDevices serves the devices beside the CPU, in the background: a driver that is slow to answer keeps nobody
+// waiting, and one that fails costs its own device only.
+func (f *fleet) addDevices(soft, hard context.Context) {
+	if slices.Equal(f.flags.devices, []string{"CPU"}) && !f.flags.virtual.on {
+		return
+	}
+	f.others.Go(func() {
+		for _, device := range f.find(soft) {
+			f.others.Go(func() {
+				if err := f.serve(soft, hard, device); err != nil {
+					f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "error", err)
+				}
+			})
+		}
+	})
+}
+
+// wait waits until the instances that addDevices started have ended.
+func (f *fleet) wait() { f.others.Wait() }
+
+func (f *fleet) serve(soft, hard context.Context, device string) error {
+	serve, err := f.instance(soft, device)
+	if err != nil {
+		return err
+	}
+	return serve.Run(soft, hard)
+}
+
+// find returns the devices beside the CPU that are to serve. All are validated by a process of their own first;
+// one that is not well is logged with its reason.
+func (f *fleet) find(ctx context.Context) (devices []string) {
+	found, err := f.settings.discover(ctx, &f.flags.virtual, f.log)
+	if err != nil && ctx.Err() == nil {
+		f.log.Warn("[GPU] devices cannot be looked for", "error", err)
+	}
+	wanted := func(name string) bool {
+		return slices.Contains(f.flags.devices, allDevices) || slices.Contains(f.flags.devices, name) || f.flags.virtual.on
+	}
+	for _, d := range found {
+		switch {
+		case d.Name == "CPU" || !wanted(d.Name):
+		case d.Error != nil:
+			f.log.Error("[GPU] GPU validation failed", "device", d.Name, "error", d.Error, "driver_text", d.Error.DriverText, "advice", d.Error.Advice)
+		default:
+			f.log.Info("[GPU] GPU validated", "device", d.Name, "name", d.Validation.Name)
+			devices = append(devices, d.Name)
+		}
+	}
+	for _, name := range f.flags.devices {
+		known := slices.ContainsFunc(found, func(d process.Found) bool { return d.Name == name })
+		if !known && name != allDevices && name != "CPU" && ctx.Err() == nil {
+			f.log.Error("[GPU] no such device", "device", name)
+		}
+	}
+	return devices
+}
+
+// discover looks at every device of this machine.
+func (s *settings) discover(ctx context.Context, virtual *virtualFlags, log *slog.Logger) ([]process.Found, error) {
+	hello := s.hello("")
+	env, err := virtual.apply(s, &hello)
+	if err != nil {
+		return nil, err
+	}
+	found, err := process.Discover(ctx, process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Logger: log})
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return found, err
+}
+
+// problem is what is wrong with a device, in one line.
+func problem(e *events.Error) string {
+	if e == nil {
+		return ""
+	}
+	return e.Code.Title() + ": " + e.Message
+}
