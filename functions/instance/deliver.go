@@ -61,6 +61,7 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 	if err := a.finish(ctx, events.TypeSucceeded, s.Fit()); err != nil {
 		return err
 	}
+	a.slot.instance.health.Succeeded()
 	a.log.Info("request succeeded", "model", p.model.Name, "images", len(result.Images), "ms", s.TimingsMS["total"])
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"genfn/events"
@@ -54,6 +55,22 @@ func (u *usage) set(pid int, m protocol.Memory) {
 		u.memory = map[int]protocol.Memory{}
 	}
 	u.memory[pid] = m
+}
+
+// sample measures the runners' processes as they are now.
+func (u *usage) sample() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for pid, m := range u.memory {
+		p, err := procfs.NewProc(pid)
+		if err != nil {
+			continue // it has just ended
+		}
+		if s, err := p.NewStatus(); err == nil {
+			m.RSS, m.PeakRSS, m.VMS, m.Swap = int64(s.VmRSS), int64(s.VmHWM), int64(s.VmSize), int64(s.VmSwap) //nolint:gosec // no process has that much
+			u.memory[pid] = m
+		}
+	}
 }
 
 // fill adds to a status what the runners said of device and memory.
@@ -114,6 +131,7 @@ func (i *Instance) changed(s events.DeviceStatus) {
 
 // beat tells how the device is.
 func (i *Instance) beat() {
+	i.usage.sample()
 	if err := i.config.Broker.PublishStatus(i.Status(), true, i.source()); err != nil {
 		i.log.Debug("heartbeat lost", "error", err)
 	}
