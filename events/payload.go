@@ -36,6 +36,14 @@ const (
 	RoleMetadata = "metadata"
 )
 
+// Values of Succeeded.Degradations: what was done differently to make it work. None changes what is in the picture.
+const (
+	DegradationDynamicShapes      = "dynamic_shapes"      // a network ran with open dimensions: its static form does not compile
+	DegradationSequentialGuidance = "sequential_guidance" // two passes of the UNet with a batch of one in place of one of two
+	DegradationTiledVAE           = "tiled_vae"           // latents decoded in overlapping tiles
+	DegradationModelOffload       = "model_offload"       // each network freed before the next was loaded
+)
+
 // Values of Progress.Stage.
 const (
 	StageQueue       = "queue"

@@ -1,4 +1,4 @@
-// Package kernels holds the element-wise arithmetic of the diffusion loop and the generators of its noise,
+// Package kernels holds the element-wise arithmetic of the diffusion loop, the blending of decoded tiles, and the generators of noise,
 // as a C library embedded in the binary and as a Go reference that gives the same values bit for bit.
 //
 // The equality covers every result that is a number. Where a result is NaN both give a NaN, whose sign and

@@ -49,6 +49,7 @@ func TestNativeEqualsReference(t *testing.T) {
 		t.Run(name+"/Scale", func(t *testing.T) { checkScaleEqual(t, native) })
 		t.Run(name+"/ImageToU8", func(t *testing.T) { checkImageEqual(t, native) })
 		t.Run(name+"/CountNonFinite", func(t *testing.T) { checkCountEqual(t, native) })
+		t.Run(name+"/Blend", func(t *testing.T) { checkBlendEqual(t, native) })
 		t.Run(name+"/noise", func(t *testing.T) { checkNoiseEqual(t, native) })
 	}
 }
@@ -345,6 +346,7 @@ func TestHotCallsDoNotAllocate(t *testing.T) {
 	v := func() []float32 { return make([]float32, n) }
 	step := &StepArgs{Sample: v(), Cond: v(), Uncond: v(), Guidance: 7.5, SampleCoef: 1, OutputCoef: -0.1, History: [][]float32{v()}, HistoryCoef: []float32{1}, Noise: v(), Prev: v(), Converted: v()}
 	pixels := make([]uint8, n)
+	region := &BlendArgs{Dst: v(), DstRow: 16, Src: v(), SrcRow: 16, Planes: 1, Rows: 16, Columns: 16}
 	for name, s := range sets(t) {
 		torch, std := s.TorchNormal(1), s.StdNormal(1)
 		for call, f := range map[string]func(){
@@ -352,6 +354,7 @@ func TestHotCallsDoNotAllocate(t *testing.T) {
 			"Scale":          func() { _ = s.Scale(step.Prev, step.Sample, 2, 1) },
 			"ImageToU8":      func() { _ = s.ImageToU8(pixels, step.Sample, 1, 16, 16) },
 			"CountNonFinite": func() { _ = s.CountNonFinite(step.Sample) },
+			"Blend":          func() { _ = s.Blend(region) },
 			"TorchNormal":    func() { torch.Fill(step.Noise) },
 			"StdNormal":      func() { std.Fill(step.Noise) },
 		} {

@@ -9,7 +9,7 @@ import (
 )
 
 // abiVersion changes with any change of the structs or the meaning of a function below.
-const abiVersion = 1
+const abiVersion = 2
 
 // table holds the addresses of the C functions. Each takes a pointer to the struct of the same name, so that
 // floats and integers travel in memory, and keeps no pointer after it returns.
@@ -26,6 +26,8 @@ type table struct {
 	ImageToU8 uintptr `sym:"genfn_image_to_u8"`
 	// void genfn_count_non_finite(const struct genfn_count_args *);
 	CountNonFinite uintptr `sym:"genfn_count_non_finite"`
+	// void genfn_blend(const struct genfn_blend_args *);
+	Blend uintptr `sym:"genfn_blend"`
 	// void genfn_torch_normal(const struct genfn_fill_args *);
 	TorchNormal uintptr `sym:"genfn_torch_normal"`
 	// void genfn_std_normal(const struct genfn_fill_args *);
@@ -58,14 +60,19 @@ type (
 		n     int64
 		count *uint64
 	}
+	blendArgs struct {
+		dst, src                           *float32
+		dstPlane, dstRow, srcPlane, srcRow int64
+		rows, columns, n, down             int64
+	}
 	fillArgs struct {
 		state unsafe.Pointer // *torchState or *stdState
 		dst   *float32
 		n     int64
 	}
 	description struct {
-		step, scale, image, count, fill, torch, std uint32 // sizes in bytes
-		isa                                         uint32 // 0 baseline, 1 AVX2
+		step, scale, image, count, blend, fill, torch, std uint32 // sizes in bytes
+		isa                                                uint32 // 0 baseline, 1 AVX2
 	}
 )
 
@@ -104,6 +111,7 @@ type library struct {
 	scales calls[scaleArgs]
 	images calls[imageArgs]
 	counts calls[countArgs]
+	blends calls[blendArgs]
 	fills  calls[fillArgs]
 	totals sync.Pool // *uint64
 }
@@ -147,6 +155,19 @@ func (l *library) countNonFinite(src []float32) int {
 	c.args = countArgs{src: unsafe.SliceData(src), n: int64(len(src)), count: total}
 	l.counts.run(l.table.CountNonFinite, c)
 	return int(*total)
+}
+
+func (l *library) blend(a *BlendArgs) {
+	c := l.blends.get()
+	c.args = blendArgs{
+		dst: unsafe.SliceData(a.Dst), src: unsafe.SliceData(a.Src),
+		dstPlane: int64(a.DstPlane), dstRow: int64(a.DstRow), srcPlane: int64(a.SrcPlane), srcRow: int64(a.SrcRow),
+		rows: int64(a.Rows), columns: int64(a.Columns), n: int64(a.Planes) * int64(a.Rows),
+	}
+	if a.Down {
+		c.args.down = 1
+	}
+	l.blends.run(l.table.Blend, c)
 }
 
 func (l *library) torchNormal(state *torchState, dst []float32) {

@@ -122,6 +122,7 @@ func (l *library) describe(path string) (isa string, err error) {
 		scale: uint32(unsafe.Sizeof(scaleArgs{})),
 		image: uint32(unsafe.Sizeof(imageArgs{})),
 		count: uint32(unsafe.Sizeof(countArgs{})),
+		blend: uint32(unsafe.Sizeof(blendArgs{})),
 		fill:  uint32(unsafe.Sizeof(fillArgs{})),
 		torch: uint32(unsafe.Sizeof(torchState{})),
 		std:   uint32(unsafe.Sizeof(stdState{})),

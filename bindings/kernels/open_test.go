@@ -127,6 +127,7 @@ func TestLoadRefusesOtherLibraries(t *testing.T) {
 		void genfn_scale(const struct genfn_scale_args *a) {}
 		void genfn_image_to_u8(const struct genfn_image_args *a) {}
 		void genfn_count_non_finite(const struct genfn_count_args *a) {}
+		void genfn_blend(const struct genfn_blend_args *a) {}
 		void genfn_torch_normal(const struct genfn_fill_args *a) {}
 		void genfn_std_normal(const struct genfn_fill_args *a) {}
 		uint32_t genfn_kernels_abi(void) { return ABI; }
@@ -134,13 +135,13 @@ func TestLoadRefusesOtherLibraries(t *testing.T) {
 		{
 			*d = (struct genfn_description){
 				sizeof(struct genfn_step_args) + WRONG, sizeof(struct genfn_scale_args), sizeof(struct genfn_image_args),
-				sizeof(struct genfn_count_args), sizeof(struct genfn_fill_args), sizeof(struct genfn_torch_normal),
+				sizeof(struct genfn_count_args), sizeof(struct genfn_blend_args), sizeof(struct genfn_fill_args), sizeof(struct genfn_torch_normal),
 				sizeof(struct genfn_std_normal), ISA,
 			};
 		}`
 	for name, c := range map[string]struct{ source, expected string }{
 		"no symbols":   {"int other;", "genfn_kernels_abi"},
-		"another abi":  {"#define ABI 99\n#define WRONG 0\n#define ISA 0\n" + functions, "has ABI 99, expected 1"},
+		"another abi":  {"#define ABI 99\n#define WRONG 0\n#define ISA 0\n" + functions, "has ABI 99, expected 2"},
 		"other struct": {"#define ABI GENFN_KERNELS_ABI\n#define WRONG 8\n#define ISA 0\n" + functions, "has structs of"},
 		"unknown isa":  {"#define ABI GENFN_KERNELS_ABI\n#define WRONG 0\n#define ISA 7\n" + functions, "names instruction set 7"},
 	} {

@@ -90,3 +90,23 @@ func countNonFinite(src []float32) int {
 	}
 	return n
 }
+
+func blend(a *BlendArgs) {
+	extent := a.Columns
+	if a.Down {
+		extent = a.Rows
+	}
+	for plane := range a.Planes {
+		for y := range a.Rows {
+			dst, src := a.Dst[plane*a.DstPlane+y*a.DstRow:], a.Src[plane*a.SrcPlane+y*a.SrcRow:]
+			for x := range a.Columns {
+				k := x
+				if a.Down {
+					k = y
+				}
+				keep := float64(k) / float64(extent)
+				dst[x] = float32(src[x]*float32(1-keep)) + float32(dst[x]*float32(keep))
+			}
+		}
+	}
+}

@@ -68,6 +68,13 @@ func (b *Buffer) DType() DType { return b.dtype }
 // Shape returns the shape; the caller must not change it.
 func (b *Buffer) Shape() Shape { return b.shape }
 
+// Mapped returns the bytes that the ledger has for the buffer: whole pages, 0 once they are unmapped.
+func (b *Buffer) Mapped() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int64(len(b.memory))
+}
+
 // Retain keeps the memory mapped beyond Close until the matching Release, for native code that shares
 // it, and returns its address. The address is valid and page-aligned for an empty tensor too. It is
 // ErrClosed after Close.

@@ -41,6 +41,7 @@ type Model struct {
 
 	LatentChannels int
 	VAEScale       int     // pixels per latent along each axis
+	VAESample      int     // latents: the side the VAE was trained for (its sample_size), in diffusers that of a tile
 	ScalingFactor  float64 // latents are divided by it before decoding...
 	ShiftFactor    float64 // ...and then this is added
 	SampleWidth    int     // latents
@@ -321,6 +322,9 @@ func (m *Model) applyVAE(c config) error {
 	}
 	m.VAEScale = 1 << (len(blocks) - 1)
 	m.SizeStep *= m.VAEScale
+	if m.VAESample, err = vaeSample(c, m.VAEScale); err != nil {
+		return err
+	}
 	m.DefaultWidth, m.DefaultHeight = m.SampleWidth*m.VAEScale, m.SampleHeight*m.VAEScale
 	if m.ScalingFactor, err = c.number("scaling_factor"); err != nil {
 		return err
@@ -329,6 +333,15 @@ func (m *Model) applyVAE(c config) error {
 		m.ShiftFactor, err = get[float64](c, "shift_factor", "a number")
 	}
 	return err
+}
+
+// vaeSample reads the VAE's "sample_size", which is in pixels, as latents. Without one it is diffusers' default.
+func vaeSample(c config, scale int) (int, error) {
+	if !c.has("sample_size") {
+		return max(1, 32/scale), nil
+	}
+	width, height, err := sampleSize(c)
+	return max(1, min(width, height)/scale), err
 }
 
 // readDefaults reads the optional generation_config.json, whose keys are those of OpenVINO GenAI's

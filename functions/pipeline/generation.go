@@ -36,6 +36,9 @@ func (g *generation) run(ctx context.Context) error {
 	if err := g.stage(ctx, events.StageTokenize, g.tokenize); err != nil {
 		return err
 	}
+	if g.job.Economy.OffloadModels {
+		return g.runOffloaded(ctx)
+	}
 	load := g.load
 	if g.p.ready(g.job) {
 		// Nothing is to be compiled: not worth telling.
@@ -46,6 +49,9 @@ func (g *generation) run(ctx context.Context) error {
 		return err
 	}
 	defer g.nets.release()
+	if g.job.tile > 0 {
+		return g.runTiled(ctx)
+	}
 	for _, s := range []struct {
 		name string
 		run  func(context.Context) error
@@ -64,7 +70,7 @@ func (g *generation) stage(ctx context.Context, name string, run func(context.Co
 	g.observer.Stage(name)
 	start := time.Now()
 	err := run(ctx)
-	g.times[name] = time.Since(start)
+	g.times[name] += time.Since(start)
 	return staged(ctx, name, err)
 }
 
@@ -153,7 +159,7 @@ func notFinite(what string, n, of int) *events.Error {
 func (g *generation) result() *ImageResult {
 	r := &ImageResult{
 		Images: g.images, PromptTruncated: g.truncated, Scheduler: g.job.scheduler.Class(), Width: g.job.Width, Height: g.job.Height, Steps: g.job.Steps,
-		TimingsMS: map[string]float64{}, Degradations: g.nets.degradations, Precision: g.nets.unet.Precision(),
+		TimingsMS: map[string]float64{}, Degradations: g.degradations(), Precision: g.nets.unet.Precision(),
 	}
 	for name, d := range g.times {
 		r.TimingsMS[name] = float64(d.Microseconds()) / 1000
@@ -167,7 +173,7 @@ func (g *generation) result() *ImageResult {
 // networks are the compiled networks of a generation.
 type networks struct {
 	text, unet, vae *session.Executable
-	degradations    []string
+	dynamic         bool // one of them runs with open dimensions
 }
 
 func (n *networks) release() {
@@ -184,6 +190,9 @@ func (p *TextToImage) shapes(j *job) (text, unet, vae session.Shapes) {
 	textBatch, unetBatch := int64(1), int64(1)
 	if j.guided {
 		textBatch, unetBatch = 2, 2
+	}
+	if j.sequential {
+		unetBatch = 1
 	}
 	if p.textBatch > 0 {
 		textBatch = int64(p.textBatch)
@@ -219,13 +228,16 @@ func (p *TextToImage) shapes(j *job) (text, unet, vae session.Shapes) {
 // ready reports whether acquire would find everything compiled.
 func (p *TextToImage) ready(j *job) bool {
 	text, unet, vae := p.shapes(j)
-	return p.textEncoder.Ready(text) && p.unet.Ready(unet) && p.vae.Ready(vae)
+	return p.textEncoder.Ready(text) && p.unet.Ready(unet) && (j.tile > 0 || p.vae.Ready(vae))
 }
 
 // acquire compiles what is not compiled yet, concurrently.
 func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
 	text, unet, vae := p.shapes(j)
 	n := &networks{}
+	if err := p.makeRoom(j, unet, vae); err != nil {
+		return nil, err
+	}
 	var group errgroup.Group
 	for _, w := range []struct {
 		network *session.Network
@@ -235,6 +247,9 @@ func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
 		compile := func() (err error) {
 			*w.to, err = w.network.Acquire(ctx, w.shapes)
 			return err
+		}
+		if w.network == p.vae && j.tile > 0 {
+			continue // its shapes are compiled one after the other
 		}
 		if w.network == p.unet && !p.aligned(j) {
 			if err := compile(); err != nil { // as is likely; nothing else is compiled then
@@ -249,9 +264,7 @@ func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
 		return nil, p.shapeError(j, err)
 	}
 	for _, e := range []*session.Executable{n.text, n.unet, n.vae} {
-		if e.Dynamic() != "" {
-			n.degradations = []string{DegradationDynamic}
-		}
+		n.dynamic = n.dynamic || e != nil && e.Dynamic() != ""
 	}
 	return n, nil
 }

@@ -33,6 +33,9 @@ type ImageRequest struct {
 	Latents       *imagefile.Array
 	PreviewEvery  int  // steps between previews; 0: none
 	OutputLatents bool // return the final latents
+	// Economy asks for less memory. With OffloadModels or tiles there are no previews: those need the whole VAE
+	// decoder beside the UNet.
+	Economy model.Economy
 }
 
 // Observer is told of the progress of a generation, on the goroutine of Generate, which waits for it.
@@ -57,12 +60,9 @@ type ImageResult struct {
 	// TimingsMS holds milliseconds: by stage, and "denoise_host", which is the part of "denoise" outside of the
 	// UNet's inferences, previews and the observer.
 	TimingsMS    map[string]float64
-	Degradations []string
-	Precision    string // of the UNet's inference, e.g. "f32"
+	Degradations []string // events.Degradation...: what was done differently, of the Economy asked for what was used
+	Precision    string   // of the UNet's inference, e.g. "f32"
 }
-
-// DegradationDynamic says that a network runs with open dimensions because its static form does not compile.
-const DegradationDynamic = "dynamic_shapes"
 
 // job is a checked request.
 type job struct {
@@ -72,6 +72,8 @@ type job struct {
 	elements          int // of one image's latents
 	guided            bool
 	timestepCondition bool
+	sequential        bool // the UNet runs twice a step with a batch of one, as the economy asks
+	tile              int  // side of the VAE's tiles in latents; 0: the picture is decoded in one piece
 }
 
 func bad(field, expected, format string, args ...any) *events.Error {
@@ -95,6 +97,7 @@ func (p *TextToImage) check(r ImageRequest) (*job, error) {
 	j.elements = m.LatentChannels * j.latentW * j.latentH
 	j.timestepCondition = m.TimeCondProjDim > 0
 	j.guided = r.GuidanceScale > 1 && !j.timestepCondition
+	p.economize(j)
 	for _, check := range []func(*job) error{p.checkSize, p.checkNumbers, p.checkLatents, p.checkScheduler} {
 		if err := check(j); err != nil {
 			return nil, err
@@ -141,6 +144,8 @@ func (p *TextToImage) checkNumbers(j *job) error {
 		return bad("/guidance_scale", "0 to 100", "guidance scale %v", j.GuidanceScale)
 	case j.PreviewEvery < 0:
 		return bad("/preview_every", "0 or more", "a preview every %d steps", j.PreviewEvery)
+	case p.model.CheckTileSize(j.Economy.TileSize) != nil:
+		return bad("/economy/tile_size", fmt.Sprintf("a multiple of %d", p.model.TileStep()), "%d pixels", j.Economy.TileSize)
 	case strings.ContainsRune(j.Prompt, 0):
 		return bad("/prompt", "text without NUL characters", "a NUL character")
 	case strings.ContainsRune(j.NegativePrompt, 0):

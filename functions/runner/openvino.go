@@ -261,7 +261,7 @@ func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output,
 	result, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
 		Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: r.Width, Height: r.Height, Steps: r.Steps, Count: r.Count,
 		GuidanceScale: r.GuidanceScale, Seed: r.Seed, Scheduler: r.Scheduler, Latents: in.Latents,
-		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents,
+		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents, Economy: r.Economy,
 	}, o)
 	if err != nil {
 		return nil, err

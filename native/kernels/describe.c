@@ -10,6 +10,7 @@ void genfn_kernels_describe(struct genfn_description *d)
 		.scale = sizeof(struct genfn_scale_args),
 		.image = sizeof(struct genfn_image_args),
 		.count = sizeof(struct genfn_count_args),
+		.blend = sizeof(struct genfn_blend_args),
 		.fill = sizeof(struct genfn_fill_args),
 		.torch_normal = sizeof(struct genfn_torch_normal),
 		.std_normal = sizeof(struct genfn_std_normal),

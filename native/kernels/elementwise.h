@@ -11,6 +11,7 @@
 #define INLINE static __device__ __forceinline__
 #define LANES 1
 #define EACH(l) for (int l = 0; l < lanes; l++)
+#define EACH_COLUMN(x, columns) for (int32_t x = 0; x < (columns); x++)
 #define ADD(total, x) atomicAdd((unsigned long long *)(total), (unsigned long long)(x))
 #ifndef GENFN_CUDA_KERNEL /* check_cuda.c has its own */
 #define GENFN_CUDA_KERNEL extern "C" __global__
@@ -27,6 +28,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 512
 #define EACH(l) _Pragma("GCC ivdep") for (int l = 0; l < lanes; l++)
+#define EACH_COLUMN(x, columns) _Pragma("GCC ivdep") for (int32_t x = 0; x < (columns); x++)
 #define ADD(total, x) (*(total) += (x))
 #define KERNEL(name, args, body)                                                                 \
 	GENFN_CLONES void name(const struct args *a)                                             \
@@ -137,3 +139,26 @@ INLINE void count_block(const struct genfn_count_args *a, int64_t i, int lanes)
 		ADD(a->count, (uint64_t)count);
 }
 KERNEL(genfn_count_non_finite, genfn_count_args, count_block)
+
+/* The values i to i+lanes-1 are rows here, of all planes. */
+INLINE void blend_block(const struct genfn_blend_args *a, int64_t i, int lanes)
+{
+	const int32_t columns = (int32_t)a->columns;
+	for (int64_t row = i; row < i + lanes; row++) {
+		const int64_t plane = row / a->rows, y = row % a->rows;
+		float *dst = a->dst + plane * a->dst_plane + y * a->dst_row;
+		const float *src = a->src + plane * a->src_plane + y * a->src_row;
+		if (a->down) {
+			const double k = (double)y / (double)a->rows;
+			const float give = (float)(1 - k), keep = (float)k;
+			EACH_COLUMN(x, columns) dst[x] = src[x] * give + dst[x] * keep;
+		} else {
+			const double extent = columns;
+			EACH_COLUMN(x, columns) {
+				const double k = x / extent;
+				dst[x] = src[x] * (float)(1 - k) + dst[x] * (float)k;
+			}
+		}
+	}
+}
+KERNEL(genfn_blend, genfn_blend_args, blend_block)

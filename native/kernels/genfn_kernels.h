@@ -17,7 +17,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define GENFN_KERNELS_ABI 1
+#define GENFN_KERNELS_ABI 2
 #define GENFN_MAX_HISTORY 8
 
 /* One scheduler step over n values; each pointer but sample may be null (not given, or not wanted).
@@ -60,6 +60,17 @@ struct genfn_count_args {
 	uint64_t *count;
 };
 
+/* Linear blend of two regions of planes x rows x columns, strides in values, n = planes*rows:
+ * dst = src*(1 - k/extent) + dst*(k/extent), where k is the row and extent the rows if down is not 0, otherwise k is
+ * the column and extent the columns. Both weights are rounded from double to float, then two products and a sum are.
+ * The regions do not overlap. */
+struct genfn_blend_args {
+	float *dst;
+	const float *src;
+	int64_t dst_plane, dst_row, src_plane, src_row;
+	int64_t rows, columns, n, down;
+};
+
 /* Mersenne Twister; next is the index of the next word, 624 when none is left. */
 struct genfn_mt19937 {
 	uint32_t state[624];
@@ -87,7 +98,7 @@ struct genfn_fill_args {
 
 /* What the caller compares with its own idea of the structs: their sizes in bytes. */
 struct genfn_description {
-	uint32_t step, scale, image, count, fill, torch_normal, std_normal;
+	uint32_t step, scale, image, count, blend, fill, torch_normal, std_normal;
 	uint32_t isa; /* 0 baseline, 1 AVX2 */
 };
 
@@ -100,6 +111,7 @@ GENFN_EXPORT void genfn_step(const struct genfn_step_args *);
 GENFN_EXPORT void genfn_scale(const struct genfn_scale_args *);
 GENFN_EXPORT void genfn_image_to_u8(const struct genfn_image_args *);
 GENFN_EXPORT void genfn_count_non_finite(const struct genfn_count_args *);
+GENFN_EXPORT void genfn_blend(const struct genfn_blend_args *);
 GENFN_EXPORT void genfn_torch_normal(const struct genfn_fill_args *);
 GENFN_EXPORT void genfn_std_normal(const struct genfn_fill_args *);
 #endif

@@ -41,6 +41,7 @@ type Network struct {
 	read    *openvino.Model // as read, until the first compilation takes it
 	ready   []*Executable   // least recently used first
 	dynamic *openvino.CompiledModel
+	open    bool // some shape needed open dimensions, so all shapes run with them
 	// failed holds the shapes that are not to be compiled statically again, and why.
 	failed map[string]string
 	closed bool
@@ -58,6 +59,9 @@ func (l *Loader) Open(c model.Component) (*Network, error) {
 	}
 	return &Network{loader: l, component: c, inputs: m.Inputs(), outputs: m.Outputs(), read: m, failed: map[string]string{}}, nil
 }
+
+// Name returns the name of the component, e.g. "unet".
+func (n *Network) Name() string { return n.component.Name }
 
 // Input returns the input of a name as the file declares it.
 func (n *Network) Input(name string) (openvino.Port, bool) { return portNamed(n.inputs, name) }
@@ -120,27 +124,6 @@ func (n *Network) Ready(s Shapes) bool {
 	return slices.ContainsFunc(n.ready, func(e *Executable) bool { return e.key == key && !e.busy })
 }
 
-// evict closes the compiled forms that were not used for longest until at most keep are left; those in use stay.
-func (n *Network) evict(keep int) error {
-	var errs []error
-	for i := 0; i < len(n.ready) && len(n.ready) > keep; {
-		if n.ready[i].busy {
-			i++
-			continue
-		}
-		errs = append(errs, n.ready[i].close())
-		n.ready = slices.Delete(n.ready, i, i+1)
-	}
-	return errors.Join(errs...)
-}
-
-// Trim closes all compiled forms that are not in use.
-func (n *Network) Trim() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.evict(0)
-}
-
 // Close frees everything. It may be called twice; executables must be released before.
 func (n *Network) Close() error {
 	n.mu.Lock()
@@ -174,7 +157,7 @@ func (n *Network) compile(s Shapes) (*Executable, error) {
 		return nil, err
 	}
 	key := s.String()
-	if n.failed[key] == "" && n.dynamic == nil {
+	if n.failed[key] == "" && !n.open {
 		compiled, err := n.compileStatic(m, key)
 		if err == nil {
 			return n.bind(compiled, compiled, key, s, "")
@@ -279,6 +262,7 @@ func (n *Network) compileDynamic() error {
 	if n.dynamic != nil {
 		return nil
 	}
+	n.open = true
 	m, err := n.loader.read(n.component, false)
 	if err != nil {
 		return err
@@ -314,12 +298,8 @@ func (n *Network) recordFailure(shapes string) {
 // bind makes a request with its tensors on our buffers. It owns closing compiled if anything fails; owned is what
 // the executable closes in the end, nil for the shared dynamic form.
 func (n *Network) bind(compiled, owned *openvino.CompiledModel, key string, s Shapes, dynamic string) (*Executable, error) {
-	e := &Executable{network: n, key: key, dynamic: dynamic, busy: true, buffers: map[string]*tensor.Buffer{}}
-	if owned != nil {
-		e.closers = append(e.closers, owned.Close)
-	}
-	err := e.bind(compiled, s)
-	if err != nil {
+	e := &Executable{network: n, key: key, shapes: s, dynamic: dynamic, busy: true, compiled: compiled, owned: owned}
+	if err := e.bind(); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	return e, nil
@@ -327,37 +307,41 @@ func (n *Network) bind(compiled, owned *openvino.CompiledModel, key string, s Sh
 
 // Executable is a compiled network with its inputs and outputs bound to buffers. It is for one user at a time.
 type Executable struct {
-	network *Network
-	key     string
-	dynamic string
+	network  *Network
+	key      string
+	shapes   Shapes
+	dynamic  string
+	compiled *openvino.CompiledModel
+	owned    *openvino.CompiledModel // compiled, unless that is shared: closed in the end
 	// precision is the compiled model's INFERENCE_PRECISION_HINT.
 	precision string
 	busy      bool // guarded by network.mu
 	request   *openvino.Request
 	buffers   map[string]*tensor.Buffer
-	closers   []func() error
+	closers   []func() error // of the request and what is bound to it
 }
 
-func (e *Executable) bind(compiled *openvino.CompiledModel, s Shapes) error {
-	request, err := compiled.NewRequest()
+// bind makes the request and binds buffers to it.
+func (e *Executable) bind() error {
+	request, err := e.compiled.NewRequest()
 	if err != nil {
 		return loadFailed(e.network.component, "make a request of", err)
 	}
-	e.request = request
+	e.request, e.buffers = request, map[string]*tensor.Buffer{}
 	// A device without the property has nothing to say about it.
-	e.precision, _ = compiled.Property("INFERENCE_PRECISION_HINT")
+	e.precision, _ = e.compiled.Property("INFERENCE_PRECISION_HINT")
 	e.closers = append(e.closers, request.Close)
 	// Compilation keeps the order of inputs and outputs, and may give them other names.
 	for i, p := range e.network.inputs {
-		if err := e.attach(p, s.Inputs, func(t *openvino.Tensor) error { return request.SetInput(i, t) }); err != nil {
+		if err := e.attach(p, e.shapes.Inputs, func(t *openvino.Tensor) error { return request.SetInput(i, t) }); err != nil {
 			return err
 		}
 	}
 	for i, p := range e.network.outputs {
-		if _, wanted := s.Outputs[p.Name]; !wanted {
+		if _, wanted := e.shapes.Outputs[p.Name]; !wanted {
 			continue
 		}
-		if err := e.attach(p, s.Outputs, func(t *openvino.Tensor) error { return request.SetOutput(i, t) }); err != nil {
+		if err := e.attach(p, e.shapes.Outputs, func(t *openvino.Tensor) error { return request.SetOutput(i, t) }); err != nil {
 			return err
 		}
 	}
@@ -414,13 +398,4 @@ func (e *Executable) Release() {
 	e.network.mu.Lock()
 	defer e.network.mu.Unlock()
 	e.busy = false
-}
-
-func (e *Executable) close() error {
-	var errs []error
-	for _, f := range slices.Backward(e.closers) {
-		errs = append(errs, f())
-	}
-	e.closers = nil
-	return errors.Join(errs...)
 }

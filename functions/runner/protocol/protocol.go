@@ -3,8 +3,8 @@
 // memory that both hold open. It has no native imports, so the instance stays free of native code.
 //
 // A conversation: the instance sends Hello and the runner answers Ready or Failed. After that the runner
-// does one job (Devices, Load, Generate, Unload) at a time; Stage, Step and Preview tell of a job's progress
-// and DeviceList, Loaded, Result, Unloaded or Failed ends it. Cancel asks a running job to end early, it then
+// does one job (Devices, Load, Generate, Unload, Cleanup) at a time; Stage, Step and Preview tell of a job's
+// progress and DeviceList, Loaded, Result, Unloaded, Cleaned or Failed ends it. Cancel asks a running job to end early, it then
 // still ends with one of its answers. Shutdown, or the end of the socket, ends the runner.
 package protocol
 
@@ -13,6 +13,7 @@ import (
 	"fmt"
 
 	"genfn/events"
+	"genfn/functions/model"
 )
 
 // Version is the version of the protocol, exchanged in Hello and Ready. Both sides come from one binary, so
@@ -43,6 +44,7 @@ const (
 	KindGenerate    Kind = "generate"
 	KindCancel      Kind = "cancel"
 	KindUnload      Kind = "unload"
+	KindCleanup     Kind = "cleanup"
 	KindPreviewRead Kind = "preview_read"
 	KindShutdown    Kind = "shutdown"
 
@@ -50,6 +52,7 @@ const (
 	KindDeviceList Kind = "device_list"
 	KindLoaded     Kind = "loaded"
 	KindUnloaded   Kind = "unloaded"
+	KindCleaned    Kind = "cleaned"
 	KindStage      Kind = "stage"
 	KindStep       Kind = "step"
 	KindPreview    Kind = "preview"
@@ -82,6 +85,8 @@ func newMessage(k Kind) Message {
 		return &Cancel{}
 	case KindUnload:
 		return &Unload{}
+	case KindCleanup:
+		return &Cleanup{}
 	case KindPreviewRead:
 		return &PreviewRead{}
 	case KindShutdown:
@@ -94,6 +99,8 @@ func newMessage(k Kind) Message {
 		return &Loaded{}
 	case KindUnloaded:
 		return &Unloaded{}
+	case KindCleaned:
+		return &Cleaned{}
 	case KindStage:
 		return &Stage{}
 	case KindStep:
@@ -121,11 +128,15 @@ type Hello struct {
 	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: the runtime's choice
 	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // let the runtime keep compiled networks under CacheDir
 	ServeNoop         bool   `json:"serve_noop,omitempty"`         // also serve the built-in model "noop"
+	CleanupEvery      int    `json:"cleanup_every,omitempty"`      // generations between forced clean-ups; 0: DefaultCleanupEvery; negative: none but those asked for
 	Validate          bool   `json:"validate,omitempty"`           // look at the device before Ready; one that fails is not ready
 
 	Properties map[string]string `json:"properties,omitempty"` // of the device, for everything that is compiled on it
 	Precision  string            `json:"precision,omitempty"`  // f32, f16 or bf16; empty: f32 on the CPU, elsewhere the device's choice
 }
+
+// DefaultCleanupEvery is how many generations a runner makes between two forced clean-ups unless it is told.
+const DefaultCleanupEvery = 5
 
 // AnySlot as Hello.Slot takes the first slot of the device that no other runner has.
 const AnySlot = -1
@@ -154,6 +165,13 @@ type Unload struct {
 	Name string `json:"name"`
 }
 
+// Cleanup asks for a forced clean-up: infer requests are freed and made again, compiled shapes other than those of
+// the last generation are freed, and freed host memory goes back to the system. Answer: Cleaned.
+type Cleanup struct {
+	Job        uint64 `json:"job"`
+	IdleModels bool   `json:"idle_models,omitempty"` // also unload all models but the one used last
+}
+
 // Generate makes pictures. Answer: Result.
 type Generate struct {
 	Job     uint64  `json:"job"`
@@ -175,6 +193,8 @@ type Request struct {
 	Count          int     `json:"count"`
 	PreviewEvery   int     `json:"preview_every,omitempty"`
 	OutputLatents  bool    `json:"output_latents,omitempty"`
+	// Economy asks for the same picture with less memory; Result.Degradations tells what was used of it.
+	Economy model.Economy `json:"economy,omitzero"`
 }
 
 // Cancel asks the job to end early. It is no error if that job is over.
@@ -249,6 +269,13 @@ type Unloaded struct {
 	Memory Memory `json:"memory"`
 }
 
+// Cleaned answers Cleanup.
+type Cleaned struct {
+	Job    uint64 `json:"job"`
+	Before Memory `json:"memory_before"`
+	After  Memory `json:"memory_after"`
+}
+
 // Stage says that a job has entered a stage: load, tokenize, text_encoder, denoise or vae_decode.
 type Stage struct {
 	Job  uint64 `json:"job"`
@@ -295,11 +322,11 @@ type Failed struct {
 // Memory is what a runner process holds, in bytes.
 type Memory struct {
 	RSS        int64 `json:"rss"`         // resident set now
-	PeakRSS    int64 `json:"peak_rss"`    // its highest so far
+	PeakRSS    int64 `json:"peak_rss"`    // its highest since the last generation began, where the system can tell, else since the start
 	VMS        int64 `json:"vms"`         // virtual memory
 	Swap       int64 `json:"swap"`        // swapped out
 	Ledger     int64 `json:"ledger"`      // native bytes this program allocated and has not freed
-	LedgerPeak int64 `json:"ledger_peak"` // their highest so far
+	LedgerPeak int64 `json:"ledger_peak"` // their highest since the last generation began
 
 	Device *DeviceMemory `json:"device,omitempty"` // nil: the device has none of its own
 }
@@ -329,12 +356,14 @@ func (*Load) kind() Kind        { return KindLoad }
 func (*Generate) kind() Kind    { return KindGenerate }
 func (*Cancel) kind() Kind      { return KindCancel }
 func (*Unload) kind() Kind      { return KindUnload }
+func (*Cleanup) kind() Kind     { return KindCleanup }
 func (*PreviewRead) kind() Kind { return KindPreviewRead }
 func (*Shutdown) kind() Kind    { return KindShutdown }
 func (*Ready) kind() Kind       { return KindReady }
 func (*DeviceList) kind() Kind  { return KindDeviceList }
 func (*Loaded) kind() Kind      { return KindLoaded }
 func (*Unloaded) kind() Kind    { return KindUnloaded }
+func (*Cleaned) kind() Kind     { return KindCleaned }
 func (*Stage) kind() Kind       { return KindStage }
 func (*Step) kind() Kind        { return KindStep }
 func (*Preview) kind() Kind     { return KindPreview }
@@ -355,6 +384,8 @@ func (m *Devices) validate() error     { return nil }
 func (m *Load) validate() error        { return m.Model.validate() }
 func (m *Cancel) validate() error      { return nil }
 func (m *Unload) validate() error      { return Model{Name: m.Name}.validate() }
+func (m *Cleanup) validate() error     { return nil }
+func (m *Cleaned) validate() error     { return nil }
 func (m *PreviewRead) validate() error { return nil }
 func (m *Shutdown) validate() error    { return nil }
 func (m *Ready) validate() error       { return nil }
@@ -369,6 +400,9 @@ func (m *Generate) validate() error {
 	r := m.Request
 	if r.Width < 1 || r.Height < 1 || r.Steps < 1 || r.Count < 1 || r.PreviewEvery < 0 {
 		return fmt.Errorf("request of %dx%d, %d steps, count %d, preview every %d: expected positive numbers", r.Width, r.Height, r.Steps, r.Count, r.PreviewEvery)
+	}
+	if r.Economy.TileSize < 0 {
+		return fmt.Errorf("tile size of %d pixels: expected 0 or more", r.Economy.TileSize)
 	}
 	return m.Latents.validate()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
+	models "genfn/functions/model"
 	"genfn/functions/runner/protocol"
 )
 
@@ -32,18 +33,21 @@ func messages() []protocol.Message {
 	memory := protocol.Memory{RSS: 1, PeakRSS: 2, Swap: 3, Ledger: 4, LedgerPeak: 5}
 	model := protocol.Model{Name: "tiny", Dir: "/models/tiny"}
 	return []protocol.Message{
-		&protocol.Hello{Protocol: 1, Device: "CPU", Slot: protocol.AnySlot, RuntimeDir: "/run", MaxModels: 2, ServeNoop: true},
+		&protocol.Hello{Protocol: 1, Device: "CPU", Slot: protocol.AnySlot, RuntimeDir: "/run", MaxModels: 2, ServeNoop: true, CleanupEvery: -1},
 		&protocol.Devices{Job: 1},
 		&protocol.Load{Job: 2, Model: model},
-		&protocol.Generate{Job: 3, Model: model, Latents: latents, Request: protocol.Request{Prompt: "a \u2603", Width: 8, Height: 8, Steps: 2, Count: 1, Seed: events.MaxSeed, GuidanceScale: 7.5}},
+		&protocol.Generate{Job: 3, Model: model, Latents: latents, Request: protocol.Request{Prompt: "a \u2603", Width: 8, Height: 8, Steps: 2, Count: 1, Seed: events.MaxSeed, GuidanceScale: 7.5,
+			Economy: models.Economy{SequentialGuidance: true, TiledVAE: true, OffloadModels: true, TileSize: 256}}},
 		&protocol.Cancel{Job: 3},
 		&protocol.Unload{Job: 4, Name: "tiny"},
+		&protocol.Cleanup{Job: 5, IdleModels: true},
 		&protocol.PreviewRead{Job: 3},
 		&protocol.Shutdown{},
 		&protocol.Ready{Protocol: 1, PID: 7, Device: "CPU", Versions: map[string]string{"openvino": "1"}, Memory: memory},
 		&protocol.DeviceList{Job: 1, Devices: []protocol.Device{{Name: "CPU", FullName: "Some CPU", Properties: map[string]string{"A": "b"}}}},
 		&protocol.Loaded{Job: 2, Model: "tiny", ElapsedMS: 5, Memory: memory},
 		&protocol.Unloaded{Job: 4, Memory: memory},
+		&protocol.Cleaned{Job: 5, Before: memory, After: memory},
 		&protocol.Stage{Job: 3, Name: events.StageDenoise},
 		&protocol.Step{Job: 3, Step: 1, Steps: 2},
 		&protocol.Preview{Job: 3, Index: 0, Image: image},
@@ -71,7 +75,7 @@ func TestEveryMessageArrives(t *testing.T) {
 		}
 		seen[protocol.KindOf(m)] = true
 	}
-	require.Len(t, seen, 17, "messages() must hold every kind")
+	require.Len(t, seen, 19, "messages() must hold every kind")
 	require.NoError(t, from.Close())
 	_, err := to.Receive()
 	require.ErrorIs(t, err, io.EOF)
@@ -104,6 +108,7 @@ func TestReceiveRefuses(t *testing.T) {
 		"array size":      {frame(`{"kind":"result","body":{"latents":{"shape":[2,3],"block":{"size":23}}}}`), "expected 24"},
 		"array shape":     {frame(`{"kind":"result","body":{"latents":{"shape":[4294967296,4294967296,4294967296],"block":{"size":0}}}}`), "elements"},
 		"request numbers": {frame(`{"kind":"generate","body":{"model":{"name":"m"},"request":{"width":0}}}`), "expected positive numbers"},
+		"tile size":       {frame(`{"kind":"generate","body":{"model":{"name":"m"},"request":{"width":8,"height":8,"steps":1,"count":1,"economy":{"tile_size":-8}}}}`), "tile size of -8"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b buffer

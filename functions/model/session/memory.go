@@ -1,0 +1,112 @@
+package session
+
+import (
+	"errors"
+	"slices"
+)
+
+// What a network holds, and ways to hold less.
+
+// Trim closes all compiled forms that are not in use.
+func (n *Network) Trim() error { return n.free(func(*Executable) bool { return true }) }
+
+// Keep closes the compiled forms of other shapes that are not in use, so that compiling for s adds to nothing.
+func (n *Network) Keep(s Shapes) error {
+	key := s.String()
+	return n.free(func(e *Executable) bool { return e.key != key })
+}
+
+// TrimIdle closes the compiled forms that are not in use, but for the one that was used last.
+func (n *Network) TrimIdle() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.evict(1)
+}
+
+// free closes the compiled forms that are not in use and that unwanted picks.
+func (n *Network) free(unwanted func(*Executable) bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	n.ready = slices.DeleteFunc(n.ready, func(e *Executable) bool {
+		if e.busy || !unwanted(e) {
+			return false
+		}
+		errs = append(errs, e.close())
+		return true
+	})
+	if len(n.ready) == 0 && n.dynamic != nil {
+		errs = append(errs, n.dynamic.Close())
+		n.dynamic = nil
+	}
+	return errors.Join(errs...)
+}
+
+// evict closes the compiled forms that were not used for longest until at most keep are left; those in use stay.
+func (n *Network) evict(keep int) error {
+	var errs []error
+	for i := 0; i < len(n.ready) && len(n.ready) > keep; {
+		if n.ready[i].busy {
+			i++
+			continue
+		}
+		errs = append(errs, n.ready[i].close())
+		n.ready = slices.Delete(n.ready, i, i+1)
+	}
+	return errors.Join(errs...)
+}
+
+// Renew frees the infer requests, with their buffers, of the compiled forms that are not in use and makes them
+// again: what a plugin keeps for a request is then given back. A form whose request cannot be made again is closed.
+func (n *Network) Renew() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	n.ready = slices.DeleteFunc(n.ready, func(e *Executable) bool {
+		if e.busy {
+			return false
+		}
+		err := e.unbind()
+		if err == nil {
+			err = e.bind()
+		}
+		if err == nil {
+			return false
+		}
+		errs = append(errs, err, e.close())
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// Resident returns the bytes of the ledger that belong to compiled forms.
+func (n *Network) Resident() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var total int64
+	for _, e := range n.ready {
+		for _, b := range e.buffers {
+			total += b.Mapped()
+		}
+	}
+	return total
+}
+
+// unbind frees the request and what is bound to it.
+func (e *Executable) unbind() error {
+	var errs []error
+	for _, f := range slices.Backward(e.closers) {
+		errs = append(errs, f())
+	}
+	e.closers, e.request, e.buffers = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+func (e *Executable) close() error {
+	err := e.unbind()
+	if e.owned != nil {
+		err = errors.Join(err, e.owned.Close())
+		e.owned = nil
+	}
+	return err
+}
