@@ -36,12 +36,15 @@ const (
 	RoleMetadata = "metadata"
 )
 
-// Values of Succeeded.Degradations: what was done differently to make it work. None changes what is in the picture.
+// Values of Succeeded.Degradations: what was done differently to make it work. Only the last two, which a request
+// must allow, change the picture.
 const (
 	DegradationDynamicShapes      = "dynamic_shapes"      // a network ran with open dimensions: its static form does not compile
 	DegradationSequentialGuidance = "sequential_guidance" // two passes of the UNet with a batch of one in place of one of two
 	DegradationTiledVAE           = "tiled_vae"           // latents decoded in overlapping tiles
 	DegradationModelOffload       = "model_offload"       // each network freed before the next was loaded
+	DegradationFewerPictures      = "fewer_pictures"      // one in place of several
+	DegradationSmallerSize        = "smaller_size"        // half the width and height
 )
 
 // Values of Progress.Stage.

@@ -37,6 +37,7 @@ type AttemptRecord struct {
 	Device        string        `json:"device,omitempty"`
 	CausePrevious string        `json:"cause_previous,omitempty"` // why the attempt before ended; "": Begin takes it from that one's End
 	Excluded      []string      `json:"excluded,omitempty"`       // device classes that must not try it again
+	Rung          string        `json:"rung,omitempty"`           // of the ladder of memory on which it stood
 	StartedAt     time.Time     `json:"started_at"`               // zero: Begin sets it
 	Cause         string        `json:"cause,omitempty"`          // how this attempt ended; "": unknown, its instance died or still works
 	Error         *events.Error `json:"error,omitempty"`

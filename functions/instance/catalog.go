@@ -28,6 +28,9 @@ type Model struct {
 	Width, Height int
 	Steps         int
 	GuidanceScale float64
+
+	SizeStep int                          // pixels that sizes are multiples of; 0: the model's sizes are fixed
+	Tiles    func(width, height int) bool // whether decoding in tiles changes anything; nil: it cannot
 }
 
 func (m Model) protocol() protocol.Model {

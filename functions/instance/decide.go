@@ -87,7 +87,7 @@ type situation struct {
 	kind    kind                   // of the failure
 	records []broker.AttemptRecord // of all attempts, with the end of the last
 	other   bool                   // another class serves this pool
-	rungs   int                    // ways to use less memory that this request has
+	rungs   int                    // ways to use less memory that are left to this request
 	limits  limits
 }
 
@@ -107,7 +107,7 @@ func decide(s situation) next {
 	}
 	switch s.kind {
 	case ofMemory:
-		if here[causeMemory] <= s.rungs {
+		if s.rungs > 0 {
 			return fresh
 		}
 		return leave
@@ -159,11 +159,6 @@ func (s situation) failed(class string) bool {
 // excluded reports whether a class must not try the request again.
 func excluded(records []broker.AttemptRecord, class string) bool {
 	return slices.ContainsFunc(records, func(r broker.AttemptRecord) bool { return slices.Contains(r.Excluded, class) })
-}
-
-// memoryFaults counts the attempts on a class that ran out of memory: the number of the rung to stand on.
-func memoryFaults(records []broker.AttemptRecord, class string) int {
-	return situation{records: records}.count(class)[causeMemory]
 }
 
 // verdict is the error of a request that is given up after failure. It tells all causes if there are several.

@@ -9,6 +9,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/model"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -38,8 +39,8 @@ func TestDecide(t *testing.T) {
 		"transient":                    {situation{kind: transient, records: ends(gpu(causeTransient)), other: true}, sameAgain},
 		"transient twice":              {situation{kind: transient, records: ends(gpu(causeTransient), gpu(causeTransient)), other: true}, sameAgain},
 		"transient too often":          {situation{kind: transient, records: ends(gpu(causeTransient), gpu(causeTransient), gpu(causeTransient)), other: true}, elsewhere},
-		"memory, a rung left":          {situation{kind: ofMemory, records: ends(gpu(causeMemory), gpu(causeMemory)), rungs: 2, other: true}, fresh},
-		"memory, no rung left":         {situation{kind: ofMemory, records: ends(gpu(causeMemory), gpu(causeMemory), gpu(causeMemory)), rungs: 2, other: true}, elsewhere},
+		"memory, a rung left":          {situation{kind: ofMemory, records: ends(gpu(causeMemory), gpu(causeMemory)), rungs: 1, other: true}, fresh},
+		"memory, no rung left":         {situation{kind: ofMemory, records: ends(gpu(causeMemory), gpu(causeMemory), gpu(causeMemory)), other: true}, elsewhere},
 		"memory, here only":            {situation{kind: ofMemory, records: ends(gpu(causeMemory)), other: true, policy: events.FallbackNever}, giveUp},
 		"a death":                      {situation{kind: death, records: ends(gpu(causeCrash)), other: true}, elsewhere},
 		"a hang":                       {situation{kind: death, records: ends(gpu(causeHang)), other: true}, elsewhere},
@@ -74,7 +75,7 @@ func TestEveryFaultEnds(t *testing.T) {
 				require.Less(t, len(records), 20)
 				require.False(t, left[class])
 				records = append(records, ends([2]string{map[string]string{events.DeviceGPU: "GPU", events.DeviceCPU: "CPU"}[class], k.cause()})...)
-				d := decide(situation{class: class, policy: policy, kind: k, records: records, other: true, rungs: 4, limits: limits{transient: 2, device: 2, deaths: 3}})
+				d := decide(situation{class: class, policy: policy, kind: k, records: records, other: true, rungs: max(0, 4-len(records)), limits: limits{transient: 2, device: 2, deaths: 3}})
 				if d == giveUp {
 					break
 				}
@@ -88,6 +89,45 @@ func TestEveryFaultEnds(t *testing.T) {
 	}
 }
 
+// TestLadder: each rung once, in order, and none that would change nothing.
+func TestLadder(t *testing.T) {
+	tiled := Model{Dir: "/m", SizeStep: 8, Tiles: func(width, _ int) bool { return width > 64 }}
+	request := func(width int, guidance float64, count int, degrade string) events.ImageGenerate {
+		return events.ImageGenerate{Width: &width, Height: &width, GuidanceScale: &guidance, Count: &count, Degrade: degrade}
+	}
+	all := rungs(request(512, 7.5, 2, events.DegradeAllowed), tiled, true)
+	require.Equal(t, []string{rungFreshProcess, rungSequentialGuidance, rungTiledVAE, rungModelOffload, rungFewerPictures, rungSmallerSize}, all)
+	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeNever), tiled, false))
+	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeAllowed), tiled, false), "64 pixels are not made fewer")
+
+	var records []broker.AttemptRecord
+	var stood []string
+	for {
+		rung, _ := nextRung(all, records, events.DeviceGPU)
+		records = append(records, ends([2]string{"GPU", causeMemory})...)
+		records[len(records)-1].Rung = rung
+		stood = append(stood, rung)
+		if _, left := nextRung(all, records, events.DeviceGPU); left == 0 && rung == all[len(all)-1] {
+			break
+		}
+		require.Less(t, len(stood), 20)
+	}
+	require.Equal(t, append([]string{""}, all...), stood)
+	cpu, left := nextRung(all, records, events.DeviceCPU)
+	require.Empty(t, cpu, "another class begins on the floor")
+	require.Len(t, all, left)
+
+	r, given := reduced(request(512, 7.5, 2, events.DegradeAllowed), tiled, rungSmallerSize)
+	require.Equal(t, []string{rungFewerPictures, rungSmallerSize}, given)
+	require.Equal(t, []int{256, 256, 1}, []int{*r.Width, *r.Height, *r.Count})
+	r, given = reduced(request(512, 7.5, 2, events.DegradeNever), tiled, rungSmallerSize)
+	require.Empty(t, given)
+	require.Equal(t, 512, *r.Width)
+	require.Equal(t, model.Economy{SequentialGuidance: true, TiledVAE: true}, economyOf(rungTiledVAE))
+	require.Equal(t, model.Economy{SequentialGuidance: true, TiledVAE: true, OffloadModels: true}, economyOf(rungSmallerSize))
+	require.Zero(t, economyOf(rungFreshProcess))
+}
+
 func TestDeadlineFallback(t *testing.T) {
 	times := NewTimes()
 	times.note(events.DeviceCPU, "shape", stageStep, time.Second)
@@ -95,11 +135,12 @@ func TestDeadlineFallback(t *testing.T) {
 		instance: &Instance{learned: newLearned(Budgets{}, events.DeviceGPU, times)}, log: slog.New(slog.DiscardHandler),
 		config: Config{Runner: process.Config{Hello: protocol.Hello{Device: "GPU"}}},
 	}
+	steps := 20
 	policy := func(shape string, in time.Duration, away bool) string {
 		e := events.New(events.TypeImageGenerate)
 		e.SetExpiryTime(time.Now().Add(in))
 		w := &work{slot: s, event: e, asked: events.ImageGenerate{Fallback: events.FallbackDeadline}}
-		a := &attempt{work: w, slot: s, log: s.log, shape: shape, steps: 20}
+		a := &attempt{work: w, slot: s, log: s.log, plan: &plan{shape: shape, request: events.ImageGenerate{Steps: &steps}}}
 		return a.fallback(away)
 	}
 	require.Equal(t, events.FallbackAllowed, policy("shape", time.Minute, true))

@@ -81,7 +81,7 @@ func (a *attempt) answer(p *plan, result *protocol.Result, sum string) events.Su
 	s := events.Succeeded{
 		Request: r, Model: events.ModelRef{Name: p.model.Name, SHA256: sum},
 		Device: ready.Device, DeviceName: ready.DeviceName, Precision: result.Precision, Versions: versions,
-		Degradations: result.Degradations, TimingsMS: result.TimingsMS, Memory: memory(result),
+		Degradations: slices.Concat(result.Degradations, p.given), TimingsMS: result.TimingsMS, Memory: memory(result),
 		Attempts: broker.EventAttempts(a.begun.Records()),
 	}
 	if result.PromptTruncated {

@@ -20,8 +20,11 @@ const cancelTimeout = 5 * time.Second
 // plan is a request with every default filled in.
 type plan struct {
 	model   Model
-	request events.ImageGenerate
-	latents *imagefile.Array // nil: drawn from the seed
+	request events.ImageGenerate // as it runs
+	rungs   []string             // of the ladder of memory that the request has
+	given   []string             // what the rung gives up of the picture
+	shape   string               // what its times are learned by
+	latents *imagefile.Array     // nil: drawn from the seed
 	sum     <-chan checksum
 }
 
@@ -32,13 +35,12 @@ func (a *attempt) run(ctx context.Context) error {
 		return enough
 	}
 	a.publish(ctx, broker.KindAccepted, events.TypeAccepted, events.Accepted{Instance: a.slot.config.Name, Attempt: a.begun.Number})
-	p, err := a.plan(ctx)
+	p, err := a.makePlan(ctx)
 	if err != nil {
 		return err
 	}
-	r := p.request
-	a.shape, a.steps = shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1), *r.Steps
-	a.track = newTracker(a.slot.instance.learned, a.shape, a.began)
+	a.plan = p
+	a.track = newTracker(a.slot.instance.learned, p.shape, a.began)
 	result, err := a.generate(ctx, p)
 	if err != nil {
 		return err
@@ -46,12 +48,16 @@ func (a *attempt) run(ctx context.Context) error {
 	return a.deliver(ctx, p, result)
 }
 
-func (a *attempt) plan(ctx context.Context) (*plan, error) {
+func (a *attempt) makePlan(ctx context.Context) (*plan, error) {
 	model, err := a.slot.instance.catalog.get(a.work.asked.Model)
 	if err != nil {
 		return nil, err
 	}
 	p := &plan{model: model, request: withDefaults(a.work.asked, model), sum: a.slot.instance.catalog.sum(ctx, model)}
+	p.rungs = rungs(p.request, model, a.slot.made > 0)
+	p.request, p.given = reduced(p.request, model, a.work.rung)
+	r := p.request
+	p.shape = shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1)
 	if ref := p.request.Latents; ref != nil {
 		if p.latents, err = a.fetchLatents(ctx, *ref); err != nil {
 			return nil, err
@@ -99,7 +105,7 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	if err := a.slot.start(ctx); err != nil {
 		return nil, unavailableError{err}
 	}
-	if err := a.slot.warm(ctx, p.model); err != nil {
+	if err := a.slot.warm(ctx, p.model, economyOf(a.work.rung)); err != nil {
 		return nil, a.warmFailed(err)
 	}
 	message, err := a.message(p)
@@ -153,7 +159,7 @@ func (a *attempt) message(p *plan) (*protocol.Generate, error) {
 		Request: protocol.Request{
 			Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: *r.Width, Height: *r.Height, Steps: *r.Steps,
 			GuidanceScale: *r.GuidanceScale, Seed: *r.Seed, Scheduler: r.Scheduler, Count: *r.Count,
-			PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents,
+			PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents, Economy: economyOf(a.work.rung),
 		},
 	}
 	if p.latents == nil {
@@ -187,6 +193,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 	case *protocol.Result:
 		if m.Job == a.job {
 			a.job = 0
+			a.slot.made++
 			a.slot.instance.usage.measured(runner.PID(), m.After)
 			return m, nil
 		}
@@ -196,6 +203,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 		}
 		a.job = 0
 		a.slot.instance.usage.measured(runner.PID(), m.Memory)
+		a.full = &m.Memory
 		if m.Fatal {
 			return nil, fatalError{m.Error}
 		}

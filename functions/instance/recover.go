@@ -9,6 +9,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/runner/protocol"
 )
 
 // Pauses between tries on a device in the same process.
@@ -40,19 +41,21 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 	away := s.instance.peers.serve(otherClass(s.class()), a.work.asked.Model)
 	was := slices.Clone(a.begun.Records())
 	was[len(was)-1].Cause, was[len(was)-1].Error = f.cause, f.err
-	todo := decide(situation{
+	now := situation{
 		class: s.class(), policy: a.fallback(away), kind: f.kind, records: was, other: away,
-		rungs: len(a.rungs()), limits: s.config.limits(),
-	})
+		rungs: a.rungsLeft(was), limits: s.config.limits(),
+	}
+	todo := decide(now)
 	if todo == fresh && !a.proveAgain(hard, f) {
-		todo = decide(situation{
-			class: s.class(), policy: a.fallback(away), kind: f.kind, records: was, other: away,
-			limits: limits{}, // the device is out: no more tries on it
-		})
+		now.rungs, now.limits = 0, limits{} // the device is out: no more tries on it
+		todo = decide(now)
 		if todo != elsewhere { // it waits for a device of its class that is well
 			a.handBack(hard, f.cause, f.err)
 			return false
 		}
+	}
+	if f.kind == ofMemory && todo == fresh {
+		a.stepUp(hard, was)
 	}
 	var out []string
 	if todo == elsewhere {
@@ -80,26 +83,67 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 // proveAgain replaces the runner and has it prove itself, and reports whether the device may go on.
 func (a *attempt) proveAgain(hard context.Context, f failed) bool {
 	s := a.slot
-	a.notice(hard, events.Notice{Code: events.NoticeFreshRunner, Message: "the device " + s.device() + " gets a fresh process, which must prove itself first"})
+	a.notice(hard, events.Notice{Code: events.NoticeFreshRunner, Message: "the device " + s.device() + " gets a fresh process, which must pass its validation first"})
 	a.lease.Progress(s.config.Budgets.Load)
 	ctx, cancel := context.WithTimeout(hard, s.config.Budgets.Load)
 	defer cancel()
-	if s.class() == events.DeviceCPU {
-		return true // a fresh process is all that a CPU needs; the next attempt starts it
+	if s.class() == events.DeviceCPU { // a fresh process is all that a CPU needs
+		if err := s.start(ctx); err != nil {
+			a.log.Warn("no fresh runner yet, the next attempt starts one", "error", err)
+		}
+		return true
 	}
 	began := time.Now()
-	if err := s.prove(ctx, a.work.asked.Model); err != nil {
+	model := a.work.asked.Model
+	if f.kind == ofMemory { // the device is well; its canary comes with the next attempt, on that one's rung
+		model = ""
+	}
+	if err := s.prove(ctx, model); err != nil {
 		e := events.AsError(err)
 		a.notice(hard, events.Notice{Code: events.NoticeCanary, Message: "the device did not prove itself: " + e.Message, Error: e})
 		return false
 	}
-	a.notice(hard, events.Notice{Code: events.NoticeCanary, Message: "the device proved itself by a small generation in " + time.Since(began).Round(time.Millisecond).String()})
-	message := "another try on " + s.device()
-	if f.kind == ofMemory {
-		return true // the next attempt tells which rung it stands on
+	if model == "" {
+		return true
 	}
-	a.notice(hard, events.Notice{Code: events.NoticeRetry, Message: message})
+	a.notice(hard, events.Notice{Code: events.NoticeCanary, Message: "the device proved itself by a small generation in " + time.Since(began).Round(time.Millisecond).String()})
+	a.notice(hard, events.Notice{Code: events.NoticeRetry, Message: "another try on " + s.device()})
 	return true
+}
+
+// stepUp chooses the rung of the next attempt and tells of it, with the memory before and after.
+func (a *attempt) stepUp(hard context.Context, records []broker.AttemptRecord) {
+	a.work.rung, _ = nextRung(a.plan.rungs, records, a.slot.class())
+	n := events.Notice{Code: events.NoticeDegraded, Message: "another try on " + a.slot.device() + " " + describeRung(a.work.rung)}
+	if r := a.slot.runner; a.full != nil && r != nil && r.Ready() != nil {
+		after := r.Ready().Memory
+		n.Memory = &events.Memory{
+			LedgerBefore: a.full.Ledger, LedgerPeak: a.full.LedgerPeak, LedgerAfter: after.Ledger,
+			RSSBefore: a.full.RSS, RSSPeak: a.full.PeakRSS, RSSAfter: after.RSS,
+			DeviceBefore: deviceUsed(*a.full), DeviceAfter: deviceUsed(after),
+		}
+	}
+	a.log.Warn(a.slot.field("less memory for the next try"), "rung", a.work.rung)
+	a.notice(hard, n)
+}
+
+func deviceUsed(m protocol.Memory) *int64 {
+	if m.Device == nil {
+		return nil
+	}
+	return known(m.Device.Used)
+}
+
+// rungsLeft is how many ways to use less memory are left after these attempts.
+func (a *attempt) rungsLeft(records []broker.AttemptRecord) int {
+	if a.plan == nil {
+		return 0
+	}
+	rung, left := nextRung(a.plan.rungs, records, a.slot.class())
+	if last, ok := tried(records, a.slot.class()); ok && last != rung {
+		left++
+	}
+	return left
 }
 
 // pause waits before another try in the same process.
@@ -157,10 +201,10 @@ func (a *attempt) fallback(away bool) string {
 
 // predict is how long a class of device is expected to take for the request; ok is false if nobody knows.
 func (a *attempt) predict(class string) (time.Duration, bool) {
-	if a.shape == "" {
+	if a.plan == nil {
 		return 0, false
 	}
-	return a.slot.instance.learned.times.total(class, a.shape, a.steps)
+	return a.slot.instance.learned.times.total(class, a.plan.shape, *a.plan.request.Steps)
 }
 
 // notice tells those who follow the request what is done about trouble.
@@ -182,6 +226,7 @@ func (w *work) route(hard context.Context) (gone bool) {
 		w.log.Warn("attempts not read, the request is delivered again", "error", err)
 		return true
 	}
+	w.restoreRung(records)
 	to := ""
 	switch want := w.asked.Device; {
 	case excluded(records, s.class()) && !excluded(records, otherClass(s.class())):
@@ -206,6 +251,17 @@ func (w *work) route(hard context.Context) (gone bool) {
 		w.log.Info("request moved to the class of device it is for", "to", to)
 	}
 	return true
+}
+
+// restoreRung finds the rung on which a request stands that ran out of memory on this class before.
+func (w *work) restoreRung(records []broker.AttemptRecord) {
+	s := w.slot
+	if _, full := tried(records, s.class()); !full {
+		return
+	}
+	if m, err := s.instance.catalog.get(w.asked.Model); err == nil {
+		w.rung, _ = nextRung(rungs(withDefaults(w.asked, m), m, false), records, s.class())
+	}
 }
 
 // toDevice hands a request back that is for another device of this class, if there is an instance that has it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -250,6 +251,39 @@ func (r *rig) alive(pid int) error {
 		return err
 	}
 	return p.Signal(syscall.Signal(0))
+}
+
+// TestLadderOfMemory: each try needs less than the one before, as far as that is possible; then another class does it.
+func TestLadderOfMemory(t *testing.T) {
+	r := newRig(t)
+	run, _ := r.gpu(nil)
+	r.cpu()
+	id := events.NewID()
+	f := r.follow(id)
+	_, err := r.client.Publish(r.context(), client.Request{ID: id, Data: onGPU(runnertest.Script{Do: runnertest.Full, Stage: events.StageVAEDecode, Enough: events.DegradationModelOffload})})
+	require.NoError(t, err)
+	tries := []string{events.NoticeFault, events.NoticeFreshRunner, events.NoticeDegraded}
+	require.Equal(t, slices.Concat(tries, tries), r.notices(f))
+	s := r.succeeded(id)
+	require.Equal(t, "GPU.0", s.Device)
+	require.Equal(t, []string{"out_of_memory", "out_of_memory"}, causes(s.Attempts))
+	require.Equal(t, []string{events.DegradationModelOffload, events.DegradationSequentialGuidance, events.DegradationTiledVAE}, s.Degradations)
+	require.Equal(t, events.CodeGPUOutOfMemory, s.Attempts[0].Error.Code)
+	require.NotContains(t, r.states(events.StateReady), events.StateShed, "too large a request is not the device's fault")
+
+	id2 := r.publish(onGPU(runnertest.Script{Do: runnertest.Full, Stage: events.StageDenoise}))
+	s = r.succeeded(id2)
+	require.Equal(t, "TEST", s.Device)
+	require.Equal(t, []string{"out_of_memory", "out_of_memory", "out_of_memory", "out_of_memory"}, causes(s.Attempts), "the floor, a fresh process and two rungs")
+	run.waitLog(t, "[GPU] Persistent GPU memory errors, falling back to CPU")
+
+	never := onGPU(runnertest.Script{Do: runnertest.Full, Stage: events.StageDenoise})
+	never.Fallback, never.Degrade, never.Count = events.FallbackNever, events.DegradeAllowed, ptr(2)
+	id3 := r.publish(never)
+	failed := r.failed(id3)
+	require.Equal(t, events.CodeGPUOutOfMemory, failed.Error.Code)
+	require.Contains(t, failed.Error.Message, "attempts failed")
+	r.settled(id, id2, id3)
 }
 
 // TestInvalidNumbers: another class decides whether the device is to blame.

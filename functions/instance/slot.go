@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"genfn/events/broker"
+	"genfn/functions/model"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -29,8 +30,10 @@ type slot struct {
 	exit      process.Exit     // of the last runner
 	preloaded *process.Process // the runner that was told to load Config.Preload
 	jobs      uint64           // number of the last job sent to a runner
+	made      int              // generations of the current runner
 
 	canaryModel string           // the model that a canary uses: the last one that passed; "": none yet
+	economy     model.Economy    // with which it passed
 	warmed      *process.Process // the runner on which it passed
 }
 
@@ -98,7 +101,7 @@ func (s *slot) start(ctx context.Context) error {
 		s.log.Warn("runner ended between requests", "exit", s.exit.String(), "stderr", s.exit.Stderr)
 	}
 	p, err := process.Start(ctx, s.config.Runner)
-	s.runner, s.condemned = p, err != nil && p != nil
+	s.runner, s.condemned, s.made = p, err != nil && p != nil, 0
 	if err == nil {
 		s.instance.usage.started(p.Ready())
 	}

@@ -13,6 +13,7 @@ import (
 	"genfn/events"
 	"genfn/functions/device"
 	"genfn/functions/imagefile"
+	"genfn/functions/model"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -64,7 +65,7 @@ func (s *slot) admit(soft context.Context) bool {
 
 // prove has a fresh runner validate the device, and run a canary of the model if one is named. The device's health
 // learns the result.
-func (s *slot) prove(ctx context.Context, model string) error {
+func (s *slot) prove(ctx context.Context, name string) error {
 	h := s.instance.health
 	if err := s.kill(); err != nil {
 		e := events.AsError(err)
@@ -80,13 +81,13 @@ func (s *slot) prove(ctx context.Context, model string) error {
 		h.Unproved(device.ReasonValidationFailed, e)
 		return e
 	}
-	if model != "" {
-		if err := s.canary(ctx, model); err != nil {
+	if name != "" {
+		if err := s.canary(ctx, name, s.economy); err != nil {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return err
 			}
 			e := events.AsError(err)
-			s.log.Error(s.field("canary failed"), "model", model, "error", e)
+			s.log.Error(s.field("canary failed"), "model", name, "error", e)
 			h.Unproved(device.ReasonCanaryFailed, e)
 			return errors.Join(e, s.kill())
 		}
@@ -139,7 +140,7 @@ func (c *canaries) compare(model string, got []float32) error {
 
 // canary makes a small generation of the model on the slot's runner and compares its latents with those of the
 // first one on this device.
-func (s *slot) canary(ctx context.Context, name string) error {
+func (s *slot) canary(ctx context.Context, name string, economy model.Economy) error {
 	m, err := s.instance.catalog.get(name)
 	if err != nil {
 		return err
@@ -148,7 +149,7 @@ func (s *slot) canary(ctx context.Context, name string) error {
 	job := s.jobs
 	err = s.runner.Send(&protocol.Generate{Job: job, Model: m.protocol(), Request: protocol.Request{
 		Prompt: protocol.CanaryPrompt, Width: m.Width, Height: m.Height, Steps: canarySteps, GuidanceScale: m.GuidanceScale,
-		Seed: canarySeed, Count: 1, OutputLatents: true,
+		Seed: canarySeed, Count: 1, OutputLatents: true, Economy: economy,
 	}})
 	if err != nil {
 		return diedIn("canary", s, err)
@@ -164,7 +165,7 @@ func (s *slot) canary(ctx context.Context, name string) error {
 	if err := s.instance.canaries.compare(name, latents); err != nil {
 		return err
 	}
-	s.canaryModel, s.warmed = name, s.runner
+	s.canaryModel, s.economy, s.warmed = name, economy, s.runner
 	return s.runner.Bulk().Trim()
 }
 
@@ -237,14 +238,14 @@ func notBlank(image imagefile.Image) error {
 
 // warm runs the first canary of a model on a GPU's runner, before the first request for it: the device proves that
 // it can, and what it makes is what later canaries must make.
-func (s *slot) warm(ctx context.Context, model Model) error {
-	if s.class() != events.DeviceGPU || s.warmed == s.runner && s.canaryModel == model.Name || model.Dir == "" {
+func (s *slot) warm(ctx context.Context, m Model, economy model.Economy) error {
+	if s.class() != events.DeviceGPU || s.warmed == s.runner && s.canaryModel == m.Name || m.Dir == "" {
 		return nil
 	}
 	began := time.Now()
-	if err := s.canary(ctx, model.Name); err != nil {
-		return fmt.Errorf("warm-up of %s: %w", model.Name, err)
+	if err := s.canary(ctx, m.Name, economy); err != nil {
+		return fmt.Errorf("warm-up of %s: %w", m.Name, err)
 	}
-	s.log.Info(s.field("model warmed up"), "model", model.Name, "ms", time.Since(began).Milliseconds())
+	s.log.Info(s.field("model warmed up"), "model", m.Name, "ms", time.Since(began).Milliseconds())
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/runner/protocol"
 )
 
 // Causes of the end of an attempt, as attempt records have them.
@@ -32,6 +33,7 @@ type work struct {
 	job   *broker.Job
 	event events.Event
 	asked events.ImageGenerate
+	rung  string // of the ladder of memory, for the next attempt
 	log   *slog.Logger
 }
 
@@ -66,7 +68,7 @@ func (w *work) attempt(soft, hard context.Context) (again bool) {
 	s := w.slot
 	opening, cancel := context.WithTimeout(hard, openTimeout)
 	defer cancel()
-	begun, err := w.job.Begin(opening, broker.AttemptRecord{Instance: s.config.Name, Device: s.config.Runner.Hello.Device})
+	begun, err := w.job.Begin(opening, broker.AttemptRecord{Instance: s.config.Name, Device: s.device(), Rung: w.rung})
 	if err != nil {
 		w.log.Warn("no attempt begun", "error", err)
 		return false
@@ -113,9 +115,9 @@ type attempt struct {
 	began time.Time
 	lease *lease
 	log   *slog.Logger
-	stage string // the last one entered
-	shape string // what the times of this generation are learned by
-	steps int    // of the request
+	stage string           // the last one entered
+	plan  *plan            // nil: the request is not planned yet
+	full  *protocol.Memory // of the runner when memory ran out; nil: it did not
 	track *tracker
 	job   uint64 // the runner's job while it is in flight, else 0
 	sent  int    // events so far

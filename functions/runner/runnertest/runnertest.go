@@ -10,12 +10,14 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 
 	"genfn/bindings/openvino"
 	"genfn/events"
 	"genfn/functions/imagefile"
+	"genfn/functions/model"
 	"genfn/functions/runner"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
@@ -74,6 +76,8 @@ type Script struct {
 	Once  string `json:"once,omitempty"` // a file made when the script acts; if it exists it does not
 	File  string `json:"file,omitempty"` // of Wait
 	On    string `json:"on,omitempty"`   // only on devices whose name begins so
+	// Enough is the degradation, of those of package events, with which Full has enough memory.
+	Enough string `json:"enough,omitempty"`
 }
 
 // Prompt returns the script as a prompt.
@@ -184,6 +188,9 @@ func (e engine) Generate(ctx context.Context, in runner.Input, o runner.Observer
 	if !strings.HasPrefix(e.device, s.On) {
 		s = Script{}
 	}
+	if s.Enough != "" && slices.Contains(degradations(in.Request.Economy), s.Enough) {
+		s = Script{}
+	}
 	r := in.Request
 	if r.Prompt == protocol.CanaryPrompt {
 		if sick(EnvCanary) {
@@ -216,10 +223,23 @@ func (e engine) Generate(ctx context.Context, in runner.Input, o runner.Observer
 	return output(in), nil
 }
 
+// degradations are what an economy asks for.
+func degradations(e model.Economy) (words []string) {
+	for word, asked := range map[string]bool{
+		events.DegradationSequentialGuidance: e.SequentialGuidance, events.DegradationTiledVAE: e.TiledVAE, events.DegradationModelOffload: e.OffloadModels,
+	} {
+		if asked {
+			words = append(words, word)
+		}
+	}
+	slices.Sort(words)
+	return words
+}
+
 // output is a picture of the seed's last byte, and as latents what came in, or the seed.
 func output(in runner.Input) *runner.Output {
 	r := in.Request
-	out := &runner.Output{Scheduler: "scripted", Precision: "f32", TimingsMS: map[string]float64{events.StageDenoise: 1}}
+	out := &runner.Output{Scheduler: "scripted", Precision: "f32", TimingsMS: map[string]float64{events.StageDenoise: 1}, Degradations: degradations(r.Economy)}
 	for i := range r.Count {
 		out.Images = append(out.Images, picture(r.Width, r.Height, byte(r.Seed+uint64(i))))
 	}
