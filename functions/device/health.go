@@ -171,8 +171,8 @@ func (h *Health) note(f events.DeviceFault) {
 		f.At = h.now().UTC()
 	}
 	h.status.FaultCount++
-	faults := append(h.status.LastFaults, f)
-	h.status.LastFaults = slices.Clone(faults[max(0, len(faults)-keptFaults):])
+	faults := slices.Concat(h.status.LastFaults, []events.DeviceFault{f})
+	h.status.LastFaults = faults[max(0, len(faults)-keptFaults):]
 }
 
 // Succeeded notes a generation for a request.

@@ -227,7 +227,7 @@ func (w *work) route(hard context.Context) (gone bool) {
 		return true
 	}
 	w.restoreRung(records)
-	to := ""
+	var to string
 	switch want := w.asked.Device; {
 	case excluded(records, s.class()) && !excluded(records, otherClass(s.class())):
 		to = otherClass(s.class())
