@@ -20,7 +20,7 @@ type fleet struct {
 	settings *settings
 	flags    *upFlags
 	broker   *broker.Broker
-	times    *instance.Times
+	shared   shared
 	log      *slog.Logger
 	others   sync.WaitGroup
 }
@@ -37,7 +37,7 @@ func (f *fleet) instance(ctx context.Context, device string) (*instance.Instance
 	} else {
 		flags.properties, flags.precision, flags.virtual = nil, "", virtualFlags{}
 	}
-	return f.settings.newInstance(ctx, f.broker, &flags, f.times, f.log)
+	return f.settings.newInstance(ctx, f.broker, &flags, f.shared, f.log)
 }
 
 // addDevices serves the devices beside the CPU, in the background: a driver that is slow to answer keeps nobody

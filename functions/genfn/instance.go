@@ -33,6 +33,13 @@ type instanceFlags struct {
 	properties map[string]string
 	precision  string
 	virtual    virtualFlags
+	metrics    string
+}
+
+// shared is what the instances of one process have in common.
+type shared struct {
+	times   *instance.Times
+	metrics *instance.Metrics
 }
 
 func (f *instanceFlags) add(cmd *cobra.Command) {
@@ -46,6 +53,8 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device, KEY=VALUE; several times. genfn devices --properties lists what a device has")
 	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16 or bf16 (default: f32 on the CPU, elsewhere the device's choice)")
+	flags.StringVar(&f.metrics, "metrics", "", "address that serves Prometheus metrics under /metrics, such as 127.0.0.1:9464 (default: none)")
+	f.virtual.add(cmd)
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
 }
 
@@ -66,7 +75,12 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 				return err
 			}
 			defer b.Close()
-			serve, err := s.newInstance(signals.soft, b, flags, nil, log)
+			metrics, stop, err := serveMetrics(signals.soft, flags.metrics, log)
+			if err != nil {
+				return err
+			}
+			defer stop()
+			serve, err := s.newInstance(signals.soft, b, flags, shared{metrics: metrics}, log)
 			if err != nil {
 				return err
 			}
@@ -88,8 +102,8 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 	return cmd
 }
 
-// newInstance sets the broker up and makes an instance that is ready to run. times may be shared; nil: its own.
-func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *instanceFlags, times *instance.Times, log *slog.Logger) (*instance.Instance, error) {
+// newInstance sets the broker up and makes an instance that is ready to run. It shares what with holds with others.
+func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *instanceFlags, with shared, log *slog.Logger) (*instance.Instance, error) {
 	config := broker.DefaultConfig()
 	if err := b.Setup(ctx, config); err != nil {
 		return nil, err
@@ -115,7 +129,7 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 	}
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: config, Models: models,
-		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Logger: log}, Times: times,
+		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Logger: log}, Times: with.times, Metrics: with.metrics,
 		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }

@@ -122,7 +122,12 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	defer b.Close()
 	soft, stop := context.WithCancel(signals.soft)
 	defer stop()
-	fleet := &fleet{settings: s, flags: flags, broker: b, times: instance.NewTimes(), log: log}
+	metrics, stopMetrics, err := serveMetrics(soft, flags.metrics, log)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
+	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewTimes(), metrics}, log: log}
 	serve, err := fleet.instance(soft, "CPU")
 	if err != nil {
 		return err

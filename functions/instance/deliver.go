@@ -62,6 +62,8 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 		return err
 	}
 	a.slot.instance.health.Succeeded()
+	a.slot.instance.countRequest("succeeded", p.model.Name)
+	a.slot.instance.observe(p.model.Name, s.TimingsMS)
 	a.log.Info("request succeeded", "model", p.model.Name, "images", len(result.Images), "ms", s.TimingsMS["total"])
 	return nil
 }

@@ -51,6 +51,7 @@ type Config struct {
 	Health         device.Policy // how much a GPU is forgiven
 	Grace          time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
 	Logger         *slog.Logger  // nil: discard
+	Metrics        *Metrics      // nil: none
 }
 
 func (c Config) withDefaults() (Config, error) {

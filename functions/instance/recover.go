@@ -32,6 +32,7 @@ type failed struct {
 func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 	s := a.slot
 	a.log.Error(s.field("attempt failed"), "cause", f.cause, "code", f.err.Code, "stage", f.err.Stage, "error", f.err, "driver_code", f.err.DriverCode, "driver_text", f.err.DriverText, "detail", f.err.Detail)
+	s.instance.countFault(f)
 	a.notice(hard, events.Notice{Code: events.NoticeFault, Message: f.err.Title + ": " + f.err.Message, Error: f.err})
 	if !f.keep && !a.killRunner() {
 		s.instance.health.Stuck(f.err)
@@ -181,6 +182,7 @@ func (a *attempt) moveAway(hard context.Context, f failed) {
 		a.log.Warn("request not moved, it is delivered again and moved then", "to", to, "error", err)
 		return
 	}
+	s.instance.countRequest("moved", a.work.asked.Model)
 	a.log.Info("request moved to another class of device", "to", to)
 }
 
@@ -209,6 +211,7 @@ func (a *attempt) predict(class string) (time.Duration, bool) {
 
 // notice tells those who follow the request what is done about trouble.
 func (a *attempt) notice(ctx context.Context, n events.Notice) {
+	a.slot.instance.countNotice(n.Code)
 	p := events.Progress{Stage: a.stage, ElapsedMS: time.Since(a.began).Milliseconds(), Instance: a.slot.config.Name, Device: a.slot.device(), Notice: &n}
 	if p.Stage == "" {
 		p.Stage = events.StageQueue

@@ -5,10 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
@@ -339,4 +342,42 @@ func TestInvalidDeviceDoesNotServe(t *testing.T) {
 	require.NoError(t, err)
 	err = i.Run(r.context(), context.Background())
 	require.ErrorIs(t, err, &events.Error{Code: events.CodeNumericalError})
+}
+
+// TestMetrics: what happened is counted, by instance and device.
+func TestMetrics(t *testing.T) {
+	r := newRig(t)
+	registry := prometheus.NewPedanticRegistry()
+	metrics, err := instance.NewMetrics(registry)
+	require.NoError(t, err)
+	r.gpu(func(c *instance.Config) { c.Metrics = metrics })
+	r.change = func(c *instance.Config) { c.Metrics = metrics }
+	r.cpu()
+	id := r.publish(onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise}))
+	r.succeeded(id)
+	r.settled(id)
+	text := func() string {
+		families, err := registry.Gather()
+		require.NoError(t, err)
+		var b strings.Builder
+		for _, f := range families {
+			_, err := expfmt.MetricFamilyToText(&b, f)
+			require.NoError(t, err)
+		}
+		return b.String()
+	}
+	require.Eventually(t, func() bool {
+		return strings.Contains(text(), `genfn_requests_total{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded"} 1`)
+	}, patience, 5*time.Millisecond, "counted after the answer is out")
+	all := text()
+	for _, line := range []string{
+		`genfn_attempt_failures_total{cause="device_fault",class="gpu",code="device_lost",device="GPU.0",instance="gpu-1"} 2`,
+		`genfn_requests_total{class="gpu",device="GPU.0",instance="gpu-1",model="scripted",outcome="moved"} 1`,
+		`genfn_recoveries_total{action="fallback",class="gpu",device="GPU.0",instance="gpu-1"} 1`,
+		`genfn_device_state{class="cpu",device="TEST",instance="cpu-1",state="ready"} 1`,
+		`genfn_stage_duration_seconds_count{class="cpu",device="TEST",instance="cpu-1",model="scripted",stage="total"} 1`,
+	} {
+		require.Contains(t, all, line)
+	}
+	require.Regexp(t, `genfn_memory_bytes\{class="cpu",device="TEST",instance="cpu-1",kind="rss"\} [1-9]`, all)
 }

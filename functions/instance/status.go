@@ -123,6 +123,7 @@ func (i *Instance) complete(s events.DeviceStatus) events.DeviceStatus {
 // changed tells of a new state of the device.
 func (i *Instance) changed(s events.DeviceStatus) {
 	s = i.complete(s)
+	i.expose(s)
 	i.log.Info("device state", "device", s.Device, "state", s.State, "previous", s.Previous, "reason", s.Reason, "message", s.Message)
 	if err := i.config.Broker.PublishStatus(s, false, i.source()); err != nil {
 		i.log.Debug("state of the device not told", "error", err)
@@ -132,7 +133,9 @@ func (i *Instance) changed(s events.DeviceStatus) {
 // beat tells how the device is.
 func (i *Instance) beat() {
 	i.usage.sample()
-	if err := i.config.Broker.PublishStatus(i.Status(), true, i.source()); err != nil {
+	s := i.Status()
+	i.expose(s)
+	if err := i.config.Broker.PublishStatus(s, true, i.source()); err != nil {
 		i.log.Debug("heartbeat lost", "error", err)
 	}
 }

@@ -244,6 +244,7 @@ func (a *attempt) handBack(hard context.Context, cause string, failure *events.E
 		a.log.Warn("request not handed back, it is delivered again after the ack wait", "error", err)
 		return
 	}
+	a.slot.instance.countRequest("handed_back", a.work.asked.Model)
 	a.log.Info("request handed back", "cause", cause)
 }
 
@@ -322,6 +323,8 @@ func (a *attempt) fail(hard context.Context, failure *events.Error) {
 		a.abandon(hard)
 	case err != nil:
 		a.log.Warn("failure not told, the request is delivered again", "error", err)
+	default:
+		a.slot.instance.countRequest("failed", a.work.asked.Model)
 	}
 }
 
