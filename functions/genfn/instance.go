@@ -29,6 +29,7 @@ type instanceFlags struct {
 	grace     time.Duration
 	serveNoop bool
 	compiled  bool
+	cleanup   int
 }
 
 func (f *instanceFlags) add(cmd *cobra.Command) {
@@ -40,6 +41,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
 	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
+	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
 }
@@ -98,6 +100,10 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 	}
 	hello := s.hello(flags.device)
 	hello.Threads, hello.MaxModels, hello.ServeNoop, hello.CacheCompiled = flags.threads, flags.maxModels, flags.serveNoop, flags.compiled
+	hello.CleanupEvery = flags.cleanup
+	if flags.cleanup == 0 {
+		hello.CleanupEvery = -1 // Hello's zero is its default; the flag's zero means none
+	}
 	grace := flags.grace
 	if grace == 0 {
 		grace = -1 // Config's zero is its default; the flag's zero means none
