@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"genfn/events"
+	"genfn/functions/model"
 	"genfn/functions/runner/protocol"
 )
 
@@ -28,6 +29,8 @@ type Model struct {
 	Width, Height int
 	Steps         int
 	GuidanceScale float64
+
+	Folder *model.Model // what its files say; nil: nothing is known of what a generation needs
 }
 
 func (m Model) protocol() protocol.Model {

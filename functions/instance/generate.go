@@ -51,6 +51,9 @@ func (a *attempt) plan(ctx context.Context) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{model: model, request: withDefaults(a.work.asked, model), sum: a.slot.instance.catalog.sum(ctx, model)}
+	if err := a.slot.config.fits(p.model, p.request); err != nil {
+		return nil, err
+	}
 	if ref := p.request.Latents; ref != nil {
 		if p.latents, err = a.fetchLatents(ctx, *ref); err != nil {
 			return nil, err

@@ -23,6 +23,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/hostmemory"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -41,11 +42,13 @@ type Config struct {
 
 	LeaseInterval  time.Duration // between extensions of the lease; 0: a quarter of the ack wait
 	Budgets        Budgets
-	MaxFaults      int           // attempts that may end with a crash or a hang before the request fails; 0: 3
-	MaxLost        int           // attempts whose instance may disappear before the request fails; 0: 10
-	MaxUnavailable int           // attempts for which no runner can be started before the request fails; 0: 10
-	Grace          time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
-	Logger         *slog.Logger  // nil: discard
+	MaxFaults      int // attempts that may end with a crash or a hang before the request fails; 0: 3
+	MaxLost        int // attempts whose instance may disappear before the request fails; 0: 10
+	MaxUnavailable int // attempts for which no runner can be started before the request fails; 0: 10
+	// HostMemory tells how much memory there is, for refusing what can never fit; nil: hostmemory.Read.
+	HostMemory func() (hostmemory.Limit, error)
+	Grace      time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
+	Logger     *slog.Logger  // nil: discard
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -86,6 +89,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxUnavailable <= 0 {
 		c.MaxUnavailable = 10
+	}
+	if c.HostMemory == nil {
+		c.HostMemory = hostmemory.Read
 	}
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second

@@ -32,7 +32,7 @@ func (s store) Get(name string) (Model, error) {
 	}
 	return Model{
 		Name: m.Name, Dir: m.Dir, Width: m.DefaultWidth, Height: m.DefaultHeight,
-		Steps: m.DefaultSteps, GuidanceScale: m.DefaultGuidance,
+		Steps: m.DefaultSteps, GuidanceScale: m.DefaultGuidance, Folder: m,
 	}, nil
 }
 
