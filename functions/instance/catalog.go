@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"genfn/events"
+	"genfn/functions/model"
 	"genfn/functions/runner/protocol"
 )
 
@@ -29,8 +30,7 @@ type Model struct {
 	Steps         int
 	GuidanceScale float64
 
-	SizeStep int                          // pixels that sizes are multiples of; 0: the model's sizes are fixed
-	Tiles    func(width, height int) bool // whether decoding in tiles changes anything; nil: it cannot
+	Folder *model.Model // what its files say; nil: nothing is known of what a generation needs
 }
 
 func (m Model) protocol() protocol.Model {

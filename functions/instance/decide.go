@@ -23,6 +23,9 @@ const (
 
 // kindOf classifies what a runner said. fatal is its word that it must not be used again.
 func kindOf(e *events.Error, fatal bool) kind {
+	if e.Field != "" { // of the request, which is to be asked for otherwise
+		return ofRequest
+	}
 	switch e.Code {
 	case events.CodeGPUOutOfMemory, events.CodeHostOutOfMemory:
 		return ofMemory

@@ -91,7 +91,7 @@ func TestEveryFaultEnds(t *testing.T) {
 
 // TestLadder: each rung once, in order, and none that would change nothing.
 func TestLadder(t *testing.T) {
-	tiled := Model{Dir: "/m", SizeStep: 8, Tiles: func(width, _ int) bool { return width > 64 }}
+	tiled := Model{Dir: "/m", Folder: &model.Model{VAEScale: 8, VAESample: 64, SizeStep: 8}}
 	request := func(width int, guidance float64, count int, degrade string) events.ImageGenerate {
 		return events.ImageGenerate{Width: &width, Height: &width, GuidanceScale: &guidance, Count: &count, Degrade: degrade}
 	}

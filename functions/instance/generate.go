@@ -54,6 +54,9 @@ func (a *attempt) makePlan(ctx context.Context) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{model: model, request: withDefaults(a.work.asked, model), sum: a.slot.instance.catalog.sum(ctx, model)}
+	if err := a.slot.config.fits(p.model, p.request); err != nil {
+		return nil, err
+	}
 	p.rungs = rungs(p.request, model, a.slot.made > 0)
 	p.request, p.given = reduced(p.request, model, a.work.rung)
 	r := p.request

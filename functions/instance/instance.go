@@ -24,6 +24,7 @@ import (
 	"genfn/events"
 	"genfn/events/broker"
 	"genfn/functions/device"
+	"genfn/functions/hostmemory"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -49,9 +50,11 @@ type Config struct {
 	MaxDevice      int           // attempts on a GPU that end with a dead device before another class is tried; 0: 2
 	Times          *Times        // learned times, shared with other instances of this process; nil: its own
 	Health         device.Policy // how much a GPU is forgiven
-	Grace          time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
-	Logger         *slog.Logger  // nil: discard
-	Metrics        *Metrics      // nil: none
+	// HostMemory tells how much memory there is, for refusing what can never fit; nil: hostmemory.Read.
+	HostMemory func() (hostmemory.Limit, error)
+	Grace      time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
+	Logger     *slog.Logger  // nil: discard
+	Metrics    *Metrics      // nil: none
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -103,6 +106,9 @@ func (c Config) withDefaults() (Config, error) {
 			c.MaxDevice = c.MaxFaults
 		}
 	}
+	if c.HostMemory == nil {
+		c.HostMemory = hostmemory.Read
+	}
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second
 	}
@@ -147,12 +153,14 @@ func New(c Config) (*Instance, error) {
 		return nil, err
 	}
 	i := &Instance{
-		config:    c,
-		log:       c.Logger.With("instance", c.Name),
-		learned:   newLearned(c.Budgets, events.ClassOf(c.Runner.Hello.Device), c.Times),
-		catalog:   newCatalog(c.Models, c.Runner.Hello.ServeNoop),
-		ready:     make(chan struct{}),
-		hostBytes: hostMemory(),
+		config:  c,
+		log:     c.Logger.With("instance", c.Name),
+		learned: newLearned(c.Budgets, events.ClassOf(c.Runner.Hello.Device), c.Times),
+		catalog: newCatalog(c.Models, c.Runner.Hello.ServeNoop),
+		ready:   make(chan struct{}),
+	}
+	if memory, err := c.HostMemory(); err == nil { // unknown, no percentage is told
+		i.hostBytes = memory.Bytes
 	}
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil

@@ -31,7 +31,7 @@ func rungs(r events.ImageGenerate, m Model, used bool) []string {
 	}
 	add(rungFreshProcess, used)
 	add(rungSequentialGuidance, *r.GuidanceScale > 1)
-	add(rungTiledVAE, m.Tiles != nil && m.Tiles(*r.Width, *r.Height))
+	add(rungTiledVAE, m.Folder != nil && m.Folder.TileSide(model.Economy{TiledVAE: true}, *r.Width, *r.Height) > 0)
 	add(rungModelOffload, m.Dir != "")
 	if r.Degrade == events.DegradeAllowed && r.Latents == nil { // initial latents have the size of the picture
 		add(rungFewerPictures, *r.Count > 1)
@@ -96,11 +96,11 @@ const minShrunk = 64
 
 // shrunk is the request for half of each side, in the steps the model takes.
 func shrunk(r events.ImageGenerate, m Model) events.ImageGenerate {
-	if m.SizeStep <= 0 { // fixed
+	if m.Folder == nil || m.Folder.FixedSizes != nil {
 		return r
 	}
 	half := func(side int) *int {
-		s := max(minShrunk, side/2/m.SizeStep*m.SizeStep)
+		s := max(minShrunk, side/2/m.Folder.SizeStep*m.Folder.SizeStep)
 		s = min(side, s)
 		return &s
 	}

@@ -30,15 +30,10 @@ func (s store) Get(name string) (Model, error) {
 	if err != nil {
 		return Model{}, err
 	}
-	known := Model{
+	return Model{
 		Name: m.Name, Dir: m.Dir, Width: m.DefaultWidth, Height: m.DefaultHeight,
-		Steps: m.DefaultSteps, GuidanceScale: m.DefaultGuidance, SizeStep: m.SizeStep,
-		Tiles: func(width, height int) bool { return m.TileSide(model.Economy{TiledVAE: true}, width, height) > 0 },
-	}
-	if m.FixedSizes != nil {
-		known.SizeStep = 0
-	}
-	return known, nil
+		Steps: m.DefaultSteps, GuidanceScale: m.DefaultGuidance, Folder: m,
+	}, nil
 }
 
 func (s store) SHA256(ctx context.Context, name string) (string, error) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/procfs"
-	"golang.org/x/sys/unix"
 
 	"genfn/events"
 	"genfn/functions/runner/protocol"
@@ -155,12 +154,3 @@ func (i *Instance) heartbeat(ctx context.Context) {
 }
 
 func (i *Instance) source() string { return "/genfn/instance/" + i.config.Name }
-
-// hostMemory is the memory of this machine in bytes, 0 if it is not known.
-func hostMemory() int64 {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return 0
-	}
-	return int64(info.Totalram) * int64(info.Unit) //nolint:gosec // no machine has that much
-}

@@ -18,7 +18,7 @@ func (m *Model) component(folder, ir, onnx string) (Component, map[string]string
 	if errors.Is(err, fs.ErrNotExist) && onnx != "" {
 		path := filepath.Join(m.Dir, folder, onnx)
 		if st, err := os.Stat(path); err == nil {
-			c.Path, c.Bytes = path, st.Size()
+			c.Path, c.Bytes, c.WeightBytes = path, st.Size(), st.Size()
 			if !st.Mode().IsRegular() || st.Size() == 0 {
 				return c, nil, invalid(folder+"/"+onnx, "", "the file is empty or not a regular file", "an ONNX model")
 			}
@@ -44,7 +44,7 @@ func (c *Component) readIR(file string) (map[string]string, error) {
 	if err != nil {
 		return nil, invalid(file, "", "it is not an OpenVINO model: "+err.Error(), "an OpenVINO IR file of version 10 or 11")
 	}
-	c.Inputs = n.inputs
+	c.Inputs, c.WeightBytes = n.inputs, n.wideBytes
 	c.Weights = strings.TrimSuffix(c.Path, ".xml") + ".bin"
 	binary := strings.TrimSuffix(file, ".xml") + ".bin"
 	weights, err := os.Stat(c.Weights)

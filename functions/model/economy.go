@@ -19,7 +19,9 @@ type Economy struct {
 // so a side of whole quarters is needed.
 const (
 	tileQuarters = 4
-	minTile      = 8 // latents: smaller tiles show their seams
+	// minTile is the least side in latents that TileSide chooses by itself: the normalizations of a decoder see the
+	// tile only, so the smaller it is the more colours and detail differ from tile to tile.
+	minTile = 16
 )
 
 // TileStep is what a tile's side is a multiple of, in pixels.

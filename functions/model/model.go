@@ -51,8 +51,10 @@ type Model struct {
 	PadToken       int64
 	// TokenizerTruncates: the converted tokenizer cuts prompts itself, so their true length cannot be seen.
 	TokenizerTruncates bool
-	HiddenSize         int // of the text encoder
-	TimeCondProjDim    int // of the UNet's guidance embedding (latent consistency models); 0: it has none
+	HiddenSize         int     // of the text encoder
+	UNetLevels         []Level // the finest first, each half the size of the one before
+	VAEChannels        []int   // of the decoder's levels, the finest first
+	TimeCondProjDim    int     // of the UNet's guidance embedding (latent consistency models); 0: it has none
 
 	DefaultWidth, DefaultHeight int // pixels
 	DefaultSteps                int
@@ -65,12 +67,21 @@ type Size struct{ Width, Height int }
 
 func (s Size) String() string { return fmt.Sprintf("%dx%d", s.Width, s.Height) }
 
+// Level is a resolution level of a UNet.
+type Level struct {
+	Channels  int
+	Attention bool // its blocks attend to themselves and to the prompt
+}
+
 // Component is a network of a model folder.
 type Component struct {
 	Name    string // folder, e.g. "unet"
 	Path    string // of openvino_model.xml or model.onnx
 	Weights string // of the .bin; "" for ONNX
 	Bytes   int64  // of both files
+	// WeightBytes is what the constants take with 16-bit floats widened to float32, as the CPU holds them; of ONNX the
+	// file's size.
+	WeightBytes int64
 	// Inputs of an IR network as its file declares them; nil for ONNX, which is not read here.
 	Inputs []Input
 }
@@ -245,6 +256,9 @@ func (m *Model) applyUNet(c config) (err error) {
 		return err
 	}
 	m.SizeStep = 1 << (len(blocks) - 1) // times VAEScale, once that is known
+	if m.UNetLevels, err = unetLevels(c, blocks); err != nil {
+		return err
+	}
 	if cross, err := c.integer("cross_attention_dim", 1, 1<<20); err != nil {
 		return err
 	} else if cross != m.HiddenSize {
@@ -257,6 +271,25 @@ func (m *Model) applyUNet(c config) (err error) {
 		m.DefaultSteps, m.DefaultGuidance = 4, 8.5 // distilled with guidance as an input
 	}
 	return nil
+}
+
+// unetLevels reads which levels have attention. Without the key it is UNet2DConditionModel's default: all but the last.
+func unetLevels(c config, channels []int) ([]Level, error) {
+	levels := make([]Level, len(channels))
+	var types []string
+	if c.has("down_block_types") {
+		var err error
+		if types, err = get[[]string](c, "down_block_types", "a list of names"); err != nil {
+			return nil, err
+		}
+	}
+	for i, n := range channels {
+		levels[i] = Level{Channels: n, Attention: i < len(channels)-1}
+		if i < len(types) {
+			levels[i].Attention = strings.Contains(types[i], "Attn")
+		}
+	}
+	return levels, nil
 }
 
 // sampleSize reads "sample_size": one number for a square, or [height, width].
@@ -320,7 +353,7 @@ func (m *Model) applyVAE(c config) error {
 			return err
 		}
 	}
-	m.VAEScale = 1 << (len(blocks) - 1)
+	m.VAEScale, m.VAEChannels = 1<<(len(blocks)-1), blocks
 	m.SizeStep *= m.VAEScale
 	if m.VAESample, err = vaeSample(c, m.VAEScale); err != nil {
 		return err

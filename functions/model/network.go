@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ type Input struct {
 type network struct {
 	inputs      []Input
 	weightBytes int64             // the .bin must have at least so many bytes
+	wideBytes   int64             // of all constants, with 16-bit floats as float32
 	info        map[string]string // values of the file's own rt_info
 }
 
@@ -129,6 +131,10 @@ func (p *irReader) data(t xml.StartElement, outer bool) error {
 			return errNotIR{fmt.Sprintf("constant %q has offset %q and size %q", p.name, attribute(t, "offset"), attribute(t, "size"))}
 		}
 		p.n.weightBytes = max(p.n.weightBytes, offset+size)
+		if t := attribute(t, "element_type"); (t == "f16" || t == "bf16") && size < math.MaxInt64/2 {
+			size *= 2
+		}
+		p.n.wideBytes = addBounded(p.n.wideBytes, size)
 	case "Parameter":
 		if !outer {
 			return nil
@@ -141,6 +147,14 @@ func (p *irReader) data(t xml.StartElement, outer bool) error {
 		p.input = len(p.n.inputs) - 1
 	}
 	return nil
+}
+
+// addBounded adds without overflow: a damaged file may claim any sizes.
+func addBounded(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // parseShape reads a shape as IR files write it: "?,4,1..10,64"; "" is a scalar's, "..." of free rank.

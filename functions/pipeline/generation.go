@@ -31,6 +31,10 @@ type generation struct {
 	images    []imagefile.Image
 }
 
+func newGeneration(p *TextToImage, j *job, o Observer) *generation {
+	return &generation{p: p, job: j, observer: o, times: map[string]time.Duration{}}
+}
+
 // run does the stages in order and gives the networks back.
 func (g *generation) run(ctx context.Context) error {
 	if err := g.stage(ctx, events.StageTokenize, g.tokenize); err != nil {

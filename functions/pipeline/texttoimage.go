@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -289,16 +288,6 @@ func (p *TextToImage) Prepare(ctx context.Context, width, height int, guided boo
 	return nil
 }
 
-// Trim frees the compiled networks; the next request compiles again.
-func (p *TextToImage) Trim(ctx context.Context) error {
-	release, err := p.take(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return errors.Join(p.textEncoder.Trim(), p.unet.Trim(), p.vae.Trim())
-}
-
 // Generate makes the pictures of a request. Errors are *events.Error: invalid_request with the field and what it
 // may be, numerical_error with the step, cancelled or deadline_exceeded when ctx ends (it wraps ctx's error), or
 // what loading says; a compilation is not interrupted. Whatever the outcome, nothing is held afterwards but the compiled networks.
@@ -315,7 +304,7 @@ func (p *TextToImage) Generate(ctx context.Context, r ImageRequest, o Observer) 
 		return nil, err
 	}
 	defer release()
-	g := &generation{p: p, job: j, observer: o, times: map[string]time.Duration{}}
+	g := newGeneration(p, j, o)
 	if err := g.run(ctx); err != nil {
 		return nil, err
 	}

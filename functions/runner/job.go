@@ -83,6 +83,9 @@ func (r *runner) try(j *job, o *observer) (protocol.Message, error) {
 	case *protocol.Unload:
 		err := r.engine.Unload(m.Name)
 		return &protocol.Unloaded{Job: j.id, Memory: r.memory()}, err
+	case *protocol.Cleanup:
+		before, err := r.cleanup(j.ctx, m.IdleModels)
+		return &protocol.Cleaned{Job: j.id, Before: before, After: r.memory()}, err
 	case *protocol.Generate:
 		return r.generate(j, m, o)
 	}
@@ -105,7 +108,9 @@ func (r *runner) generate(j *job, m *protocol.Generate, o *observer) (protocol.M
 		}
 		in.Latents = &imagefile.Array{Shape: m.Latents.Shape, Data: data}
 	}
+	resetPeakRSS()
 	before := r.memory()
+	r.house.before = before
 	generate := r.engine.Generate
 	if r.isNoop(m.Model) {
 		generate = generateNoop

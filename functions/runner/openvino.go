@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
 	"genfn/bindings/kernels"
+	"genfn/bindings/libc"
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/events"
@@ -227,6 +229,40 @@ func (e *openVINO) Unload(name string) error {
 	return l.pipeline.Close()
 }
 
+// Cleanup implements Engine.
+func (e *openVINO) Cleanup(ctx context.Context, idleModels bool) error {
+	var errs []error
+	for idleModels && len(e.models) > 1 {
+		errs = append(errs, e.Unload(e.models[0].name))
+	}
+	for _, l := range e.models {
+		errs = append(errs, l.pipeline.Release(ctx), l.pipeline.Renew(ctx))
+	}
+	debug.FreeOSMemory()
+	libc.TrimMalloc()
+	return errors.Join(errs...)
+}
+
+// settle tells that a generation is over and what it left: nothing but what belongs to compiled networks.
+func (e *openVINO) settle() {
+	var resident int64
+	for _, l := range e.models {
+		resident += l.pipeline.Resident()
+	}
+	class, level := deviceClass(e.hello.Device), slog.LevelDebug
+	if class != "CPU" {
+		level = slog.LevelInfo
+	}
+	left := e.ledger.Bytes()
+	if left != resident {
+		level = slog.LevelError
+		for _, entry := range e.ledger.Outstanding() {
+			e.log.Error("native memory outstanding", "entry", entry.String())
+		}
+	}
+	e.log.Log(context.Background(), level, "["+class+"] Memory cleanup completed", "ledger", left, "baseline", resident)
+}
+
 func (e *openVINO) Ledger() (bytes, peak int64) { return e.ledger.Bytes(), e.ledger.Peak() }
 
 func (e *openVINO) Close() error {
@@ -257,6 +293,8 @@ func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output,
 	if err != nil {
 		return nil, err
 	}
+	e.ledger.ResetPeak()
+	defer e.settle()
 	r := in.Request
 	result, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
 		Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: r.Width, Height: r.Height, Steps: r.Steps, Count: r.Count,

@@ -43,9 +43,14 @@ type Engine interface {
 	Load(ctx context.Context, m protocol.Model, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
 	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
+	// Cleanup frees what makes the next generations faster and is not needed for them: what runtimes keep for infer
+	// requests, compiled shapes other than those of the last generation, freed host memory that is still
+	// resident, and with idleModels every model but the one used last.
+	Cleanup(ctx context.Context, idleModels bool) error
 	// Unload frees a model, also one that is not loaded or that failed half-way.
 	Unload(name string) error
-	// Ledger returns the native bytes allocated now, and their highest so far. Safe at any time.
+	// Ledger returns the native bytes allocated now, and their highest since the last generation began. Safe at any
+	// time.
 	Ledger() (bytes, peak int64)
 	// DeviceMemory returns the device's memory, nil if it has none of its own. Safe at any time.
 	DeviceMemory() *protocol.DeviceMemory
@@ -148,6 +153,7 @@ type runner struct {
 	engine Engine
 	noop   bool
 	work   chan *job
+	house  housekeeping
 
 	mu   sync.Mutex
 	jobs map[uint64]*job // received and not yet answered
@@ -176,7 +182,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	if r.engine, err = open(ctx, hello, r.log); err != nil {
 		return errors.Join(err, r.lock.Close())
 	}
-	r.device, r.noop = hello.Device, hello.ServeNoop
+	r.device, r.noop, r.house = hello.Device, hello.ServeNoop, newHousekeeping(hello.CleanupEvery)
 	info := r.engine.Info()
 	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
 	ready.Validation = info.Validation
@@ -201,6 +207,8 @@ func (r *runner) receive(ctx context.Context) error {
 		case *protocol.Generate:
 			r.accept(ctx, m.Job, m)
 		case *protocol.Unload:
+			r.accept(ctx, m.Job, m)
+		case *protocol.Cleanup:
 			r.accept(ctx, m.Job, m)
 		case *protocol.Cancel:
 			r.withJob(m.Job, func(j *job) { j.cancel() })
@@ -239,7 +247,9 @@ func (r *runner) withJob(id uint64, do func(*job)) {
 // serve does the jobs, one after the other.
 func (r *runner) serve() {
 	for j := range r.work {
-		r.answer(j, r.do(j))
+		answer := r.do(j)
+		r.answer(j, answer)
+		r.tidy(j, answer)
 	}
 }
 

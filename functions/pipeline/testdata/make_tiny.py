@@ -299,6 +299,28 @@ def goldens(pipe):
          "cut": len(tok(p).input_ids) > LIMIT} for p in ("", PROMPT, LONG_PROMPT, "naïve café 猫 🍎", "UPPER   case\n\tspaces")])
 
 
+def tiled(pipe):
+    """Decoding in overlapping tiles: float pixels of latents of odd sizes, and a picture of a whole generation."""
+    vae, cases = pipe.vae, []
+    vae.enable_tiling()
+
+    def decode_tiled(latents, side):
+        vae.tile_sample_min_size, vae.tile_latent_min_size = side, side // 8
+        with torch.no_grad():
+            return vae.decode(latents).sample
+
+    for name, shape, side in (("tiled_odd", (2, 4, 9, 13), 32), ("tiled_wide", (1, 4, 8, 12), 64)):
+        latents = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(22)) * 3
+        np.save(f"{GOLDENS}/{name}.latents.npy", latents.numpy())
+        np.save(f"{GOLDENS}/{name}.sample.npy", decode_tiled(latents, side).numpy())
+        cases.append({"name": name, "tile": side})
+    final = torch.from_numpy(np.load(GOLDENS + "/native_size.final.npy"))
+    image = pipe.image_processor.postprocess(decode_tiled(final / vae.config.scaling_factor, 96), output_type="pil")[0]
+    image.save(GOLDENS + "/tiled_native_size.0.png", optimize=True)
+    vae.disable_tiling()
+    write_json(GOLDENS + "/tiled.json", cases)
+
+
 def consistency(pipe):
     """A latent consistency model: its UNet takes an embedding of the guidance scale."""
     shutil.rmtree(LCM, ignore_errors=True)
@@ -335,6 +357,7 @@ if __name__ == "__main__":
     pipe = build()
     pipe.set_progress_bar_config(disable=True)
     goldens(pipe)
+    tiled(pipe)
     consistency(pipe)
     write_json(GOLDENS + "/versions.json", {
         "python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__, "transformers": transformers.__version__,

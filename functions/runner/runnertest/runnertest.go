@@ -169,6 +169,9 @@ func (engine) Load(_ context.Context, _ protocol.Model, o runner.Observer) error
 	return nil
 }
 
+// Cleanup implements runner.Engine.
+func (engine) Cleanup(context.Context, bool) error { return nil }
+
 // Unload implements runner.Engine.
 func (engine) Unload(string) error { return nil }
 
