@@ -35,7 +35,9 @@ func TestTooLargeForTheMachine(t *testing.T) {
 	r := newRig(t)
 	r.change = func(c *instance.Config) {
 		c.Models, c.Runner.Hello.Threads, c.Budgets.Stage = known{folder: folder}, 1, 30*time.Second
-		c.HostMemory = func() (hostmemory.Limit, error) { return hostmemory.Limit{Bytes: 1 << 30, Source: "the control group"}, nil }
+		c.HostMemory = func() (hostmemory.Limit, error) {
+			return hostmemory.Limit{Bytes: 1 << 30, Source: "the control group"}, nil
+		}
 	}
 	r.start(nil)
 	for name, c := range map[string]struct {
