@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -255,6 +257,36 @@ func TestEconomyLeavesNothing(t *testing.T) {
 				assert.Zero(t, compiled(b, "unet")+compiled(b, "vae")+compiled(b, "text_encoder"), "%s, %s", name, outcome)
 			}
 		}
+	}
+}
+
+// TestNoMemoryInAnInference: a network whose native allocation fails when it runs (of 4 TiB, see make_tiny.py) fails the
+// generation in its stage, again and again, and leaves nothing of it.
+func TestNoMemoryInAnInference(t *testing.T) {
+	for stage, network := range map[string]string{events.StageTextEncoder: "text_encoder", events.StageDenoise: "unet", events.StageVAEDecode: "vae_decoder"} {
+		t.Run(network, func(t *testing.T) {
+			dir := copyTiny(t, "", nil)
+			for _, file := range []string{"openvino_model.xml", "openvino_model.bin"} {
+				data, err := os.ReadFile(filepath.Join("testdata/no-memory", network, file))
+				require.NoError(t, err)
+				require.NoError(t, os.WriteFile(filepath.Join(dir, network, file), data, 0o644))
+			}
+			b := open(t, dir, session.Options{})
+			for _, e := range []model.Economy{{}, {SequentialGuidance: true, TiledVAE: true, TileSize: 32, OffloadModels: true}} {
+				for range 2 {
+					r := request()
+					r.Economy = e
+					failed := requireCode(t, generate(t.Context(), b, r, nil), events.CodeInternal) // until the runner reads the words
+					assert.Contains(t, failed.Stage, stage)
+					assert.Contains(t, failed.Detail, "Failed to allocate 4398046511104 bytes")
+					assert.Equal(t, b.Resident(), b.ledger.Bytes())
+					if e.OffloadModels {
+						assert.Zero(t, b.ledger.Bytes())
+						assert.Zero(t, compiled(b, "unet")+compiled(b, "vae")+compiled(b, "text_encoder"), "half-loaded")
+					}
+				}
+			}
+		})
 	}
 }
 

@@ -29,6 +29,8 @@ func nativeFaults() []nativeFault {
 		{"cl_mem_object_allocation_failure", events.CodeGPUOutOfMemory, true},
 		{"cl_out_of_host_memory", events.CodeHostOutOfMemory, true},
 		{"bad_alloc", events.CodeHostOutOfMemory, true},
+		{"failed to allocate ", events.CodeHostOutOfMemory, true}, // the CPU plugin's own words
+		{"can't alloc", events.CodeHostOutOfMemory, true},         // too
 		{"cannot allocate memory", events.CodeHostOutOfMemory, true},
 		{"error code: -5 ", events.CodeDeviceLost, true},  // CL_OUT_OF_RESOURCES: the context is dead
 		{"error code: -14 ", events.CodeDeviceLost, true}, // CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST: as well

@@ -34,6 +34,7 @@ func TestClassify(t *testing.T) {
 		"other code":    {native("[GPU] clEnqueueNDRangeKernel, error code: -54 CL_INVALID_WORK_GROUP_SIZE"), events.CodeGPURuntimeError, true},
 		"allocation":    {native("[GPU] Exceeded max size of memory object allocation: requested 9 bytes"), events.CodeGPUOutOfMemory, false},
 		"host memory":   {native("std::bad_alloc"), events.CodeHostOutOfMemory, true},
+		"CPU tensors":   {native("[CPU] MVN node with name 'x' Check 'ptr' failed at cpu_memory.cpp:257: Failed to allocate 16777216 bytes of memory"), events.CodeHostOutOfMemory, true},
 		"load":          {loading, events.CodeModelLoadFailed, false},
 		"load, no room": {events.Errorf(events.CodeModelLoadFailed, "compile: %w", native("bad_alloc")), events.CodeHostOutOfMemory, true},
 	} {

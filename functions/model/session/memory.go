@@ -3,6 +3,9 @@ package session
 import (
 	"errors"
 	"slices"
+	"strings"
+
+	"genfn/bindings/openvino"
 )
 
 // What a network holds, and ways to hold less.
@@ -109,4 +112,16 @@ func (e *Executable) close() error {
 		e.owned = nil
 	}
 	return err
+}
+
+// outOfMemory reports whether a runtime's words say that memory ran out, on the host or on the device, which is no fault
+// of the form that was being compiled.
+func outOfMemory(err error) bool {
+	var native *openvino.Error
+	if !errors.As(err, &native) {
+		return false
+	}
+	text := strings.ToLower(native.Detail)
+	return slices.ContainsFunc([]string{"bad_alloc", "failed to allocate", "can't alloc", "cannot allocate memory", "memory object allocation", "mem_object_allocation", "out_of_host_memory"},
+		func(words string) bool { return strings.Contains(text, words) })
 }

@@ -165,6 +165,9 @@ func (n *Network) compile(s Shapes) (*Executable, error) {
 		if errors.Is(err, errClosed) {
 			return nil, err
 		}
+		if outOfMemory(err) {
+			return nil, loadFailed(n.component, "compile", err)
+		}
 		n.failed[key] = err.Error()
 	}
 	why := n.failed[key]

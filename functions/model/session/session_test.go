@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -290,6 +291,95 @@ func TestNeitherFormCompiles(t *testing.T) {
 	failed, err := filepath.Glob(filepath.Join(l.journal.dir, "*.failed"))
 	require.NoError(t, err)
 	assert.Empty(t, failed, "the static form is not to blame")
+}
+
+// TestNoMemoryToCompile: that memory ran out says nothing of the static form, so no other is tried and nothing is
+// remembered against it.
+func TestNoMemoryToCompile(t *testing.T) {
+	options := Options{CacheDir: t.TempDir()}
+	l, ledger := newLoader(t, options)
+	for _, text := range []string{"std::bad_alloc", "[CPU] MVN node with name 'x' Check 'ptr' failed at src/cpu_memory.cpp:257: Failed to allocate 16777216 bytes of memory"} {
+		tried := 0
+		l.compile = func(*openvino.Model, string) (*openvino.CompiledModel, error) {
+			tried++
+			return nil, &openvino.Error{Op: "compile", Status: -1, StatusText: "general error", Detail: text}
+		}
+		n := openNetwork(t, l, openTiny(t).UNet)
+		_, err := n.Acquire(t.Context(), unetShapes(1, 8, 8))
+		var e *events.Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, events.CodeModelLoadFailed, e.Code)
+		assert.Equal(t, text, e.DriverText)
+		assert.Equal(t, 1, tried)
+		assert.Zero(t, ledger.Bytes())
+		l.compile = l.compileNative
+		again := acquire(t, n, unetShapes(1, 8, 8))
+		assert.Empty(t, again.Dynamic())
+		again.Release()
+		require.NoError(t, n.Trim())
+	}
+	failed, err := filepath.Glob(filepath.Join(l.journal.dir, "*.failed"))
+	require.NoError(t, err)
+	assert.Empty(t, failed)
+}
+
+// TestNoMemoryForBuffers: what was compiled before the buffers could not be had is freed, and the error says so.
+func TestNoMemoryForBuffers(t *testing.T) {
+	l, ledger := newLoader(t, Options{})
+	n := openNetwork(t, l, openTiny(t).UNet)
+	out, ok := n.Output("out_sample")
+	require.True(t, ok)
+	shapes := unetShapes(1, 8, 8)
+	shapes.Outputs = map[string]tensor.Shape{out.Name: {1 << 20, 1 << 20, 1 << 6}}
+	_, err := n.Acquire(t.Context(), shapes)
+	var e *events.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, events.CodeHostOutOfMemory, e.Code)
+	for _, entry := range ledger.Outstanding() {
+		assert.NotContains(t, []string{"compiled model", "request", "buffer", "tensor"}, entry.Kind, entry.String())
+	}
+	assert.Zero(t, n.Resident())
+	acquire(t, n, unetShapes(1, 8, 8)).Release()
+}
+
+// TestForms: which compiled forms each way to free some leaves.
+func TestForms(t *testing.T) {
+	l, ledger := newLoader(t, Options{MaxShapes: 3})
+	n := openNetwork(t, l, openTiny(t).UNet)
+	all := []Shapes{unetShapes(1, 8, 8), unetShapes(2, 8, 8), unetShapes(1, 8, 12)}
+	fill := func() {
+		for _, s := range all {
+			acquire(t, n, s).Release()
+		}
+	}
+	ready := func() (r []bool) {
+		for _, s := range all {
+			r = append(r, n.Ready(s))
+		}
+		return r
+	}
+	fill()
+	assert.Equal(t, ledger.Bytes(), n.Resident())
+	full := n.Resident()
+	require.NoError(t, n.Renew())
+	assert.Equal(t, full, n.Resident())
+	assert.Equal(t, full, ledger.Bytes())
+	require.NoError(t, n.Keep(all[1]))
+	assert.Equal(t, []bool{false, true, false}, ready())
+	fill()
+	require.NoError(t, n.TrimIdle())
+	assert.Equal(t, []bool{false, false, true}, ready())
+	busy := acquire(t, n, all[2])
+	before := run(t, busy)
+	require.NoError(t, errors.Join(n.Trim(), n.Renew(), n.TrimIdle(), n.Keep(all[0])))
+	assert.Equal(t, before, run(t, busy), "what is in use stays as it is")
+	busy.Release()
+	require.NoError(t, n.Renew())
+	again := acquire(t, n, all[2])
+	assert.Equal(t, before, run(t, again), "a new request of the same form")
+	again.Release()
+	require.NoError(t, n.Trim())
+	assert.Zero(t, ledger.Bytes())
 }
 
 func TestJournal(t *testing.T) {

@@ -1,5 +1,6 @@
 """Build tiny-sd, a Stable Diffusion folder of random weights, and the goldens diffusers makes from it; and
-tiny-lcm, which holds what is different in a latent consistency model: the index, the scheduler, the UNet.
+tiny-lcm, which holds what is different in a latent consistency model: the index, the scheduler, the UNet; and
+no-memory, networks to put into tiny-sd that find no memory when they run.
 
     python make_tiny.py [folder]        # default: the folder of this script
 
@@ -41,7 +42,7 @@ warnings.filterwarnings("ignore")
 torch.set_num_threads(2)
 
 HERE = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
-MODEL, LCM, GOLDENS = (os.path.join(HERE, d) for d in ("tiny-sd", "tiny-lcm", "golden"))
+MODEL, LCM, NO_MEMORY, GOLDENS = (os.path.join(HERE, d) for d in ("tiny-sd", "tiny-lcm", "no-memory", "golden"))
 LIMIT, WIDTH = 77, 32
 CORPUS = ["a photo of a red fox in the snow, studio light", "a red apple on a wooden table", "the blue heart and the green tree",
           "a rocket over the city at night", "an oil painting of a dog", "blurry, low quality", "a cat with a hat"]
@@ -321,6 +322,35 @@ def tiled(pipe):
     write_json(GOLDENS + "/tiled.json", cases)
 
 
+def no_memory():
+    """Networks with the inputs and outputs of tiny-sd's that compile and then ask for 4 TiB: how much is known only when they run."""
+    def greedy(x, shape):
+        side = ops.convert(ops.clamp(ops.reduce_max(ops.convert(x, "f32"), np.arange(len(x.partial_shape)), False), 2.0**20, 2.0**20), "i64")
+        huge = ops.tile(ops.constant(np.ones((1, 1), np.float32)), ops.concat([ops.unsqueeze(side, 0)] * 2, 0))
+        return ops.broadcast(ops.reduce_mean(huge, [0, 1], False), shape)
+
+    def extents(x, pick, factors):
+        return ops.multiply(ops.gather(ops.shape_of(x), np.array(pick), 0), np.array(factors))
+
+    f32, i64 = ov.Type.f32, ov.Type.i64
+    ids = ops.parameter([-1, LIMIT], i64, name="input_ids")
+    sample, step, states = ops.parameter([-1, 4, -1, -1], f32, name="sample"), ops.parameter([1], i64, name="timestep"), ops.parameter([-1, LIMIT, WIDTH], f32, name="encoder_hidden_states")
+    latents = ops.parameter([-1, 4, -1, -1], f32, name="latent_sample")
+    hidden = ops.concat([ops.shape_of(ids), ops.constant(np.array([WIDTH]))], 0)
+    zero = ops.multiply(ops.add(ops.convert(ops.reduce_sum(step, [0], False), "f32"), ops.reduce_sum(states, [0, 1, 2], False)), np.float32(0))
+    pixels = ops.concat([extents(latents, [0], [1]), ops.constant(np.array([3])), extents(latents, [2, 3], [8, 8])], 0)
+    for name, inputs, outputs in (("text_encoder", [ids], {"last_hidden_state": greedy(ids, hidden)}),
+                                  ("unet", [sample, step, states], {"out_sample": ops.add(greedy(sample, ops.shape_of(sample)), zero)}),
+                                  ("vae_decoder", [latents], {"sample": greedy(latents, pixels)})):
+        m = ov.Model(list(outputs.values()), inputs, name)
+        for port, output in zip(m.outputs, outputs):
+            port.get_tensor().set_names({output})
+        for node in inputs:
+            node.output(0).get_tensor().set_names({node.get_friendly_name()})
+        os.makedirs(f"{NO_MEMORY}/{name}", exist_ok=True)
+        ov.save_model(m, f"{NO_MEMORY}/{name}/openvino_model.xml", compress_to_fp16=False)
+
+
 def consistency(pipe):
     """A latent consistency model: its UNet takes an embedding of the guidance scale."""
     shutil.rmtree(LCM, ignore_errors=True)
@@ -358,6 +388,7 @@ if __name__ == "__main__":
     pipe.set_progress_bar_config(disable=True)
     goldens(pipe)
     tiled(pipe)
+    no_memory()
     consistency(pipe)
     write_json(GOLDENS + "/versions.json", {
         "python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__, "transformers": transformers.__version__,
