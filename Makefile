@@ -11,7 +11,8 @@ OLDER   := .runtime/openvino-2024.6
 CLIENTS := .runtime/clients
 TRAINER := .runtime/train
 PEERS   := .runtime/peers
-TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed
+VGPU    := .runtime/vgpu
+TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions -name '*.go' -not -name '*_test.go' 2>/dev/null)
 SCHEMAS := $(wildcard events/schema/*.json)
@@ -19,7 +20,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime model test unit race check-native lint bench clean
+.PHONY: help demo build native runtime vgpu faults model test unit race check-native lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -43,6 +44,14 @@ runtime: $(RUNTIME)/.installed ## install the pinned OpenVINO runtime into .runt
 
 $(RUNTIME)/.installed: deploy/runtime/requirements.txt deploy/runtime/install.sh deploy/runtime/unpack.py
 	PYTHON=$(PYTHON) deploy/runtime/install.sh $(RUNTIME) deploy/runtime/requirements.txt
+
+vgpu: $(VGPU)/.installed ## install the virtual Intel GPU: OpenVINO's GPU plugin without a GPU, with injected faults
+
+$(VGPU)/.installed: $(wildcard deploy/vgpu/* native/vgpu/*)
+	PYTHON=$(PYTHON) CC=$(CC) deploy/vgpu/install.sh $(VGPU)
+
+faults: build $(TOOLS) ## the fault matrix on the virtual GPU alone, with its table
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -run TestFaultMatrix -v ./functions/instance | grep -E '^(ok|FAIL|---|\||#)|Error'
 
 $(OLDER)/.installed: deploy/runtime/requirements-2024.6.txt deploy/runtime/install.sh deploy/runtime/unpack.py
 	PYTHON=$(PYTHON) deploy/runtime/install.sh $(OLDER) deploy/runtime/requirements-2024.6.txt
@@ -68,8 +77,9 @@ unit: build $(TOOLS) ## the tests without the race detector, as the program is s
 race: build $(TOOLS) ## the tests under the race detector (this lane alone uses cgo)
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 25m ./...
 
-check-native: ## the C tests of the native kernels under address and undefined-behaviour sanitizers
+check-native: $(VGPU)/.installed ## the C tests of the native kernels and of the virtual GPU's layer under address and undefined-behaviour sanitizers
 	$(MAKE) -C native/kernels CC=$(CC) check
+	$(MAKE) -C native/vgpu CC=$(CC) TARGET=$(CURDIR)/$(VGPU) check
 
 lint: ## golangci-lint at its pinned version
 	$(GO) -C deploy/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -95,12 +95,13 @@ type counting struct {
 
 var _ Engine = (*counting)(nil)
 
-func (*counting) Info() Info                                           { return Info{} }
-func (*counting) Devices(context.Context) ([]protocol.Device, error)   { return nil, nil }
-func (*counting) Load(context.Context, protocol.Model, Observer) error { return nil }
-func (*counting) Unload(string) error                                  { return nil }
-func (*counting) Ledger() (int64, int64)                               { return 0, 0 }
-func (*counting) Close() error                                         { return nil }
+func (*counting) Info() Info                                                 { return Info{} }
+func (*counting) Devices(context.Context, string) ([]protocol.Device, error) { return nil, nil }
+func (*counting) DeviceMemory() *protocol.DeviceMemory                       { return nil }
+func (*counting) Load(context.Context, protocol.Model, Observer) error       { return nil }
+func (*counting) Unload(string) error                                        { return nil }
+func (*counting) Ledger() (int64, int64)                                     { return 0, 0 }
+func (*counting) Close() error                                               { return nil }
 func (c *counting) Generate(context.Context, Input, Observer) (*Output, error) {
 	return &Output{}, c.fail
 }

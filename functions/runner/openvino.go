@@ -30,8 +30,7 @@ type openVINO struct {
 	runtime *openvino.Runtime
 	kernels *kernels.Set
 	loader  *session.Loader
-	models  []*loaded      // the one used last comes last
-	core    *openvino.Core // for questions about the device
+	models  []*loaded // the one used last comes last
 }
 
 var _ Engine = (*openVINO)(nil)
@@ -95,10 +94,12 @@ func (e *openVINO) openKernels() (err error) {
 
 // findDevice checks that OpenVINO has the device, asks its name, and validates it if it is to be.
 func (e *openVINO) findDevice() (err error) {
-	if e.core, err = e.runtime.NewCore(); err != nil {
+	core, err := e.runtime.NewCore()
+	if err != nil {
 		return err
 	}
-	devices, err := e.core.Devices()
+	defer func() { err = errors.Join(err, core.Close()) }()
+	devices, err := core.Devices()
 	if err != nil {
 		return err
 	}
@@ -111,10 +112,10 @@ func (e *openVINO) findDevice() (err error) {
 		return f
 	}
 	if !e.hello.Validate {
-		e.info.DeviceName, err = e.core.Property(device, "FULL_DEVICE_NAME")
+		e.info.DeviceName, err = core.Property(device, "FULL_DEVICE_NAME")
 		return err
 	}
-	v := e.validate(e.core, device)
+	v := e.validate(core, device)
 	e.info.Validation, e.info.DeviceName = v, v.Name
 	if v.Error != nil {
 		return v.Error
@@ -124,10 +125,10 @@ func (e *openVINO) findDevice() (err error) {
 
 // DeviceMemory asks the driver.
 func (e *openVINO) DeviceMemory() *protocol.DeviceMemory {
-	if e.core == nil || events.ClassOf(e.hello.Device) != events.DeviceGPU {
+	if e.loader == nil || events.ClassOf(e.hello.Device) != events.DeviceGPU {
 		return nil
 	}
-	m, err := deviceMemory(e.core, e.hello.Device, events.DeviceGPU)
+	m, err := deviceMemory(e.loader.Property, e.hello.Device, events.DeviceGPU)
 	if err != nil {
 		e.log.Debug("device memory not known", "error", err)
 		return nil
@@ -273,9 +274,6 @@ func (e *openVINO) Close() error {
 	if e.loader != nil {
 		errs = append(errs, e.loader.Close())
 		e.loader = nil
-	}
-	if e.core != nil { // it stays: DeviceMemory may be asked at any time, and is told that it is closed
-		errs = append(errs, e.core.Close())
 	}
 	if e.runtime != nil {
 		errs = append(errs, e.runtime.Close())

@@ -15,6 +15,7 @@ import (
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/events"
+	"genfn/functions/device/virtualgpu"
 	"genfn/functions/runner/protocol"
 )
 
@@ -53,7 +54,7 @@ func (e *openVINO) validate(core *openvino.Core, device string) *protocol.Valida
 	}
 	v.Properties, err = e.checkProperties(core, device, v.Class)
 	check(checkProperties, fmt.Sprintf("%d in use", len(v.Properties)), err)
-	v.Memory, err = deviceMemory(core, device, v.Class)
+	v.Memory, err = deviceMemory(core.Property, device, v.Class)
 	if err == nil && v.Memory.Free >= 0 && v.Memory.Free < minDeviceMemory {
 		err = events.Errorf(events.CodeGPUOutOfMemory, "%d MiB of %d MiB are free before anything is loaded", v.Memory.Free>>20, v.Memory.Total>>20)
 	}
@@ -132,25 +133,27 @@ func tuning(class string) map[string]string {
 const unknownBytes = -1
 
 // deviceMemory asks the device for its memory. Where the driver gives no free count, what this process does not
-// use counts as free.
-func deviceMemory(core *openvino.Core, device, class string) (protocol.DeviceMemory, error) {
+// use counts as free. The counts are those of the core that property asks: each has its own context.
+func deviceMemory(property func(device, key string) (string, error), device, class string) (protocol.DeviceMemory, error) {
 	m := protocol.DeviceMemory{Total: unknownBytes, Used: unknownBytes, Free: unknownBytes}
 	if class != events.DeviceGPU {
 		return m, nil // that of the host, which the instance watches
 	}
-	total, err := core.Property(device, "GPU_DEVICE_TOTAL_MEM_SIZE")
+	total, err := property(device, "GPU_DEVICE_TOTAL_MEM_SIZE")
 	if err != nil {
 		return m, err
 	}
 	if m.Total, err = strconv.ParseInt(strings.TrimSpace(total), 10, 64); err != nil {
 		return m, fmt.Errorf("device memory of %s: %w", device, err)
 	}
-	statistics, err := core.Property(device, "GPU_MEMORY_STATISTICS")
-	if err != nil {
-		return m, nil //nolint:nilerr // older drivers do not have it: the count stays unknown
+	if count, ok := virtualgpu.OwnCount(); ok {
+		m.Used = count.Now
+	} else if statistics, err := property(device, "GPU_MEMORY_STATISTICS"); err == nil { // older drivers do not have it
+		m.Used = sumStatistics(statistics)
 	}
-	m.Used = sumStatistics(statistics)
-	m.Free = max(0, m.Total-m.Used)
+	if m.Used >= 0 {
+		m.Free = max(0, m.Total-m.Used)
+	}
 	return m, nil
 }
 

@@ -91,6 +91,15 @@ func NewLoader(runtime *openvino.Runtime, o Options) *Loader {
 // Device returns OpenVINO's name of the device.
 func (l *Loader) Device() string { return l.options.Device }
 
+// Property reads a property of a device in the context in which the networks are.
+func (l *Loader) Property(device, key string) (string, error) {
+	core, err := l.useCore(false)
+	if err != nil {
+		return "", err
+	}
+	return core.Property(device, key)
+}
+
 var errClosed = errors.New("session: the loader is closed")
 
 // useCore returns the core, with the tokenizers' operations if they are asked for.
