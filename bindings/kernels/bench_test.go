@@ -83,3 +83,18 @@ func BenchmarkTorchNormal(b *testing.B) {
 		sources[s].Fill(dst)
 	})
 }
+
+// The overlap of two tiles of 512 pixels: two arrays read, one written.
+func BenchmarkBlend(b *testing.B) {
+	const side, extent = 512, 128
+	for _, down := range []bool{false, true} {
+		a := &BlendArgs{Dst: make([]float32, 3*side*side), DstPlane: side * side, DstRow: side, Planes: 3, Rows: side, Columns: extent, Down: down}
+		if down {
+			a.Rows, a.Columns = extent, side
+		}
+		a.Src, a.SrcPlane, a.SrcRow = make([]float32, len(a.Dst)), a.DstPlane, a.DstRow
+		b.Run(fmt.Sprint("down=", down), func(b *testing.B) {
+			benchmark(b, 3*side*extent, 12, func(s *Set) { _ = s.Blend(a) })
+		})
+	}
+}

@@ -151,11 +151,11 @@ func TestSlicing(t *testing.T) {
 	b := open(t, tiny, session.Options{})
 	for _, e := range []model.Economy{{OffloadModels: true}, {TiledVAE: true, TileSize: 64}} {
 		r := request()
-		r.Width, r.Count, r.Economy = 96, 3, e
+		r.Width, r.Count, r.Economy = 96, 2, e
 		batch, err := b.Generate(t.Context(), r, nil)
 		require.NoError(t, err)
-		n := len(batch.Latents.Data) / 3
-		for i := range 3 {
+		n := len(batch.Latents.Data) / 2
+		for i := range 2 {
 			// The noise of image i, by drawing the whole batch of latents from the same seed.
 			single := r
 			single.Count, single.Latents = 1, noise(t, b, r, i, n)
@@ -166,10 +166,10 @@ func TestSlicing(t *testing.T) {
 	}
 }
 
-// noise is the initial latents of image i of a request for three.
+// noise is the initial latents of image i of a request for two.
 func noise(t *testing.T, b bench, r pipeline.ImageRequest, i, n int) *imagefile.Array {
 	t.Helper()
-	all := make([]float32, 3*n)
+	all := make([]float32, 2*n)
 	kernelSet(t).TorchNormal(r.Seed).Fill(all)
 	return &imagefile.Array{Shape: []int{1, b.model.LatentChannels, r.Height / b.model.VAEScale, r.Width / b.model.VAEScale}, Data: all[i*n : (i+1)*n]}
 }

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"strings"
+	"time"
 
 	"genfn/functions/hostmemory"
 	"genfn/functions/runner/protocol"
@@ -58,13 +59,15 @@ func (r *runner) tidy(j *job, answer protocol.Message) {
 // cleanup has the engine clean up, and tells what that gave back.
 func (r *runner) cleanup(ctx context.Context, idleModels bool) (before protocol.Memory, err error) {
 	r.house.count = 0
+	began := time.Now()
 	before = r.memory()
 	if err := r.engine.Cleanup(ctx, idleModels); err != nil {
 		return before, err
 	}
 	after, class := r.memory(), deviceClass(r.device)
 	r.log.Info("["+class+"] Forced "+class+" memory cleanup completed",
-		"rss_before", before.RSS, "rss_after", after.RSS, "ledger_before", before.Ledger, "ledger_after", after.Ledger)
+		"rss_before", before.RSS, "rss_after", after.RSS, "ledger_before", before.Ledger, "ledger_after", after.Ledger,
+		"ms", time.Since(began).Milliseconds())
 	return before, nil
 }
 

@@ -87,24 +87,17 @@ func TestCleanup(t *testing.T) {
 	require.NotContains(t, logged.String(), "ERROR")
 }
 
-// counting is an engine that counts clean-ups.
+// counting is an engine without a device that counts clean-ups.
 type counting struct {
+	Engine
 	cleanups chan bool // idleModels of each
 	fail     error     // of Generate
 }
 
-var _ Engine = (*counting)(nil)
-
-func (*counting) Info() Info                                                 { return Info{} }
-func (*counting) Devices(context.Context, string) ([]protocol.Device, error) { return nil, nil }
-func (*counting) DeviceMemory() *protocol.DeviceMemory                       { return nil }
-func (*counting) Load(context.Context, protocol.Model, Observer) error       { return nil }
-func (*counting) Unload(string) error                                        { return nil }
-func (*counting) Ledger() (int64, int64)                                     { return 0, 0 }
-func (*counting) Close() error                                               { return nil }
 func (c *counting) Generate(context.Context, Input, Observer) (*Output, error) {
 	return &Output{}, c.fail
 }
+
 func (c *counting) Cleanup(_ context.Context, idleModels bool) error {
 	c.cleanups <- idleModels
 	return nil
@@ -143,7 +136,7 @@ func ask(t *testing.T, conn *protocol.Conn, job protocol.Message) protocol.Messa
 
 // TestPeriodicCleanup: after every second generation, whether it succeeds or not, and when asked.
 func TestPeriodicCleanup(t *testing.T) {
-	e := &counting{cleanups: make(chan bool, 10)}
+	e := &counting{Engine: openEngine(t, hello(t, "")), cleanups: make(chan bool, 10)}
 	var logged bytes.Buffer
 	h := &protocol.Hello{Protocol: protocol.Version, Device: "GPU.0", Slot: protocol.AnySlot, RuntimeDir: t.TempDir(), CleanupEvery: 2}
 	conn := converse(t, e, h, slog.New(slog.NewTextHandler(&logged, nil)))

@@ -11,10 +11,22 @@ import (
 // What a network holds, and ways to hold less.
 
 // Trim closes all compiled forms that are not in use.
-func (n *Network) Trim() error { return n.free(func(*Executable) bool { return true }) }
+func (n *Network) Trim() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	err := n.free(func(*Executable) bool { return true })
+	if len(n.ready) == 0 && n.dynamic != nil {
+		err = errors.Join(err, n.dynamic.Close())
+		n.dynamic = nil
+	}
+	return err
+}
 
-// Keep closes the compiled forms of other shapes that are not in use, so that compiling for s adds to nothing.
+// Keep closes the compiled forms of other shapes that are not in use, so that compiling for s adds to nothing. A form
+// with open dimensions, which all shapes share, stays.
 func (n *Network) Keep(s Shapes) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	key := s.String()
 	return n.free(func(e *Executable) bool { return e.key != key })
 }
@@ -28,8 +40,6 @@ func (n *Network) TrimIdle() error {
 
 // free closes the compiled forms that are not in use and that unwanted picks.
 func (n *Network) free(unwanted func(*Executable) bool) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	var errs []error
 	n.ready = slices.DeleteFunc(n.ready, func(e *Executable) bool {
 		if e.busy || !unwanted(e) {
@@ -38,10 +48,6 @@ func (n *Network) free(unwanted func(*Executable) bool) error {
 		errs = append(errs, e.close())
 		return true
 	})
-	if len(n.ready) == 0 && n.dynamic != nil {
-		errs = append(errs, n.dynamic.Close())
-		n.dynamic = nil
-	}
 	return errors.Join(errs...)
 }
 

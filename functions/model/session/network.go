@@ -286,7 +286,7 @@ func (n *Network) compileDynamic() error {
 // the static form that is at fault.
 func (n *Network) recordFailure(shapes string) {
 	j := n.loader.journal
-	if j == nil {
+	if j == nil || n.failed[shapes] == "" { // not tried statically
 		return
 	}
 	e, key := n.entry(shapes)

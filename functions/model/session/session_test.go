@@ -213,8 +213,14 @@ func TestCrashOfTheCompiler(t *testing.T) {
 	acquire(t, n, unetShapes(2, 12, 12)).Release()
 	assert.Equal(t, []string{"unet open"}, compiled)
 	assert.Contains(t, logged.String(), "component=unet")
+	require.NoError(t, n.Keep(shapes))
+	assert.Equal(t, 1, compiledModels(ledger), "the form that all shapes share stays")
 	require.NoError(t, n.Trim())
 	assert.Zero(t, ledger.Bytes())
+	assert.Zero(t, compiledModels(ledger))
+	other := acquire(t, n, unetShapes(1, 8, 8))
+	assert.Contains(t, other.Dynamic(), "another shape needed it", "it is not forgotten")
+	other.Release()
 
 	fresh, _ := newLoader(t, Options{})
 	want := run(t, acquire(t, openNetwork(t, fresh, m.UNet), shapes))
@@ -233,6 +239,15 @@ func TestCrashOfTheCompiler(t *testing.T) {
 	markers, err := filepath.Glob(filepath.Join(cache, "compile-journal", "*.compiling"))
 	require.NoError(t, err)
 	assert.Empty(t, markers)
+}
+
+func compiledModels(ledger *tensor.Ledger) (count int) {
+	for _, entry := range ledger.Outstanding() {
+		if entry.Kind == "compiled model" {
+			count++
+		}
+	}
+	return count
 }
 
 // TestStaticFormThatFails: the refusal is remembered by the next process too.
