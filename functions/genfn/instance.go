@@ -104,7 +104,7 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 	}
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: config, Models: models,
-		Runner: process.Config{Hello: hello, Stderr: os.Stderr, Logger: log},
+		Runner: process.Config{Hello: hello, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log},
 		Slots:  flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }

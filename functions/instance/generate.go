@@ -9,7 +9,9 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/fault"
 	"genfn/functions/imagefile"
+	"genfn/functions/runner/crashreport"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -97,6 +99,7 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 		return nil, err
 	}
 	runner := a.slot.runner
+	runner.SetWork(crashreport.Work{Request: a.work.job.ID, Attempt: a.begun.Number, Model: p.model.Name})
 	switch err := runner.Send(message); {
 	case errors.Is(err, process.ErrHung):
 		return nil, errors.Join(errHang, err)
@@ -172,10 +175,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 			break
 		}
 		a.job = 0
-		if m.Fatal {
-			return nil, fatalError{m.Error}
-		}
-		return nil, m.Error
+		return nil, runnerFault{m.Fault()}
 	}
 	return nil, nil
 }
@@ -193,21 +193,21 @@ func (a *attempt) enter(ctx context.Context, stage string) {
 }
 
 // cancelRunner ends the job that is in flight, if there is one, and the runner with it if it does not obey.
-func (a *attempt) cancelRunner() {
+func (a *attempt) cancelRunner(why fault.KillReason) {
 	if a.job == 0 || a.slot.runner == nil {
 		return
 	}
 	timer := time.NewTimer(cancelTimeout)
 	defer timer.Stop()
 	if err := a.slot.runner.Send(&protocol.Cancel{Job: a.job}); err != nil {
-		a.killRunner()
+		a.killRunner(why)
 		return
 	}
 	for {
 		select {
 		case m, ok := <-a.slot.runner.Messages():
 			if !ok {
-				a.killRunner()
+				a.killRunner(why)
 				return
 			}
 			if !answers(m, a.job) {
@@ -215,11 +215,11 @@ func (a *attempt) cancelRunner() {
 			}
 			a.job = 0
 			if f, ok := m.(*protocol.Failed); ok && f.Fatal {
-				a.killRunner()
+				a.killRunner(why)
 			}
 			return
 		case <-timer.C:
-			a.killRunner()
+			a.killRunner(why)
 			return
 		}
 	}

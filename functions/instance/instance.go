@@ -96,6 +96,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Runner.Logger == nil {
 		c.Runner.Logger = c.Logger
 	}
+	c.Runner.Version = c.Version
 	return c, nil
 }
 

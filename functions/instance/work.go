@@ -9,6 +9,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/fault"
 )
 
 // Causes of the end of an attempt, as attempt records have them.
@@ -139,11 +140,11 @@ func (e unavailableError) failure() *events.Error {
 	return failure
 }
 
-// fatalError is a failure after which the runner must not be used again.
-type fatalError struct{ cause *events.Error }
+// runnerFault is a failure that the runner told.
+type runnerFault struct{ fault.Fault }
 
-func (e fatalError) Error() string { return e.cause.Error() }
-func (e fatalError) Unwrap() error { return e.cause }
+func (e runnerFault) Error() string { return e.Err.Error() }
+func (e runnerFault) Unwrap() error { return e.Err }
 
 // end settles an attempt after run returned err, and reports whether another is to follow here.
 func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
@@ -158,28 +159,28 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		err = cause
 	}
 	var unavailable unavailableError
-	var fatal fatalError
+	var told runnerFault
 	switch {
 	case errors.Is(err, errStale):
 		a.abandon(hard)
 	case errors.Is(err, errHang) && a.instanceStage():
 		a.log.Error("inputs not fetched or results not stored in time, the request is delivered again", "stage", a.stage)
 	case errors.Is(err, errHang):
-		return a.faulted(hard, causeHang, a.hangError)
+		return a.faulted(hard, causeHang, fault.KilledForHang, a.death)
 	case errors.Is(err, errRunnerDied):
-		return a.faulted(hard, causeCrash, a.diedError)
+		return a.faulted(hard, causeCrash, fault.KilledNot, a.death)
 	case errors.Is(err, errDeadline):
-		a.cancelRunner()
+		a.cancelRunner(fault.KilledForDeadline)
 		a.fail(hard, events.Errorf(events.CodeDeadlineExceeded, "the request's time was up at %s, in stage %s", a.work.event.ExpiryTime().UTC().Format(time.RFC3339), a.stage))
 	case errors.Is(err, errHandBack), hard.Err() != nil:
 		a.handBack(hard, causeShutdown, nil)
 	case errors.As(err, &unavailable):
 		a.handBack(hard, causeUnavailable, unavailable.failure())
-	case errors.As(err, &fatal) && fatal.cause.Retriable:
-		return a.faulted(hard, causeDevice, func() *events.Error { return fatal.cause })
-	case errors.As(err, &fatal):
-		a.killRunner()
-		a.fail(hard, fatal.cause)
+	case errors.As(err, &told) && told.Replace && told.Err.Retriable:
+		return a.faulted(hard, causeDevice, fault.KilledForShutdown, func() fault.Fault { return told.Fault })
+	case errors.As(err, &told) && told.Replace:
+		a.killRunner(fault.KilledForShutdown)
+		a.fail(hard, told.Err)
 	default:
 		a.fail(hard, events.AsError(err))
 	}
@@ -194,7 +195,7 @@ func (a *attempt) instanceStage() bool {
 // abandon leaves a request to who holds it now.
 func (a *attempt) abandon(hard context.Context) {
 	a.log.Warn("another instance holds the request, this attempt stops")
-	a.cancelRunner()
+	a.cancelRunner(fault.KilledForCancel)
 	ctx, cancel := context.WithTimeout(hard, stopTimeout)
 	defer cancel()
 	if err := a.begun.DiscardObjects(ctx); err != nil {
@@ -205,7 +206,7 @@ func (a *attempt) abandon(hard context.Context) {
 // handBack ends the runner, which may still be at work, and only then gives the request back, or fails it if it is
 // enough.
 func (a *attempt) handBack(hard context.Context, cause string, failure *events.Error) {
-	if !a.killRunner() {
+	if !a.killRunner(fault.KilledForShutdown) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(hard), stopTimeout)
@@ -229,12 +230,13 @@ func (a *attempt) handBack(hard context.Context, cause string, failure *events.E
 
 // faulted ends an attempt that a crash, a hang or a device fault ended: reap the runner, record the cause, and try
 // again unless it is enough.
-func (a *attempt) faulted(hard context.Context, cause string, describe func() *events.Error) (again bool) {
-	if !a.killRunner() {
+func (a *attempt) faulted(hard context.Context, cause string, why fault.KillReason, describe func() fault.Fault) (again bool) {
+	if !a.killRunner(why) {
 		return false
 	}
-	failure := describe()
-	a.log.Error("runner failed", "cause", cause, "error", failure, "detail", failure.Detail)
+	f := describe()
+	failure := f.Err
+	a.log.Error("runner failed", "cause", cause, "fault", f.Rule, "class", string(f.Class), "error", failure, "detail", failure.Detail)
 	ctx, cancel := context.WithTimeout(hard, openTimeout)
 	defer cancel()
 	if err := a.begun.End(ctx, cause, failure); err != nil {
@@ -278,25 +280,17 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 	return nil
 }
 
-func (a *attempt) hangError() *events.Error {
-	e := events.Errorf(events.CodeHang, "no progress in stage %s within the time allowed", a.stage)
-	e.Stage, e.Device = a.stage, a.slot.config.Runner.Hello.Device
-	return e
-}
-
-func (a *attempt) diedError() *events.Error {
-	exit := a.slot.exit
-	e := events.Errorf(events.CodeInternal, "%s in stage %s", exit, a.stage)
-	e.Advice = "The request is tried again. If it fails each time, look at the detail for what the runtime or the driver said."
-	e.Stage, e.Device, e.Retriable = a.stage, a.slot.config.Runner.Hello.Device, true
-	e.Detail = printable(exit.Stderr)
-	return e
+// death is what the end of the runner means.
+func (a *attempt) death() fault.Fault {
+	f := fault.ClassifyDeath(a.slot.exit.Death(a.stage, a.slot.config.Runner.Hello.Device))
+	f.Err.Detail = printable(f.Err.Detail)
+	return f
 }
 
 // killRunner ends the runner and reports whether it is reaped. If not, nothing may be handed back: the lease
 // runs out, and the slot takes no more requests.
-func (a *attempt) killRunner() bool {
-	if err := a.slot.kill(); err != nil {
+func (a *attempt) killRunner(why fault.KillReason) bool {
+	if err := a.slot.kill(why); err != nil {
 		a.log.Error("runner does not end, its device is in quarantine", "error", err)
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"genfn/functions/device/fault"
 	"genfn/functions/runner/protocol"
 )
 
@@ -29,7 +30,7 @@ func Devices(ctx context.Context, c Config) (list *protocol.DeviceList, err erro
 	select {
 	case m, ok := <-p.Messages():
 		if !ok {
-			killed := p.Kill()
+			killed := p.KillFor(fault.KilledNot)
 			exit, _ := p.Exit()
 			return nil, errors.Join(fmt.Errorf("listing devices: %s; its last words: %q", exit, exit.Stderr), killed)
 		}
@@ -42,6 +43,6 @@ func Devices(ctx context.Context, c Config) (list *protocol.DeviceList, err erro
 			return nil, fmt.Errorf("listing devices: the runner answered %s", protocol.KindOf(m))
 		}
 	case <-ctx.Done():
-		return nil, fmt.Errorf("listing devices took too long, a driver may hang: %w", errors.Join(ctx.Err(), p.Kill()))
+		return nil, fmt.Errorf("listing devices took too long, a driver may hang: %w", errors.Join(ctx.Err(), p.KillFor(fault.KilledForHang)))
 	}
 }
