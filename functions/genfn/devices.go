@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"genfn/functions/runner/crashreport"
 	"genfn/functions/runner/process"
 )
 
@@ -66,7 +65,7 @@ func newDevices(s *settings) *cobra.Command {
 func (s *settings) printCrashes(cmd *cobra.Command) error {
 	reports, failed := s.crashReports().List()
 	if s.json {
-		printJSON(cmd.OutOrStdout(), slices.Concat([]crashreport.Report{}, reports))
+		printJSON(cmd.OutOrStdout(), reports)
 		return failed
 	}
 	if len(reports) == 0 && failed == nil {

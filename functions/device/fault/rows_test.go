@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,7 +28,7 @@ func TestEveryRowIsReachable(t *testing.T) {
 			for _, status := range r.status {
 				f := Classify(Evidence{Runtime: table.runtime, Status: status})
 				require.Equal(t, r.name, f.Rule, "%s %d", table.runtime, status)
-				require.Equal(t, fmt.Sprint(status), f.Err.DriverCode)
+				require.Equal(t, strconv.Itoa(status), f.Err.DriverCode)
 			}
 			for _, name := range r.names {
 				text := quote(table.runtime, name)

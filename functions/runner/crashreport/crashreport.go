@@ -134,7 +134,7 @@ func (s *Store) List() ([]Report, error) {
 	}
 	names, err := s.names()
 	errs := []error{err}
-	var reports []Report
+	reports := []Report{}
 	for _, name := range names {
 		var r Report
 		data, err := os.ReadFile(filepath.Join(s.dir, name))
