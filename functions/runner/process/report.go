@@ -60,11 +60,13 @@ func (r *record) note(m protocol.Message) {
 		r.work = crashreport.Work{}
 	case *protocol.Failed:
 		r.memory = m.Memory
-		if f := m.Fault(); f.Replace && m.Job != 0 {
+		switch f := m.Fault(); {
+		case m.Job == 0: // it cannot start, says so and ends: the stage stays
+		case f.Replace:
 			r.fault = &f
-			return
+		default:
+			r.work = crashreport.Work{}
 		}
-		r.work = crashreport.Work{}
 	}
 }
 
