@@ -22,7 +22,7 @@ func tree(t *testing.T, files map[string]string) reader {
 
 // As a machine with version 1 has them, with the empty hierarchy of version 2 beside it.
 const (
-	groupsV1 = "9:name=systemd:/\n4:memory:/work/abc\n1:cpu,cpuacct:/\n0::/\n"
+	groupsV1 = "9:name=systemd:/\n4:memory:/jobs/abc\n1:cpu,cpuacct:/\n0::/\n"
 	mountsV1 = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n" +
 		"35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n" +
 		"41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"
@@ -34,17 +34,17 @@ func TestVersion1(t *testing.T) {
 		"proc/7/cgroup":    groupsV1,
 		"proc/7/mountinfo": mountsV1,
 		"proc/vmstat":      "nr_free_pages 5\noom_kill 9\n",
-		"sys/fs/cgroup/memory/work/abc/memory.oom_control":     "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
-		"sys/fs/cgroup/memory/work/abc/memory.failcnt":         "12\n",
-		"sys/fs/cgroup/memory/work/abc/memory.usage_in_bytes":  "4096\n",
-		"sys/fs/cgroup/memory/work/abc/memory.limit_in_bytes":  "9223372036854771712\n", // none, rounded down to a page
+		"sys/fs/cgroup/memory/jobs/abc/memory.oom_control":     "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+		"sys/fs/cgroup/memory/jobs/abc/memory.failcnt":         "12\n",
+		"sys/fs/cgroup/memory/jobs/abc/memory.usage_in_bytes":  "4096\n",
+		"sys/fs/cgroup/memory/jobs/abc/memory.limit_in_bytes":  "9223372036854771712\n", // none, rounded down to a page
 		"sys/fs/cgroup/unified/cgroup.procs":                   "7\n",
-		"sys/fs/cgroup/memory/work/other/memory.oom_control":   "oom_kill 77\n",
+		"sys/fs/cgroup/memory/jobs/other/memory.oom_control":   "oom_kill 77\n",
 		"sys/fs/cgroup/memory/memory.oom_control":              "oom_kill 99\n",
 		"sys/fs/cgroup/memory/memory.usage_in_bytes":           "1\n",
-		"sys/fs/cgroup/memory/work/abc/child/memory.something": "",
+		"sys/fs/cgroup/memory/jobs/abc/child/memory.something": "",
 	})
-	require.Equal(t, Memory{Version: 1, Dir: "/sys/fs/cgroup/memory/work/abc", OOMKills: 3, LimitHits: 12, Usage: 4096, Limit: -1, SystemOOMKills: 9}, r.read("7"))
+	require.Equal(t, Memory{Version: 1, Dir: "/sys/fs/cgroup/memory/jobs/abc", OOMKills: 3, LimitHits: 12, Usage: 4096, Limit: -1, SystemOOMKills: 9}, r.read("7"))
 }
 
 func TestVersion2(t *testing.T) {

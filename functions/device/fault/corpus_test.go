@@ -12,7 +12,7 @@ import (
 	"genfn/functions/device/fault"
 )
 
-// real is an error text that people met, from a public issue.
+// real is an error text that people met, from a public issue or pull request; long ones are shortened to what tells.
 type real struct {
 	Source  string // repository#issue on GitHub
 	Runtime fault.Runtime
