@@ -83,20 +83,22 @@ func (c Code) Title() string { return c.text().title }
 // are for programs; Detail is for operators. Its JSON form is part of the
 // vocabulary.
 type Error struct {
-	Code       Code    `json:"code"`
-	Title      string  `json:"title"`                 // "": the code's title
-	Message    string  `json:"message"`               // what happened: what was found
-	Advice     string  `json:"advice"`                // what to do; "": the code's advice
-	Field      string  `json:"field,omitempty"`       // JSON pointer into the data, or an attribute or header name
-	Expected   string  `json:"expected,omitempty"`    // what the field may be, in words
-	Stage      string  `json:"stage,omitempty"`       // where in the work, e.g. "denoise step 3 of 20"
-	Device     string  `json:"device,omitempty"`      // e.g. "GPU.0"
-	DriverCode string  `json:"driver_code,omitempty"` // e.g. "-5" or "CL_OUT_OF_RESOURCES"
-	DriverText string  `json:"driver_text,omitempty"`
-	Retriable  bool    `json:"retriable"` // the same request may succeed if it is sent again
-	Detail     string  `json:"detail,omitempty"`
-	Memory     *Memory `json:"memory,omitempty"`
-	Cause      error   `json:"-"`
+	Code       Code   `json:"code"`
+	Title      string `json:"title"`                 // "": the code's title
+	Message    string `json:"message"`               // what happened: what was found
+	Advice     string `json:"advice"`                // what to do; "": the code's advice
+	Field      string `json:"field,omitempty"`       // JSON pointer into the data, or an attribute or header name
+	Expected   string `json:"expected,omitempty"`    // what the field may be, in words
+	Stage      string `json:"stage,omitempty"`       // where in the work, e.g. "denoise step 3 of 20"
+	Device     string `json:"device,omitempty"`      // e.g. "GPU.0"
+	DriverCode string `json:"driver_code,omitempty"` // e.g. "-5" or "CL_OUT_OF_RESOURCES"
+	DriverText string `json:"driver_text,omitempty"`
+	// RequestedBytes is the allocation that failed, of an error about memory; 0: not known.
+	RequestedBytes int64   `json:"requested_bytes,omitempty"`
+	Retriable      bool    `json:"retriable"` // the same request may succeed if it is sent again
+	Detail         string  `json:"detail,omitempty"`
+	Memory         *Memory `json:"memory,omitempty"`
+	Cause          error   `json:"-"`
 }
 
 // Errorf returns an Error with a formatted message and the code's title, advice

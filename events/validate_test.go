@@ -217,6 +217,7 @@ func payloads(t *testing.T) map[string]any {
 	failure := Errorf(CodeGPUOutOfMemory, "no memory for 3 GiB")
 	failure.Field, failure.Expected, failure.Stage, failure.Device = "/width", "an integer", "denoise step 3 of 20", "GPU.0"
 	failure.DriverCode, failure.DriverText, failure.Detail, failure.Memory = "-5", "CL_OUT_OF_RESOURCES", "clFinish", &Memory{LedgerBefore: 1, LedgerPeak: 2, LedgerAfter: 1}
+	failure.RequestedBytes = 1 << 30
 	memory := &Memory{1, 2, 3, 4, 5, 6, pointer(int64(7)), pointer(int64(8))}
 	attempts := []Attempt{{1, "worker-1", "GPU.0", "none before", failure, testTime()}}
 	request := ImageGenerate{

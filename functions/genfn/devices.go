@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -40,7 +43,7 @@ type deviceReport struct {
 }
 
 func newDevices(s *settings) *cobra.Command {
-	var properties, here bool
+	var properties, here, crashes bool
 	var virtual virtualFlags
 	cmd := &cobra.Command{
 		Use:   "devices",
@@ -49,6 +52,9 @@ func newDevices(s *settings) *cobra.Command {
 			"Below them the instances of a NATS server, if one answers: the state of each one's device and why, memory, generations and faults.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if crashes {
+				return s.printCrashes(cmd)
+			}
 			log, err := s.logger(cmd)
 			if err != nil {
 				return err
@@ -81,6 +87,7 @@ func newDevices(s *settings) *cobra.Command {
 	s.addCache(cmd)
 	s.addNATS(cmd)
 	virtual.add(cmd)
+	cmd.Flags().BoolVar(&crashes, "crashes", false, "print the runners that ended badly on this machine instead, the newest first (the last 20; --json has all that is known of them)")
 	cmd.Flags().BoolVar(&properties, "properties", false, "print the properties of each device too")
 	cmd.Flags().BoolVar(&here, "local", false, "only the devices of this machine: ask no NATS server")
 	return cmd
@@ -205,4 +212,34 @@ func oneLine(text string) string {
 		text = strings.ToValidUTF8(text[:most], "") + " ..."
 	}
 	return text
+}
+
+// printCrashes prints the crash reports. Those that can be read are printed even if some cannot.
+func (s *settings) printCrashes(cmd *cobra.Command) error {
+	reports, failed := s.crashReports().List()
+	if s.json {
+		printJSON(cmd.OutOrStdout(), reports)
+		return failed
+	}
+	if len(reports) == 0 && failed == nil {
+		fmt.Fprintln(cmd.OutOrStdout(), "No runner has ended badly here.")
+		return nil
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TIME\tDEVICE\tFAULT\tCLASS\tMODEL\tREQUEST\tATTEMPT\tSTAGE\tPEAK RSS\tWHAT HAPPENED")
+	for _, r := range reports {
+		attempt := ""
+		if r.Work.Attempt > 0 {
+			attempt = strconv.Itoa(r.Work.Attempt)
+		}
+		columns := []string{
+			r.Time.Local().Format(time.DateTime), r.Device, string(r.Fault.Err.Code), string(r.Fault.Class), r.Work.Model, r.Work.Request, attempt, r.Work.Stage,
+			fmt.Sprintf("%d MiB", r.Memory.PeakRSS>>20), r.Fault.Err.Message,
+		}
+		for i := range columns {
+			columns[i] = cmp.Or(strings.Join(strings.Fields(columns[i]), " "), "-")
+		}
+		fmt.Fprintln(w, strings.Join(columns, "\t"))
+	}
+	return errors.Join(w.Flush(), failed)
 }

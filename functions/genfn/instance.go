@@ -135,7 +135,7 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 	}
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: config, Models: models,
-		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Logger: log}, Times: with.times, Metrics: with.metrics,
+		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Times: with.times, Metrics: with.metrics,
 		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"genfn/functions/runner"
+	"genfn/functions/runner/crashreport"
 )
 
 // settings are the flags that several commands share.
@@ -43,7 +44,7 @@ func (s *settings) addModels(cmd *cobra.Command) {
 }
 
 func (s *settings) addCache(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.cache, "cache-dir", defaultCache(), "folder for compiled models, unpacked kernels and compile journals (env GENFN_CACHE_DIR)")
+	cmd.Flags().StringVar(&s.cache, "cache-dir", defaultCache(), "folder for compiled models, unpacked kernels, compile journals and crash reports (env GENFN_CACHE_DIR)")
 }
 
 // addRuntime adds the flag that says where OpenVINO is.
@@ -86,6 +87,11 @@ func defaultCache() string {
 		return temporaryDir()
 	}
 	return filepath.Join(dir, "genfn")
+}
+
+// crashReports are in the cache: they may be removed at any time.
+func (s *settings) crashReports() *crashreport.Store {
+	return crashreport.NewStore(filepath.Join(s.cache, "crashes"))
 }
 
 // dataDir is where what must survive a restart lives by default: $XDG_DATA_HOME/genfn.

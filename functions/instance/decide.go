@@ -6,44 +6,41 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/fault"
 )
 
-// kind says what a failure of an attempt is about. It decides what is tried next.
+// kind says what a failure of an attempt is about, as far as it decides what is tried next.
 type kind int
 
 // The kinds of failures.
 const (
 	ofRequest kind = iota // the request, the model or something that no other device would change
-	ofMemory              // not enough memory of the device
+	ofMemory              // not enough memory of the device, or of the machine
 	transient             // of the device, which may go on in the same process
 	ofDevice              // of the device: its process must not be used again
 	death                 // the process crashed or hung: the request or the device may be to blame
-	numerical             // invalid numbers: as well
+	killed                // somebody outside ended the process: neither is
+	unfit                 // this device cannot do it, or gave invalid numbers: another may do it
 )
 
-// kindOf classifies what a runner said. fatal is its word that it must not be used again.
-func kindOf(e *events.Error, fatal bool) kind {
-	if e.Field != "" { // of the request, which is to be asked for otherwise
+// kindOf says what a fault decides. One that names a field of the request is the request's own, and one that no runtime
+// said is this program's: no other device would change it.
+func kindOf(f fault.Fault) kind {
+	switch {
+	case f.Err.Field != "":
 		return ofRequest
-	}
-	switch e.Code {
-	case events.CodeGPUOutOfMemory, events.CodeHostOutOfMemory:
+	case f.Action == fault.ActionLadder:
 		return ofMemory
-	case events.CodeNumericalError:
-		return numerical
-	case events.CodeHang:
+	case f.Class == fault.ClassTransient:
+		return transient
+	case f.Class == fault.ClassKilled:
+		return killed
+	case f.Class == fault.ClassHang:
 		return death
-	case events.CodeDeviceLost, events.CodeGPURuntimeError, events.CodeDeviceUnavailable:
-		if fatal {
-			return ofDevice
-		}
-		if e.Code == events.CodeGPURuntimeError {
-			return transient
-		}
-	case events.CodeInternal:
-		if fatal && e.DriverText != "" { // a runtime's words that nobody knows; else it is this program's own mistake
-			return ofDevice
-		}
+	case f.Action == fault.ActionOtherDevice:
+		return unfit
+	case f.Action == fault.ActionFreshRunner && (f.Err.Code != events.CodeInternal || f.Err.DriverText != ""):
+		return ofDevice
 	}
 	return ofRequest
 }
@@ -57,8 +54,8 @@ func (k kind) cause() string {
 		return causeTransient
 	case ofDevice:
 		return causeDevice
-	case numerical:
-		return causeNumerical
+	case unfit:
+		return causeUnfit
 	}
 	return causeCrash
 }
@@ -98,8 +95,9 @@ type situation struct {
 //
 //   - Memory: a way to use less that was not tried, each once; then another class.
 //   - A transient fault: the same process, twice. A dead context: a fresh process, once.
-//   - A death or invalid numbers: if the other class can have the request, it decides whether the request or the
+//   - A death, or invalid numbers: if the other class can have the request, it decides whether the request or the
 //     device is to blame; where it cannot, fresh processes that proved themselves do.
+//   - A process that somebody outside ended: a fresh one, a few times.
 //   - What failed on both classes is the request's own fault.
 func decide(s situation) next {
 	here := s.count(s.class)
@@ -132,7 +130,12 @@ func decide(s situation) next {
 			return giveUp
 		}
 		return fresh
-	case numerical:
+	case killed:
+		if here[causeCrash] < s.limits.deaths {
+			return fresh
+		}
+		return leave
+	case unfit:
 		return leave
 	}
 	return giveUp
@@ -152,7 +155,7 @@ func (s situation) count(class string) map[string]int {
 // failed reports whether a class has had the request and is not to have it again.
 func (s situation) failed(class string) bool {
 	for _, r := range s.records {
-		if events.ClassOf(r.Device) == class && (slices.Contains(r.Excluded, class) || r.Cause == causeCrash || r.Cause == causeHang || r.Cause == causeNumerical) {
+		if events.ClassOf(r.Device) == class && (slices.Contains(r.Excluded, class) || r.Cause == causeCrash || r.Cause == causeHang || r.Cause == causeUnfit) {
 			return true
 		}
 	}

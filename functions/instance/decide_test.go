@@ -47,8 +47,8 @@ func TestDecide(t *testing.T) {
 		"a death, never elsewhere":     {situation{kind: death, records: ends(gpu(causeCrash)), other: true, policy: events.FallbackNever}, fresh},
 		"deaths, never elsewhere":      {situation{kind: death, records: ends(gpu(causeCrash), gpu(causeHang), gpu(causeCrash)), policy: events.FallbackNever}, giveUp},
 		"deaths on both classes":       {situation{kind: death, class: events.DeviceCPU, records: ends(gpu(causeCrash), cpu(causeCrash)), other: true}, giveUp},
-		"invalid numbers":              {situation{kind: numerical, records: ends(gpu(causeNumerical)), other: true}, elsewhere},
-		"invalid numbers, on both":     {situation{kind: numerical, class: events.DeviceCPU, records: ends(gpu(causeNumerical), cpu(causeNumerical)), other: true}, giveUp},
+		"invalid numbers":              {situation{kind: unfit, records: ends(gpu(causeUnfit)), other: true}, elsewhere},
+		"invalid numbers, on both":     {situation{kind: unfit, class: events.DeviceCPU, records: ends(gpu(causeUnfit), cpu(causeUnfit)), other: true}, giveUp},
 		"the request's own fault":      {situation{kind: ofRequest, records: ends(gpu("")), other: true}, giveUp},
 		"what the CPU did counts less": {situation{kind: ofDevice, records: ends(cpu(causeDevice), gpu(causeDevice)), other: true}, fresh},
 	} {
@@ -68,7 +68,7 @@ func TestDecide(t *testing.T) {
 // TestEveryFaultEnds: whatever fails again and again, attempts are bounded, and no class that was left gets the
 // request again.
 func TestEveryFaultEnds(t *testing.T) {
-	for _, k := range []kind{ofMemory, transient, ofDevice, death, numerical} {
+	for _, k := range []kind{ofMemory, transient, ofDevice, death, killed, unfit} {
 		for _, policy := range []string{events.FallbackNever, events.FallbackAllowed} {
 			class, records, left := events.DeviceGPU, []broker.AttemptRecord(nil), map[string]bool{}
 			for {

@@ -2,6 +2,7 @@ package instance_test
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,7 +14,9 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/fault"
 	"genfn/functions/instance"
+	"genfn/functions/runner/crashreport"
 	"genfn/functions/runner/runnertest"
 )
 
@@ -28,6 +31,8 @@ func causes(attempts []events.Attempt) []string {
 
 func TestRunnerKilledAtEveryMoment(t *testing.T) {
 	r := newRig(t)
+	reports := crashreport.NewStore(filepath.Join(t.TempDir(), "crashes"))
+	r.change = func(c *instance.Config) { c.Runner.Reports = reports }
 	r.start(nil)
 	var ids []string
 	for _, s := range []runnertest.Script{
@@ -41,7 +46,22 @@ func TestRunnerKilledAtEveryMoment(t *testing.T) {
 		crash := got.Attempts[0].Error
 		require.Contains(t, crash.Message, "signal 9")
 		require.Equal(t, s.Stage, crash.Stage)
+		require.Contains(t, crash.Message, "somebody outside", "not the out-of-memory killer, not the instance")
 		ids = append(ids, id)
+
+		list, err := reports.List()
+		require.NoError(t, err)
+		require.Len(t, list, len(ids), "each death leaves a report")
+		last := list[0]
+		require.Equal(t, id, last.Work.Request)
+		require.Equal(t, 1, last.Work.Attempt)
+		require.Equal(t, modelName, last.Work.Model)
+		require.True(t, strings.HasPrefix(last.Work.Stage, s.Stage), last.Work.Stage)
+		require.Equal(t, fault.ClassKilled, last.Fault.Class)
+		require.Equal(t, "TEST", last.Device)
+		require.Equal(t, map[string]string{"genfn": "test", "kernels": "none", "scripted": "1"}, last.Versions)
+		require.Positive(t, last.Memory.Last.RSS)
+		require.Positive(t, last.Memory.PeakRSS)
 	}
 	r.settled(ids...)
 }
@@ -62,24 +82,42 @@ func TestRunnerThatDiedIdleIsReplaced(t *testing.T) {
 func TestCrashEachTimeFails(t *testing.T) {
 	r := newRig(t)
 	r.start(nil)
-	id := r.publish(request(runnertest.Script{Do: runnertest.Abort, Stage: events.StageDenoise, Step: 2}))
+	id := r.publish(request(runnertest.Script{Do: runnertest.Crash, Stage: events.StageDenoise, Step: 2}))
 	f := r.failed(id)
-	require.Equal(t, events.CodeInternal, f.Error.Code)
 	require.False(t, f.Error.Retriable)
 	require.Contains(t, f.Error.Message, "3 attempts")
 	require.Equal(t, []string{"runner_crash", "runner_crash"}, causes(f.Attempts))
 	require.Len(t, f.Attempts, 3)
 	for _, a := range f.Attempts {
-		require.Contains(t, a.Error.Detail, "std::bad_alloc", "the runner's last words are kept")
-		require.Contains(t, a.Error.Message, "signal 6")
+		require.Contains(t, a.Error.Detail, "scripted crash", "the runner's last words are kept")
+		require.Contains(t, a.Error.Message, "signal 11")
 	}
 	good := r.publish(request(runnertest.Script{}))
 	r.succeeded(good)
 	r.settled(id, good)
 }
 
+// TestCrashForWantOfMemory: the last words tell more than the signal. Each try needs less than the one before.
+func TestCrashForWantOfMemory(t *testing.T) {
+	r := newRig(t)
+	r.start(nil)
+	id := r.publish(request(runnertest.Script{Do: runnertest.Abort, Stage: events.StageDenoise, Step: 2}))
+	f := r.failed(id)
+	require.Equal(t, events.CodeHostOutOfMemory, f.Error.Code)
+	require.Equal(t, []string{"out_of_memory", "out_of_memory"}, causes(f.Attempts))
+	for _, a := range f.Attempts {
+		require.Contains(t, a.Error.Detail, "std::bad_alloc")
+		require.Contains(t, a.Error.Message, "signal 6")
+	}
+	id2 := r.publish(request(runnertest.Script{Do: runnertest.Abort, Stage: events.StageDenoise, Step: 2, Enough: events.DegradationSequentialGuidance}))
+	require.Contains(t, r.succeeded(id2).Degradations, events.DegradationSequentialGuidance)
+	r.settled(id, id2)
+}
+
 func TestDeviceFaultGetsAFreshRunner(t *testing.T) {
 	r := newRig(t)
+	reports := crashreport.NewStore(t.TempDir())
+	r.change = func(c *instance.Config) { c.Runner.Reports = reports }
 	run := r.start(nil)
 	first := run.runnerPID(t)
 	id := r.publish(request(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise, Once: r.once()}))
@@ -88,6 +126,11 @@ func TestDeviceFaultGetsAFreshRunner(t *testing.T) {
 	require.Equal(t, events.CodeDeviceLost, s.Attempts[0].Error.Code)
 	require.Contains(t, s.Attempts[0].Error.DriverText, "CL_OUT_OF_RESOURCES")
 	require.NotEqual(t, first, run.runnerPID(t))
+	list, err := reports.List()
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, "opencl_out_of_resources", list[0].Fault.Rule, "what the runner told is why it had to go")
+	require.Equal(t, id, list[0].Work.Request)
 	r.settled(id)
 }
 

@@ -9,7 +9,9 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/fault"
 	"genfn/functions/imagefile"
+	"genfn/functions/runner/crashreport"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -116,6 +118,7 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 		return nil, err
 	}
 	runner := a.slot.runner
+	runner.SetWork(crashreport.Work{Request: a.work.job.ID, Attempt: a.begun.Number, Model: p.model.Name})
 	switch err := runner.Send(message); {
 	case errors.Is(err, process.ErrHung):
 		return nil, errors.Join(errHang, err)
@@ -143,14 +146,14 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 
 // warmFailed is how an attempt ends whose warm-up failed: as if the generation itself had.
 func (a *attempt) warmFailed(err error) error {
+	var told runnerFault
 	var e *events.Error
-	switch {
-	case !errors.As(err, &e):
+	if errors.As(err, &told) || !errors.As(err, &e) {
 		return err
-	case a.slot.runner == nil || a.slot.condemned:
-		return fatalError{e}
 	}
-	return e
+	f := fault.Of(e)
+	f.Replace = f.Replace || a.slot.runner == nil || a.slot.condemned
+	return runnerFault{f}
 }
 
 // message is the job for the runner, with the latents put where it finds them.
@@ -207,10 +210,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 		a.job = 0
 		a.slot.instance.usage.measured(runner.PID(), m.Memory)
 		a.full = &m.Memory
-		if m.Fatal {
-			return nil, fatalError{m.Error}
-		}
-		return nil, m.Error
+		return nil, runnerFault{m.Fault()}
 	}
 	return nil, nil
 }
@@ -228,21 +228,21 @@ func (a *attempt) enter(ctx context.Context, stage string) {
 }
 
 // cancelRunner ends the job that is in flight, if there is one, and the runner with it if it does not obey.
-func (a *attempt) cancelRunner() {
+func (a *attempt) cancelRunner(why fault.KillReason) {
 	if a.job == 0 || a.slot.runner == nil {
 		return
 	}
 	timer := time.NewTimer(cancelTimeout)
 	defer timer.Stop()
 	if err := a.slot.runner.Send(&protocol.Cancel{Job: a.job}); err != nil {
-		a.killRunner()
+		a.killRunner(why)
 		return
 	}
 	for {
 		select {
 		case m, ok := <-a.slot.runner.Messages():
 			if !ok {
-				a.killRunner()
+				a.killRunner(why)
 				return
 			}
 			if !answers(m, a.job) {
@@ -250,11 +250,11 @@ func (a *attempt) cancelRunner() {
 			}
 			a.job = 0
 			if f, ok := m.(*protocol.Failed); ok && f.Fatal {
-				a.killRunner()
+				a.killRunner(why)
 			}
 			return
 		case <-timer.C:
-			a.killRunner()
+			a.killRunner(why)
 			return
 		}
 	}

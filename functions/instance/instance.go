@@ -118,6 +118,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Runner.Logger == nil {
 		c.Runner.Logger = c.Logger
 	}
+	c.Runner.Version = c.Version
 	return c, nil
 }
 
@@ -209,6 +210,9 @@ func (i *Instance) run(soft, hard context.Context) error {
 	wg.Go(func() { i.heartbeat(soft) })
 	wg.Go(func() { i.watch(soft) })
 	i.beat() // before the first request, so that others know at once who serves what
+	if err := i.config.Broker.Conn().FlushTimeout(stopTimeout); err != nil {
+		i.log.Debug("the first heartbeat may come late", "error", err)
+	}
 	close(i.ready)
 	i.log.Info("ready", "device", i.config.Runner.Hello.Device, "slots", len(slots), "models", i.catalog.names())
 	<-soft.Done()

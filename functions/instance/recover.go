@@ -9,6 +9,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/fault"
 	"genfn/functions/runner/protocol"
 )
 
@@ -34,7 +35,7 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 	a.log.Error(s.field("attempt failed"), "cause", f.cause, "code", f.err.Code, "stage", f.err.Stage, "error", f.err, "driver_code", f.err.DriverCode, "driver_text", f.err.DriverText, "detail", f.err.Detail)
 	s.instance.countFault(f)
 	a.notice(hard, events.Notice{Code: events.NoticeFault, Message: f.err.Title + ": " + f.err.Message, Error: f.err})
-	if !f.keep && !a.killRunner() {
+	if !f.keep && !a.killRunner(fault.KilledForShutdown) {
 		s.instance.health.Stuck(f.err)
 		return false
 	}

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"genfn/events/broker"
+	"genfn/functions/device/fault"
 	"genfn/functions/model"
+	"genfn/functions/runner/crashreport"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -26,7 +28,7 @@ type slot struct {
 	log       *slog.Logger
 	queue     *broker.Queue
 	runner    *process.Process // nil: none
-	condemned bool             // SIGKILL did not end the runner
+	condemned bool             // to be replaced before the next request; SIGKILL may not have ended it
 	exit      process.Exit     // of the last runner
 	preloaded *process.Process // the runner that was told to load Config.Preload
 	jobs      uint64           // number of the last job sent to a runner
@@ -95,7 +97,11 @@ func (s *slot) start(ctx context.Context) error {
 		if s.runner.Alive() && !s.condemned {
 			return nil
 		}
-		if err := s.kill(); err != nil {
+		why := fault.KilledNot
+		if s.runner.Alive() {
+			why = fault.KilledForHang // of its load ahead, or stuck in the kernel; or it told of a fault, which says more
+		}
+		if err := s.kill(why); err != nil {
 			return err
 		}
 		s.log.Warn("runner ended between requests", "exit", s.exit.String(), "stderr", s.exit.Stderr)
@@ -127,6 +133,7 @@ func (s *slot) preload(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Budgets.Load)
 	defer cancel()
 	s.jobs++
+	s.runner.SetWork(crashreport.Work{Model: m.Name})
 	if err := s.runner.Send(&protocol.Load{Job: s.jobs, Model: m.protocol()}); err != nil {
 		s.log.Error("model cannot be loaded ahead", "error", err)
 		return
@@ -154,13 +161,13 @@ func (s *slot) preload(ctx context.Context) {
 	}
 }
 
-// kill ends the runner and returns when it is reaped. If SIGKILL does not end it the slot keeps it, and start
-// will not replace it: the device is in quarantine.
-func (s *slot) kill() error {
+// kill ends the runner, for the reason given, and returns when it is reaped. If SIGKILL does not end it the slot keeps
+// it, and start will not replace it: the device is in quarantine.
+func (s *slot) kill(why fault.KillReason) error {
 	if s.runner == nil {
 		return nil
 	}
-	if err := s.runner.Kill(); err != nil {
+	if err := s.runner.KillFor(why); err != nil {
 		s.condemned = true
 		return err
 	}

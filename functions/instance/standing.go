@@ -12,8 +12,10 @@ import (
 
 	"genfn/events"
 	"genfn/functions/device"
+	"genfn/functions/device/fault"
 	"genfn/functions/imagefile"
 	"genfn/functions/model"
+	"genfn/functions/runner/crashreport"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -32,7 +34,7 @@ func (s *slot) note(request string, f failed) {
 	fault := events.DeviceFault{Request: request, Cause: f.cause, Error: f.err}
 	h := s.instance.health
 	switch {
-	case f.kind == ofRequest, f.kind == transient, f.kind == ofMemory, s.class() == events.DeviceCPU:
+	case f.kind == ofRequest, f.kind == transient, f.kind == ofMemory, f.kind == killed, s.class() == events.DeviceCPU:
 		h.Observe(fault)
 	default:
 		h.Fault(fault)
@@ -67,7 +69,7 @@ func (s *slot) admit(soft context.Context) bool {
 // learns the result.
 func (s *slot) prove(ctx context.Context, name string) error {
 	h := s.instance.health
-	if err := s.kill(); err != nil {
+	if err := s.kill(fault.KilledForShutdown); err != nil {
 		e := events.AsError(err)
 		h.Stuck(e)
 		return e
@@ -89,7 +91,7 @@ func (s *slot) prove(ctx context.Context, name string) error {
 			e := events.AsError(err)
 			s.log.Error(s.field("canary failed"), "model", name, "error", e)
 			h.Unproved(device.ReasonCanaryFailed, e)
-			return errors.Join(e, s.kill())
+			return errors.Join(e, s.kill(fault.KilledForShutdown))
 		}
 	}
 	if !h.Proved() {
@@ -147,6 +149,7 @@ func (s *slot) canary(ctx context.Context, name string, economy model.Economy) e
 	}
 	s.jobs++
 	job := s.jobs
+	s.runner.SetWork(crashreport.Work{Model: name})
 	err = s.runner.Send(&protocol.Generate{Job: job, Model: m.protocol(), Request: protocol.Request{
 		Prompt: protocol.CanaryPrompt, Width: m.Width, Height: m.Height, Steps: canarySteps, GuidanceScale: m.GuidanceScale,
 		Seed: canarySeed, Count: 1, OutputLatents: true, Economy: economy,
@@ -188,7 +191,7 @@ func (s *slot) await(ctx context.Context, job uint64) (*protocol.Result, error) 
 			case *protocol.Failed:
 				if m.Job == job {
 					s.condemned = m.Fatal
-					return nil, m.Error
+					return nil, runnerFault{m.Fault()}
 				}
 			}
 		case <-silence.C:
@@ -206,7 +209,7 @@ func (s *slot) await(ctx context.Context, job uint64) (*protocol.Result, error) 
 // diedIn is the error of a runner that ended while it did something that is no request's.
 func diedIn(what string, s *slot, cause error) error {
 	words := cause.Error()
-	if err := s.kill(); err == nil {
+	if err := s.kill(fault.KilledNot); err == nil {
 		words = s.exit.String()
 	}
 	e := events.Errorf(events.CodeDeviceUnavailable, "the %s ended the runner: %s", what, words)

@@ -9,6 +9,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/fault"
 	"genfn/functions/runner/protocol"
 )
 
@@ -19,7 +20,7 @@ const (
 	causeDevice      = "device_fault" // the runner said so and must not be used again
 	causeMemory      = "out_of_memory"
 	causeTransient   = "device_transient" // the runner said so and may go on
-	causeNumerical   = "numerical_error"
+	causeUnfit       = "device_unfit"     // it cannot do it, or gave invalid numbers
 	causeShutdown    = "shutdown"
 	causeUnavailable = "runner_unavailable"
 )
@@ -146,11 +147,11 @@ func (e unavailableError) failure() *events.Error {
 	return failure
 }
 
-// fatalError is a failure after which the runner must not be used again.
-type fatalError struct{ cause *events.Error }
+// runnerFault is a failure that the runner told.
+type runnerFault struct{ fault.Fault }
 
-func (e fatalError) Error() string { return e.cause.Error() }
-func (e fatalError) Unwrap() error { return e.cause }
+func (e runnerFault) Error() string { return e.Err.Error() }
+func (e runnerFault) Unwrap() error { return e.Err }
 
 // end settles an attempt after run returned err, and reports whether another is to follow here.
 func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
@@ -165,45 +166,61 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		err = cause
 	}
 	var unavailable unavailableError
-	var fatal fatalError
+	var told runnerFault
 	switch {
 	case errors.Is(err, errStale):
 		a.abandon(hard)
 	case errors.Is(err, errHang) && a.instanceStage():
 		a.log.Error("inputs not fetched or results not stored in time, the request is delivered again", "stage", a.stage)
 	case errors.Is(err, errHang):
-		return a.recover(hard, failed{kind: death, cause: causeHang, err: a.hangError()})
-	case errors.Is(err, errRunnerDied):
-		if !a.killRunner() { // reaped, it tells how it ended
+		if !a.killRunner(fault.KilledForHang) {
 			return false
 		}
-		return a.recover(hard, failed{kind: death, cause: causeCrash, err: a.diedError()})
+		return a.recover(hard, a.died(causeHang))
+	case errors.Is(err, errRunnerDied):
+		if !a.killRunner(fault.KilledNot) { // reaped, it tells how it ended
+			return false
+		}
+		return a.recover(hard, a.died(causeCrash))
 	case errors.Is(err, errDeadline):
-		a.cancelRunner()
+		a.cancelRunner(fault.KilledForDeadline)
 		a.fail(hard, events.Errorf(events.CodeDeadlineExceeded, "the request's time was up at %s, in stage %s", a.work.event.ExpiryTime().UTC().Format(time.RFC3339), a.stage))
 	case errors.Is(err, errHandBack), hard.Err() != nil:
 		a.handBack(hard, causeShutdown, nil)
 	case errors.As(err, &unavailable):
 		a.handBack(hard, causeUnavailable, unavailable.failure())
-	case errors.As(err, &fatal):
-		return a.ended(hard, fatal.cause, true)
+	case errors.As(err, &told):
+		return a.ended(hard, told.Fault)
 	default:
-		return a.ended(hard, events.AsError(err), false)
+		return a.ended(hard, fault.Classify(fault.Evidence{Err: err}))
 	}
 	return false
 }
 
 // ended settles an attempt that ended with an error of the runner's or of this instance's.
-func (a *attempt) ended(hard context.Context, e *events.Error, fatal bool) (again bool) {
-	k := kindOf(e, fatal)
+func (a *attempt) ended(hard context.Context, f fault.Fault) (again bool) {
+	k := kindOf(f)
 	if k != ofRequest {
-		return a.recover(hard, failed{kind: k, cause: k.cause(), err: e, keep: !fatal && k != ofMemory})
+		return a.recover(hard, failed{kind: k, cause: k.cause(), err: f.Err, keep: !f.Replace && k != ofMemory})
 	}
-	if fatal {
-		a.killRunner()
+	if f.Replace && a.slot.runner != nil && a.job == 0 && a.stage != "" && !a.instanceStage() {
+		a.killRunner(fault.KilledForShutdown)
 	}
-	a.fail(hard, e)
+	a.fail(hard, f.Err)
 	return false
+}
+
+// died is the end of the runner, which is reaped, as the end of an attempt.
+func (a *attempt) died(cause string) failed {
+	f := a.death()
+	k := kindOf(f)
+	switch {
+	case cause == causeHang, k == ofRequest, k == ofDevice:
+		k = death
+	case k == ofMemory:
+		cause = causeMemory
+	}
+	return failed{kind: k, cause: cause, err: f.Err}
 }
 
 // instanceStage reports whether the attempt is before or past the runner's part.
@@ -214,7 +231,7 @@ func (a *attempt) instanceStage() bool {
 // abandon leaves a request to who holds it now.
 func (a *attempt) abandon(hard context.Context) {
 	a.log.Warn("another instance holds the request, this attempt stops")
-	a.cancelRunner()
+	a.cancelRunner(fault.KilledForCancel)
 	ctx, cancel := context.WithTimeout(hard, stopTimeout)
 	defer cancel()
 	if err := a.begun.DiscardObjects(ctx); err != nil {
@@ -225,7 +242,7 @@ func (a *attempt) abandon(hard context.Context) {
 // handBack ends the runner, which may still be at work, and only then gives the request back, or fails it if it is
 // enough.
 func (a *attempt) handBack(hard context.Context, cause string, failure *events.Error) {
-	if !a.killRunner() {
+	if !a.killRunner(fault.KilledForShutdown) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(hard), stopTimeout)
@@ -278,25 +295,17 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 	return nil
 }
 
-func (a *attempt) hangError() *events.Error {
-	e := events.Errorf(events.CodeHang, "no progress in stage %s within the time allowed", a.stage)
-	e.Stage, e.Device = a.stage, a.slot.config.Runner.Hello.Device
-	return e
-}
-
-func (a *attempt) diedError() *events.Error {
-	exit := a.slot.exit
-	e := events.Errorf(events.CodeInternal, "%s in stage %s", exit, a.stage)
-	e.Advice = "The request is tried again. If it fails each time, look at the detail for what the runtime or the driver said."
-	e.Stage, e.Device, e.Retriable = a.stage, a.slot.config.Runner.Hello.Device, true
-	e.Detail = printable(exit.Stderr)
-	return e
+// death is what the end of the runner means.
+func (a *attempt) death() fault.Fault {
+	f := fault.ClassifyDeath(a.slot.exit.Death(a.stage, a.slot.config.Runner.Hello.Device))
+	f.Err.Detail = printable(f.Err.Detail)
+	return f
 }
 
 // killRunner ends the runner and reports whether it is reaped. If not, nothing may be handed back: the lease
 // runs out, and the slot takes no more requests.
-func (a *attempt) killRunner() bool {
-	if err := a.slot.kill(); err != nil {
+func (a *attempt) killRunner(why fault.KillReason) bool {
+	if err := a.slot.kill(why); err != nil {
 		a.log.Error("runner does not end, its device is in quarantine", "error", err)
 		return false
 	}

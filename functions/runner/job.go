@@ -42,9 +42,10 @@ func (r *runner) do(j *job) (answer protocol.Message) {
 	defer func() {
 		if v := recover(); v != nil {
 			err := events.Errorf(events.CodeInternal, "the generation function panicked: %v", v)
-			err.Detail, err.Stage, err.Device = string(debug.Stack()), o.describe(), r.device
-			r.log.Error("panic in a job", "job", j.id, "panic", v, "stage", err.Stage)
-			answer = &protocol.Failed{Job: j.id, Error: err, Fatal: true, Memory: r.memory()}
+			err.Detail = string(debug.Stack())
+			f := classify(err, o.describe(), r.device)
+			r.log.Error("panic in a job", "job", j.id, "panic", v, "stage", f.Err.Stage)
+			answer = protocol.NewFailed(j.id, f, r.memory())
 		}
 	}()
 	answer, err := r.try(j, o)
@@ -57,18 +58,13 @@ func (r *runner) do(j *job) (answer protocol.Message) {
 // failed turns err into the job's answer. A job that was cancelled ends as such, but a fault of the device in the
 // same moment is one nevertheless.
 func (r *runner) failed(j *job, o *observer, err error) *protocol.Failed {
-	f := classify(err)
+	f := classify(err, o.describe(), r.device)
 	if cause := j.ctx.Err(); cause != nil {
-		f.fatal = f.fatal && !errors.Is(err, cause)
-		f.err = events.Errorf(events.CodeCancelled, "the generation was cancelled")
+		replace := f.Replace && !errors.Is(err, cause)
+		f = classify(events.Errorf(events.CodeCancelled, "the generation was cancelled"), o.describe(), r.device)
+		f.Replace = replace
 	}
-	if f.err.Stage == "" {
-		f.err.Stage = o.describe()
-	}
-	if f.err.Device == "" {
-		f.err.Device = r.device
-	}
-	return &protocol.Failed{Job: j.id, Error: f.err, Fatal: f.fatal, Memory: r.memory()}
+	return protocol.NewFailed(j.id, f, r.memory())
 }
 
 func (r *runner) try(j *job, o *observer) (protocol.Message, error) {

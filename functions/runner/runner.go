@@ -123,7 +123,9 @@ func Run(ctx context.Context, conn *protocol.Conn, bulk *protocol.Bulk, o Option
 	defer cancel()
 	context.AfterFunc(ctx, func() { conn.Close() })
 	if err := r.start(ctx, o.Open); err != nil {
-		return conn.Send(&protocol.Failed{Error: classify(err).err, Fatal: true})
+		f := classify(err, "", r.device)
+		f.Replace = true
+		return conn.Send(protocol.NewFailed(0, f, r.memory()))
 	}
 	worked := make(chan struct{})
 	go func() {
@@ -172,6 +174,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	if hello.Protocol != protocol.Version {
 		return fmt.Errorf("the instance speaks protocol version %d, this runner %d: use one build of the program for both", hello.Protocol, protocol.Version)
 	}
+	r.device, r.noop = hello.Device, hello.ServeNoop
 	ready := &protocol.Ready{Protocol: protocol.Version, PID: os.Getpid(), Device: hello.Device}
 	if hello.Device != "" {
 		if r.lock, err = lockDevice(hello.RuntimeDir, hello.Device, hello.Slot); err != nil {
@@ -182,7 +185,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	if r.engine, err = open(ctx, hello, r.log); err != nil {
 		return errors.Join(err, r.lock.Close())
 	}
-	r.device, r.noop, r.house = hello.Device, hello.ServeNoop, newHousekeeping(hello.CleanupEvery)
+	r.house = newHousekeeping(hello.CleanupEvery)
 	info := r.engine.Info()
 	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
 	ready.Validation = info.Validation

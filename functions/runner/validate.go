@@ -40,8 +40,7 @@ func (e *openVINO) validate(core *openvino.Core, device string) *protocol.Valida
 		if err != nil {
 			c.Detail = err.Error()
 			if v.Error == nil {
-				v.Error = classify(err).err
-				v.Error.Device = device
+				v.Error = classify(err, "validate "+name, device).Err
 			}
 		}
 		v.Checks = append(v.Checks, c)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"genfn/events"
+	"genfn/functions/device/fault"
 	"genfn/functions/runner/protocol"
 )
 
@@ -87,7 +88,7 @@ func ask(ctx context.Context, c Config, validate string) (list *protocol.DeviceL
 	select {
 	case m, ok := <-p.Messages():
 		if !ok {
-			killed := p.Kill()
+			killed := p.KillFor(fault.KilledNot)
 			exit, _ := p.Exit()
 			return nil, errors.Join(fmt.Errorf("listing devices: %s; its last words: %q", exit, exit.Stderr), killed)
 		}
@@ -100,6 +101,6 @@ func ask(ctx context.Context, c Config, validate string) (list *protocol.DeviceL
 			return nil, fmt.Errorf("listing devices: the runner answered %s", protocol.KindOf(m))
 		}
 	case <-ctx.Done():
-		return nil, fmt.Errorf("listing devices took too long, a driver may hang: %w", errors.Join(ctx.Err(), p.Kill()))
+		return nil, fmt.Errorf("listing devices took too long, a driver may hang: %w", errors.Join(ctx.Err(), p.KillFor(fault.KilledForHang)))
 	}
 }

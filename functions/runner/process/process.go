@@ -10,6 +10,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genfn/events"
+	"genfn/functions/device/cgroup"
+	"genfn/functions/device/fault"
+	"genfn/functions/runner/crashreport"
 	"genfn/functions/runner/protocol"
 )
 
@@ -40,16 +44,22 @@ const (
 // closeTimeout bounds how long Close waits for a runner to free everything by itself.
 const closeTimeout = 3 * time.Second
 
+// endTimeout bounds how long a runner whose socket has ended may take to end too: until then its own end tells more
+// than a signal would.
+const endTimeout = 2 * time.Second
+
 // Config says how to start a runner.
 type Config struct {
-	Command      []string       // program and arguments; nil: this program with the argument "runner"
-	Env          []string       // added to this process's environment
-	Hello        protocol.Hello // Protocol is filled in
-	Stderr       io.Writer      // also gets what the runner writes to standard error; may be nil
-	StartTimeout time.Duration  // from the start to Ready; 0: DefaultStartTimeout
-	ReapTimeout  time.Duration  // from SIGKILL to the end; 0: DefaultReapTimeout
-	SendTimeout  time.Duration  // for the runner to read a message; 0: DefaultSendTimeout
-	Logger       *slog.Logger   // nil: discard
+	Command      []string           // program and arguments; nil: this program with the argument "runner"
+	Env          []string           // added to this process's environment
+	Hello        protocol.Hello     // Protocol is filled in
+	Stderr       io.Writer          // also gets what the runner writes to standard error; may be nil
+	Reports      *crashreport.Store // keeps a report of each runner that ends badly; nil: none
+	Version      string             // of the program, for those reports
+	StartTimeout time.Duration      // from the start to Ready; 0: DefaultStartTimeout
+	ReapTimeout  time.Duration      // from SIGKILL to the end; 0: DefaultReapTimeout
+	SendTimeout  time.Duration      // for the runner to read a message; 0: DefaultSendTimeout
+	Logger       *slog.Logger       // nil: discard
 }
 
 func (c Config) withDefaults() Config {
@@ -100,6 +110,7 @@ type Process struct {
 	stop     chan struct{} // closed when nobody reads messages any more
 	stopOnce sync.Once
 	stderr   tail
+	record   record
 
 	pid  int
 	kill func() error
@@ -112,6 +123,10 @@ type Exit struct {
 	Code   int            // exit code; -1 if a signal ended it at once
 	Signal syscall.Signal // what ended it, 0 if no signal did
 	Stderr string         // the last 8 KiB of standard error, or those around a crash report
+
+	Killed        fault.KillReason // why this program ended it, if it did
+	Before, After cgroup.Memory    // of its control group when it started and when it was reaped
+	PeakRSS       int64            // bytes; never less than that of the process that started it
 }
 
 func (e Exit) String() string {
@@ -133,12 +148,13 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 		stop:     make(chan struct{}),
 		done:     make(chan struct{}),
 	}
+	p.record.work.Stage = stageStart
 	if err := p.spawn(); err != nil {
 		return nil, err
 	}
 	go p.receive()
 	if err := p.handshake(ctx); err != nil {
-		killed := p.Kill()
+		killed := p.KillFor(startKill(ctx, err))
 		var said *events.Error
 		if !errors.As(err, &said) {
 			err = p.startError(err)
@@ -192,10 +208,11 @@ func (p *Process) run(cmd *exec.Cmd) error {
 			return
 		}
 		p.pid, p.kill = cmd.Process.Pid, cmd.Process.Kill
+		p.record.started = time.Now()
 		started <- nil
+		p.record.before = cgroup.Read(os.Getpid()) // the child is in the same group
 		err := cmd.Wait()
-		p.exit = exitOf(cmd.ProcessState, p.stderr.Signal())
-		p.exit.Stderr = p.stderr.String()
+		p.reaped(cmd.ProcessState)
 		p.config.Logger.Debug("runner ended", "pid", p.pid, "exit", p.exit.String(), "wait", err)
 		close(p.done)
 	}()
@@ -255,6 +272,19 @@ func (p *Process) handshake(ctx context.Context) error {
 	}
 }
 
+// startKill says why a runner is ended whose start ended with err; outer is the context of the caller.
+func startKill(outer context.Context, err error) fault.KillReason {
+	var said *events.Error
+	switch {
+	case errors.As(err, &said), outer.Err() != nil:
+		return fault.KilledForShutdown
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrHung):
+		return fault.KilledForHang
+	default:
+		return fault.KilledNot
+	}
+}
+
 // startError adds how the process ended, if it did, and what it said.
 func (p *Process) startError(err error) error {
 	exit, ok := p.Exit()
@@ -276,6 +306,7 @@ func (p *Process) receive() {
 			}
 			return
 		}
+		p.record.note(m)
 		select {
 		case p.messages <- m:
 		case <-p.stop:
@@ -297,15 +328,23 @@ func (p *Process) Bulk() *protocol.Bulk { return p.bulk }
 // the process may then still run: Kill it.
 func (p *Process) Messages() <-chan protocol.Message { return p.messages }
 
+func (p *Process) socketEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // Alive reports whether the process runs and can be talked to.
 func (p *Process) Alive() bool {
 	select {
 	case <-p.done:
-	case <-p.ended:
+		return false
 	default:
-		return true
+		return !p.socketEnded()
 	}
-	return false
 }
 
 // Done is closed when the process has ended and is reaped.
@@ -332,30 +371,63 @@ func (p *Process) Send(m protocol.Message) error {
 	return err
 }
 
-// Kill ends the process with SIGKILL and waits until it is reaped, at most Config.ReapTimeout: then it
-// returns ErrUnkillable. It is no error if the process has ended already, or to call it again.
-func (p *Process) Kill() error {
+// Kill ends the process with SIGKILL because it is not needed any more: see KillFor.
+func (p *Process) Kill() error { return p.KillFor(fault.KilledForShutdown) }
+
+// KillFor ends the process with SIGKILL and waits until it is reaped, at most Config.ReapTimeout: then it returns
+// ErrUnkillable. A process that has closed its socket has begun to end by itself, and gets a moment to do so:
+// that is also what fault.KilledNot asks for. Of several reasons the first counts. It is no error if the process has
+// ended already, or to call it again.
+func (p *Process) KillFor(reason fault.KillReason) error {
+	if reason != fault.KilledForHang && p.socketEnded() {
+		reason = fault.KilledNot
+	}
+	if reason == fault.KilledNot && p.endsWithin(endTimeout) {
+		p.release()
+		return nil
+	}
+	p.noteKill(cmp.Or(reason, fault.KilledForHang))
 	_ = p.kill() // fails only for a process that has ended
-	timer := time.NewTimer(p.config.ReapTimeout)
+	if !p.endsWithin(p.config.ReapTimeout) {
+		return fmt.Errorf("%w (pid %d)", ErrUnkillable, p.pid)
+	}
+	p.release()
+	return nil
+}
+
+// noteKill records why the process is about to be killed.
+func (p *Process) noteKill(reason fault.KillReason) {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	p.record.mu.Lock()
+	defer p.record.mu.Unlock()
+	if p.record.killed == fault.KilledNot {
+		p.record.killed = reason
+	}
+}
+
+// endsWithin waits until the process is reaped, for d at most, and reports whether it is.
+func (p *Process) endsWithin(d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-p.done:
-		p.release()
-		return nil
+		return true
 	case <-timer.C:
-		return fmt.Errorf("%w (pid %d)", ErrUnkillable, p.pid)
+		return false
 	}
 }
 
 // Close asks the runner to free everything and end, and kills it if it does not. Safe to call twice.
 func (p *Process) Close() error {
+	p.record.mu.Lock()
+	p.record.closing = true
+	p.record.mu.Unlock()
 	if err := p.Send(&protocol.Shutdown{}); err == nil {
-		timer := time.NewTimer(closeTimeout)
-		defer timer.Stop()
-		select {
-		case <-p.done:
-		case <-timer.C:
-		}
+		p.endsWithin(closeTimeout)
 	}
 	return p.Kill()
 }

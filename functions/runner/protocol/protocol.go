@@ -13,6 +13,7 @@ import (
 	"fmt"
 
 	"genfn/events"
+	"genfn/functions/device/fault"
 	"genfn/functions/model"
 )
 
@@ -315,8 +316,26 @@ type Result struct {
 type Failed struct {
 	Job    uint64        `json:"job"`
 	Error  *events.Error `json:"error"`
-	Fatal  bool          `json:"fatal,omitempty"` // this process must not be used again
+	Fatal  bool          `json:"fatal,omitempty"`  // this process must not be used again
+	Rule   string        `json:"rule,omitempty"`   // how the error was classified: see package fault
+	Class  fault.Class   `json:"class,omitempty"`  // empty: the error's code says all
+	Action fault.Action  `json:"action,omitempty"` // empty with an empty class
 	Memory Memory        `json:"memory"`
+}
+
+// NewFailed returns f as the answer to a job.
+func NewFailed(job uint64, f fault.Fault, m Memory) *Failed {
+	return &Failed{Job: job, Error: f.Err, Fatal: f.Replace, Rule: f.Rule, Class: f.Class, Action: f.Action, Memory: m}
+}
+
+// Fault is what the runner made of the failure.
+func (m *Failed) Fault() fault.Fault {
+	if m.Class == "" {
+		f := fault.Of(m.Error)
+		f.Replace = m.Fatal
+		return f
+	}
+	return fault.Fault{Rule: m.Rule, Class: m.Class, Action: m.Action, Replace: m.Fatal, Err: m.Error}
 }
 
 // Memory is what a runner process holds, in bytes.

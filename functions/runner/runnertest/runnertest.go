@@ -54,6 +54,7 @@ type Action string
 // The actions.
 const (
 	Kill  Action = "kill"  // SIGKILL itself
+	Crash Action = "crash" // SIGSEGV, as a null handle in native code would
 	Abort Action = "abort" // words on standard error, then SIGABRT, as a C++ exception would
 	Hang  Action = "hang"  // never return, deaf to cancellation
 	Wait  Action = "wait"  // return when cancelled or when File, a FIFO, is opened for writing
@@ -288,6 +289,9 @@ func (s Script) act(ctx context.Context) error {
 	switch s.Do {
 	case Kill:
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case Crash:
+		fmt.Fprintln(os.Stderr, "scripted crash")
+		return errors.Join(syscall.Kill(os.Getpid(), syscall.SIGSEGV), wait(ctx, ""))
 	case Abort:
 		fmt.Fprintln(os.Stderr, "terminate called after throwing an instance of 'std::bad_alloc'")
 		return errors.Join(syscall.Kill(os.Getpid(), syscall.SIGABRT), wait(ctx, ""))
@@ -312,7 +316,7 @@ func (s Script) act(ctx context.Context) error {
 	case Full:
 		return &openvino.Error{Op: "infer", Status: -1, StatusText: "general error", Detail: "[GPU] Exceeded max size of memory object allocation: requested 3221225472 bytes, but max alloc size supported by device is 1073741824 bytes."}
 	case Shaky:
-		return events.Errorf(events.CodeGPURuntimeError, "scripted fault")
+		return &openvino.Error{Op: "infer", Status: -1, StatusText: "general error", Detail: "[GPU] clFlush, error code: -2 CL_DEVICE_NOT_AVAILABLE"}
 	case NaN:
 		return events.Errorf(events.CodeNumericalError, "latents hold NaN")
 	case Odd:
