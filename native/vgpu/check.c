@@ -207,6 +207,13 @@ static void test_faults(void) {
 		drawn[i] = failing("clFlush", 1000);
 	}
 	EXPECT(drawn[0] == drawn[1] && drawn[0] > 200 && drawn[0] < 300);
+	char once[] = "/tmp/genfn-vgpu-once-XXXXXX", rule[128];
+	int fd = mkstemp(once);
+	EXPECT(fd >= 0 && close(fd) == 0 && unlink(once) == 0);
+	snprintf(rule, sizeof rule, "clFlush:code=-5,once=%s", once);
+	EXPECT(fault_parse(rule) == NULL && failing("clFlush", 3) == 1);
+	EXPECT(fault_parse(rule) == NULL && failing("clFlush", 3) == 0); // as in another process
+	unlink(once);
 	EXPECT(fault_parse("clFlush:delay=1") == NULL && failing("clFlush", 1) == 0);
 
 	EXPECT(fault_parse("clFlush:crash=ABRT") == NULL);

@@ -2,6 +2,7 @@
 
 #include "layer.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ struct rule {
 	double probability;
 	uint64_t random;     // state of the rule's generator
 	bool sticky;
+	char once[256];      // a file that whoever makes it has acted; ""
 	long calls, hits;
 };
 
@@ -132,6 +134,10 @@ static const char *parse_option(struct rule *r, char *option) {
 		snprintf(r->kernel, sizeof r->kernel, "%s", v);
 		return *v != 0 ? NULL : complain("kernel: expected a part of a kernel's name", v);
 	}
+	if (strcmp(option, "once") == 0) {
+		snprintf(r->once, sizeof r->once, "%s", v);
+		return *v == '/' && strlen(v) < sizeof r->once ? NULL : complain("once: expected the absolute path of a file to make", v);
+	}
 	const struct { const char *key; long *to; long least; } numbers[] = {{"after", &r->after, 0}, {"every", &r->every, 1}, {"times", &r->times, 1}};
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
 		if (strcmp(option, numbers[i].key) == 0)
@@ -139,7 +145,7 @@ static const char *parse_option(struct rule *r, char *option) {
 	if (value == NULL && strcmp(option, "hang") == 0) return r->action = ACT_HANG, NULL;
 	if (value == NULL && strcmp(option, "flip") == 0) return r->action = ACT_FLIP, NULL;
 	if (value == NULL && strcmp(option, "sticky") == 0) return r->sticky = true, NULL;
-	return complain("expected code, delay, hang, crash, flip, after, every, times, probability, seed, kernel or sticky", option);
+	return complain("expected code, delay, hang, crash, flip, after, every, times, probability, seed, kernel, once or sticky", option);
 }
 
 // parse_rule reads CALL:OPTION,OPTION...
@@ -227,6 +233,11 @@ static bool due(struct rule *r, const char *call, const char *detail) {
 	if (r->calls <= r->after || (r->times > 0 && r->hits >= r->times)) return false;
 	if ((r->calls - r->after - 1) % r->every != 0) return false;
 	if (r->probability < 1 && draw(&r->random) >= r->probability) return false;
+	if (r->once[0] != 0) {
+		int fd = open(r->once, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+		if (fd < 0) return false; // another process has acted, or it cannot be made
+		close(fd);
+	}
 	r->hits++;
 	return true;
 }

@@ -12,7 +12,7 @@
 
 // The file that others read: little-endian 64-bit numbers.
 struct count {
-	uint64_t magic;       // 0x316e74637570676e, "ngputcn1"
+	uint64_t magic;       // 0x316e74637570676e, "ngpuctn1"
 	uint64_t now, peak;   // bytes
 	uint64_t limit;       // bytes; 0: none
 	uint64_t allocations; // now

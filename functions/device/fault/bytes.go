@@ -12,6 +12,7 @@ import (
 var askedForms = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)\brequested (\d+) (bytes)\b`),                                        // OpenVINO: Exceeded max size of memory object allocation
 	regexp.MustCompile(`(?i)\brequired (\d+) (bytes)\b`),                                         // OpenVINO: Exceeded max size of memory allocation
+	regexp.MustCompile(`(?i)\bcan not allocate (\d+) (bytes)\b`),                                 // OpenVINO: unified shared memory
 	regexp.MustCompile(`(?i)\btried to allocate (\d+(?:\.\d+)?) ?(bytes|[KMGT]i?B)\b`),           // PyTorch
 	regexp.MustCompile(`(?i)\brequested buffer of size (\d+)()\b`),                               // ONNX Runtime
 	regexp.MustCompile(`(?i)\brequested bytes of (\d+)()\b`),                                     // ONNX Runtime

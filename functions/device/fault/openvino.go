@@ -31,6 +31,12 @@ var openvinoRows = []row{
 		source: "intel_gpu ocl_engine.cpp, allocate_memory: OpenCL -4, -5, -6 or -61 while allocating; immich issue 13674",
 	},
 	{
+		name: "openvino_usm_allocation", verdict: noRoomDirty,
+		texts:   []string{"[cl ext] can not allocate"},
+		message: "{device} has no memory left", advice: adviceSmaller,
+		source: "intel_gpu ocl_ext.hpp, UsmMemory: the error of clHostMemAllocINTEL and its kin follows the text; seen with -4 and -6 injected",
+	},
+	{
 		name: "openvino_opencl_loader", verdict: noDevice,
 		texts:   []string{"libopencl.so.1: cannot open shared object file"},
 		message: "OpenCL is not installed on the instance's machine, so {device} cannot be used",

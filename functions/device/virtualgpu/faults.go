@@ -2,6 +2,7 @@ package virtualgpu
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -101,6 +102,10 @@ func checkOption(key, value string, given bool) string {
 		if value == "" {
 			return "kernel= a part of a kernel's name"
 		}
+	case "once":
+		if !filepath.IsAbs(value) {
+			return "once= the absolute path of a file to make"
+		}
 	case "crash":
 		if value != "SEGV" && value != "ABRT" {
 			return "crash=SEGV or crash=ABRT"
@@ -110,7 +115,7 @@ func checkOption(key, value string, given bool) string {
 			return key + " without a value"
 		}
 	default:
-		return "code, delay, hang, crash, flip, after, every, times, probability, seed, kernel or sticky"
+		return "code, delay, hang, crash, flip, after, every, times, probability, seed, kernel, once or sticky"
 	}
 	return ""
 }

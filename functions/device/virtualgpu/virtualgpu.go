@@ -145,7 +145,7 @@ type Count struct {
 }
 
 const (
-	countMagic = 0x316e74637570676e // "ngputcn1"
+	countMagic = 0x316e74637570676e // "ngpuctn1"
 	countBytes = 5 * 8
 )
 
