@@ -289,6 +289,20 @@ func (p *TextToImage) Prepare(ctx context.Context, width, height int, guided boo
 	return nil
 }
 
+// Keep writes what was compiled since to the loader's cache. It waits for the generation in progress.
+func (p *TextToImage) Keep(ctx context.Context) error {
+	release, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	p.tokenizer.Keep()
+	for _, n := range []*session.Network{p.textEncoder, p.unet, p.vae} {
+		n.Keep()
+	}
+	return nil
+}
+
 // Trim frees the compiled networks; the next request compiles again.
 func (p *TextToImage) Trim(ctx context.Context) error {
 	release, err := p.take(ctx)

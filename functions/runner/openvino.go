@@ -61,13 +61,11 @@ func (e *openVINO) open() (err error) {
 	if err := e.openKernels(); err != nil {
 		return err
 	}
-	if err := e.findDevice(); err != nil {
-		return err
-	}
 	e.loader = session.NewLoader(e.runtime, session.Options{
 		Device: e.hello.Device, Threads: e.hello.Threads, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
-	return nil
+	e.loader.Prepare()
+	return e.findDevice()
 }
 
 // openKernels takes the C kernels, or the Go reference in a binary that was built without them.
@@ -89,8 +87,13 @@ func (e *openVINO) openKernels() (err error) {
 	return nil
 }
 
-// findDevice checks that OpenVINO has the device, and asks its name.
+// findDevice checks that OpenVINO has the device, and asks its name. To list the devices there are takes the plugins of
+// all of them, so that is left to the error.
 func (e *openVINO) findDevice() (err error) {
+	var failed error
+	if e.info.DeviceName, failed = e.loader.DeviceName(); failed == nil {
+		return nil
+	}
 	core, err := e.runtime.NewCore()
 	if err != nil {
 		return err
@@ -108,8 +111,7 @@ func (e *openVINO) findDevice() (err error) {
 		f.Advice = "Choose another device, or install its driver: genfn devices lists what there is."
 		return f
 	}
-	e.info.DeviceName, err = core.Property(device, "FULL_DEVICE_NAME")
-	return err
+	return failed
 }
 
 func (e *openVINO) Info() Info { return e.info }
@@ -188,6 +190,16 @@ func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*l
 	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p, guided: m.DefaultGuidance > 1}
 	e.models = append(e.models, l)
 	return l, nil
+}
+
+// Keep writes what was compiled to the cache.
+func (e *openVINO) Keep(ctx context.Context) error {
+	for _, l := range e.models {
+		if err := l.pipeline.Keep(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Unload frees a model. A failure to free is kept quiet by nobody: the process must end then.

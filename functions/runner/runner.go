@@ -42,6 +42,8 @@ type Engine interface {
 	Load(ctx context.Context, m protocol.Model, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
 	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
+	// Keep writes what was loaded to caches, so that the next process loads faster. It is called between jobs.
+	Keep(ctx context.Context) error
 	// Unload frees a model, also one that is not loaded or that failed half-way.
 	Unload(name string) error
 	// Ledger returns the native bytes allocated now, and their highest so far. Safe at any time.
@@ -235,7 +237,23 @@ func (r *runner) withJob(id uint64, do func(*job)) {
 func (r *runner) serve() {
 	for j := range r.work {
 		r.answer(j, r.do(j))
+		if len(r.work) > 0 {
+			continue
+		}
+		if err := r.keep(); err != nil {
+			r.log.Warn("what was loaded is not kept for the next start", "error", err)
+		}
 	}
+}
+
+// keep has the engine write its caches once nobody waits for it. A panic there is an error: the job is answered.
+func (r *runner) keep() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return r.engine.Keep(context.Background())
 }
 
 // answer ends a job with m. A failed send means that the parent is gone, which receive sees too.

@@ -111,6 +111,9 @@ func (engine) Load(_ context.Context, _ protocol.Model, o runner.Observer) error
 	return nil
 }
 
+// Keep implements runner.Engine.
+func (engine) Keep(context.Context) error { return nil }
+
 // Unload implements runner.Engine.
 func (engine) Unload(string) error { return nil }
 
