@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -25,7 +24,7 @@ type instanceFlags struct {
 	slots     int
 	threads   int
 	maxModels int
-	preload   string
+	preload   instance.Preload
 	grace     time.Duration
 	serveNoop bool
 	compiled  bool
@@ -38,7 +37,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.slots, "slots", 1, "runner processes, each with one request at a time")
 	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
-	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
+	flags.StringVar(&f.preload.Model, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
@@ -61,7 +60,7 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 				return err
 			}
 			defer b.Close()
-			serve, err := s.newInstance(signals.soft, b, flags, log)
+			serve, err := s.newInstance(b, flags, log)
 			if err != nil {
 				return err
 			}
@@ -82,12 +81,8 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 	return cmd
 }
 
-// newInstance sets the broker up and makes an instance that is ready to run.
-func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *instanceFlags, log *slog.Logger) (*instance.Instance, error) {
-	config := broker.DefaultConfig()
-	if err := b.Setup(ctx, config); err != nil {
-		return nil, err
-	}
+// newInstance makes an instance that is ready to run.
+func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, log *slog.Logger) (*instance.Instance, error) {
 	models, err := s.openModels()
 	if err != nil {
 		return nil, err
@@ -103,7 +98,7 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 		grace = -1 // Config's zero is its default; the flag's zero means none
 	}
 	return instance.New(instance.Config{
-		Name: name, Version: version, Broker: b, BrokerConfig: config, Models: models,
+		Name: name, Version: version, Broker: b, BrokerConfig: broker.DefaultConfig(), Models: models,
 		Runner: process.Config{Hello: hello, Stderr: os.Stderr, Logger: log},
 		Slots:  flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})

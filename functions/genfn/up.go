@@ -11,6 +11,7 @@ import (
 
 	"genfn/events/broker"
 	"genfn/functions/embedded"
+	"genfn/functions/instance"
 )
 
 // upFlags are what `up` and `demo` say about the server.
@@ -43,9 +44,11 @@ func newUp(s *settings, signals *signals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.up(signals, flags, log, func(ctx context.Context, b *broker.Broker) error {
-				s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: flags.device, Store: flags.storeDir})
-				<-ctx.Done()
+			return s.up(signals, flags, log, func(ctx context.Context, b *broker.Broker, serve *instance.Instance) error {
+				if waitFor(ctx, serve.Ready()) {
+					s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: flags.device, Store: flags.storeDir})
+					<-ctx.Done()
+				}
 				return nil
 			})
 		},
@@ -76,7 +79,8 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 			if err := request.check(); err != nil {
 				return err
 			}
-			if server.storeDir == "" {
+			temporary := server.storeDir == ""
+			if temporary {
 				dir, err := os.MkdirTemp("", "genfn-demo-")
 				if err != nil {
 					return fmt.Errorf("folder for JetStream: %w", err)
@@ -84,7 +88,17 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 				defer os.RemoveAll(dir)
 				server.storeDir = dir
 			}
-			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker) error {
+			if server.preload.Model == "" {
+				server.preload = instance.Preload{Model: request.model, Width: request.width, Height: request.height, GuidanceScale: request.guidance, Meanwhile: true}
+			}
+			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker, serve *instance.Instance) error {
+				published := serve.Ready()
+				if temporary { // a store that stays would keep the request if the instance cannot start
+					published = serve.Streams()
+				}
+				if !waitFor(ctx, published) {
+					return nil
+				}
 				cmd.SetContext(ctx)
 				return s.generate(cmd, request, b)
 			})
@@ -97,9 +111,19 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 	return cmd
 }
 
+// waitFor reports false if ctx ended first.
+func waitFor(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // up runs the server and an instance, and meanwhile calls use. It ends when use returns, whose context ends
-// with the first signal.
-func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker) error) error {
+// with the first signal, or if the instance cannot start.
+func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker, *instance.Instance) error) error {
 	port := flags.port
 	if port == 0 {
 		port = embedded.AnyPort
@@ -114,7 +138,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 		return err
 	}
 	defer b.Close()
-	serve, err := s.newInstance(signals.soft, b, &flags.instanceFlags, log)
+	serve, err := s.newInstance(b, &flags.instanceFlags, log)
 	if err != nil {
 		return err
 	}
@@ -127,12 +151,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	}()
 	used := make(chan error, 1)
 	go func() {
-		select {
-		case <-serve.Ready():
-			used <- use(soft, b)
-		case <-soft.Done():
-			used <- nil
-		}
+		used <- use(soft, b, serve)
 		stop()
 	}()
 	// If the instance fails, what used it fails of that too: the first cause is the one to tell.

@@ -147,13 +147,17 @@ func (e *openVINO) Devices(ctx context.Context) (list []protocol.Device, err err
 	return list, nil
 }
 
-// Load opens the model and compiles its networks for the default size.
-func (e *openVINO) Load(ctx context.Context, m protocol.Model, o Observer) error {
-	l, err := e.use(ctx, m, o)
+// Load opens the model and compiles its networks.
+func (e *openVINO) Load(ctx context.Context, want *protocol.Load, o Observer) error {
+	l, err := e.use(ctx, want.Model, o)
 	if err != nil {
 		return err
 	}
-	return l.pipeline.Prepare(ctx, 0, 0, l.guided)
+	guided := l.guided
+	if want.GuidanceScale != 0 {
+		guided = want.GuidanceScale > 1
+	}
+	return l.pipeline.Prepare(ctx, want.Width, want.Height, guided)
 }
 
 // use returns the model, loaded if it was not, and frees the ones that were not used for longest.

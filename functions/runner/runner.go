@@ -38,8 +38,8 @@ type OpenFunc func(ctx context.Context, hello *protocol.Hello, log *slog.Logger)
 type Engine interface {
 	Info() Info
 	Devices(ctx context.Context) ([]protocol.Device, error)
-	// Load makes the model ready; a loaded one costs nothing.
-	Load(ctx context.Context, m protocol.Model, o Observer) error
+	// Load makes the model of want ready for requests of its size; if it is already, it costs nothing.
+	Load(ctx context.Context, want *protocol.Load, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
 	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
 	// Keep writes what was loaded to caches, so that the next process loads faster. It is called between jobs.
