@@ -58,6 +58,21 @@ func (cm *CompiledModel) Property(key string) (string, error) {
 	})
 }
 
+// Export writes the compiled model to a file, for Core.Import. Not every device can; its requests may run meanwhile.
+func (cm *CompiledModel) Export(path string) error {
+	if err := cm.use(); err != nil {
+		return err
+	}
+	defer cm.done()
+	file, err := cString(path)
+	if err != nil {
+		return err
+	}
+	return cm.runtime.call("export "+cm.name+" to "+path, func(a *capi.API) capi.Status {
+		return a.CompiledModelExportModel(cm.handle, file)
+	})
+}
+
 // NewRequest makes a Request, with tensors of its own for all inputs and outputs of static shape. The
 // caller closes it.
 func (cm *CompiledModel) NewRequest() (*Request, error) {

@@ -176,13 +176,54 @@ func (c *Core) Compile(m *Model, device string, properties map[string]string) (*
 func (c *Core) compile(m *Model, device string, call func(*capi.API, *capi.CompiledModel) capi.Status) (*CompiledModel, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	return c.compiled("compile "+m.name+" for "+device, m.name, device, call)
+}
+
+// Import makes a compiled model of what Export wrote, on the same device and with the same release of OpenVINO:
+// content that is damaged or of others may fail or crash. Its properties are those set on the Core. name is for
+// messages. The weights stay in content, which must not change until release, if not nil, is called: when the
+// compiled model and its requests are freed, or at once if Import fails. The caller closes the CompiledModel.
+func (c *Core) Import(content []byte, release func(), name, device string) (*CompiledModel, error) {
+	cm, err := c.importModel(content, name, device)
+	keep := func() {
+		runtime.KeepAlive(content)
+		if release != nil {
+			release()
+		}
+	}
+	if err != nil {
+		keep()
+		return nil, err
+	}
+	cm.freed = keep
+	return cm, nil
+}
+
+func (c *Core) importModel(content []byte, name, device string) (*CompiledModel, error) {
+	if err := c.use(); err != nil {
+		return nil, err
+	}
+	defer c.done()
+	if len(content) == 0 {
+		return nil, fmt.Errorf("openvino: import %s: it is empty", name)
+	}
+	on, err := cString(device)
+	if err != nil {
+		return nil, err
+	}
+	return c.compiled("import "+name+" for "+device, name, device, func(a *capi.API, handle *capi.CompiledModel) capi.Status {
+		return a.CoreImportModel(c.handle, &content[0], capi.Size(len(content)), on, handle)
+	})
+}
+
+// compiled wraps the compiled model that a call makes.
+func (c *Core) compiled(op, name, device string, call func(*capi.API, *capi.CompiledModel) capi.Status) (*CompiledModel, error) {
 	handle := new(capi.CompiledModel)
-	op := "compile " + m.name + " for " + device
 	if err := c.runtime.call(op, func(a *capi.API) capi.Status { return call(a, handle) }); err != nil {
 		return nil, err
 	}
-	cm := &CompiledModel{handle: *handle, name: m.name, device: device}
-	cm.init(c.runtime, "compiled model", m.name, &c.object, func(d *domain) { d.api.CompiledModelFree(cm.handle) })
+	cm := &CompiledModel{handle: *handle, name: name, device: device}
+	cm.init(c.runtime, "compiled model", name, &c.object, func(d *domain) { d.api.CompiledModelFree(cm.handle) })
 	if err := cm.readPorts(); err != nil {
 		return nil, errors.Join(err, cm.Close())
 	}

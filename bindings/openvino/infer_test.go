@@ -83,6 +83,47 @@ func TestInferIntoOwnBuffers(t *testing.T) {
 	assert.Zero(t, r.Ledger().Bytes(), "the request let go of both buffers")
 }
 
+func TestExportedModelIsImported(t *testing.T) {
+	r := newRuntime(t)
+	c := newCore(t, r)
+	cm := compileModel(t, c, affineXML)
+	path := filepath.Join(t.TempDir(), "affine.blob")
+	require.NoError(t, cm.Export(path))
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for key, value := range precise {
+		require.NoError(t, c.SetProperty("CPU", key, value))
+	}
+	released := 0
+	imported, err := c.Import(content, func() { released++ }, "affine", "CPU")
+	require.NoError(t, err)
+	assert.Equal(t, cm.Inputs(), imported.Inputs())
+	assert.Equal(t, cm.Outputs(), imported.Outputs())
+	threads, err := imported.Property("INFERENCE_NUM_THREADS")
+	require.NoError(t, err)
+	assert.Equal(t, "1", threads)
+
+	q := newRequest(t, imported)
+	require.NoError(t, q.SetInput(0, f32(t, r, tensor.Shape{1, 4}, 1, 2, 3, 4)))
+	require.NoError(t, q.Infer(t.Context()))
+	y, err := q.Output(0)
+	require.NoError(t, err)
+	assert.InDeltaSlice(t, affine([]float32{1, 2, 3, 4}), y.F32(), 1e-4)
+	require.NoError(t, y.Close())
+	require.NoError(t, imported.Close())
+	assert.Zero(t, released, "the request still uses it")
+	require.NoError(t, q.Close())
+	assert.Equal(t, 1, released)
+
+	_, err = c.Import(nil, func() { released++ }, "affine", "CPU")
+	require.ErrorContains(t, err, "it is empty")
+	assert.Equal(t, 2, released)
+	var failed *openvino.Error
+	require.ErrorAs(t, cm.Export(filepath.Join(t.TempDir(), "no", "folder")), &failed)
+	require.NoError(t, cm.Close())
+	require.ErrorIs(t, cm.Export(path), openvino.ErrClosed)
+}
+
 func TestUnusableTensorsAreRefused(t *testing.T) {
 	r := newRuntime(t)
 	q := newRequest(t, compileModel(t, newCore(t, r), affineXML))

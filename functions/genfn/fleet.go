@@ -26,7 +26,7 @@ type fleet struct {
 }
 
 // instance makes the instance of a device.
-func (f *fleet) instance(ctx context.Context, device string) (*instance.Instance, error) {
+func (f *fleet) instance(device string) (*instance.Instance, error) {
 	flags := f.flags.instanceFlags
 	flags.device = device
 	if device != "CPU" {
@@ -37,7 +37,7 @@ func (f *fleet) instance(ctx context.Context, device string) (*instance.Instance
 	} else {
 		flags.properties, flags.precision, flags.virtual = nil, "", virtualFlags{}
 	}
-	return f.settings.newInstance(ctx, f.broker, &flags, f.shared, f.log)
+	return f.settings.newInstance(f.broker, &flags, f.shared, f.log)
 }
 
 // addDevices serves the devices beside the CPU, in the background: a driver that is slow to answer keeps nobody
@@ -61,7 +61,7 @@ func (f *fleet) addDevices(soft, hard context.Context) {
 func (f *fleet) wait() { f.others.Wait() }
 
 func (f *fleet) serve(soft, hard context.Context, device string) error {
-	serve, err := f.instance(soft, device)
+	serve, err := f.instance(device)
 	if err != nil {
 		return err
 	}

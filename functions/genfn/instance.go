@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -25,7 +24,7 @@ type instanceFlags struct {
 	slots     int
 	threads   int
 	maxModels int
-	preload   string
+	preload   instance.Preload
 	grace     time.Duration
 	serveNoop bool
 	compiled  bool
@@ -49,7 +48,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.slots, "slots", 1, "runner processes of the CPU, each with one request at a time; a GPU has one")
 	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
-	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
+	flags.StringVar(&f.preload.Model, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
@@ -82,7 +81,7 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 				return err
 			}
 			defer stop()
-			serve, err := s.newInstance(signals.soft, b, flags, shared{metrics: metrics}, log)
+			serve, err := s.newInstance(b, flags, shared{metrics: metrics}, log)
 			if err != nil {
 				return err
 			}
@@ -104,12 +103,8 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 	return cmd
 }
 
-// newInstance sets the broker up and makes an instance that is ready to run. It shares what with holds with others.
-func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *instanceFlags, with shared, log *slog.Logger) (*instance.Instance, error) {
-	config := broker.DefaultConfig()
-	if err := b.Setup(ctx, config); err != nil {
-		return nil, err
-	}
+// newInstance makes an instance that is ready to run. It shares what with holds with others.
+func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shared, log *slog.Logger) (*instance.Instance, error) {
 	models, err := s.openModels()
 	if err != nil {
 		return nil, err
@@ -134,7 +129,7 @@ func (s *settings) newInstance(ctx context.Context, b *broker.Broker, flags *ins
 		grace = -1 // Config's zero is its default; the flag's zero means none
 	}
 	return instance.New(instance.Config{
-		Name: name, Version: version, Broker: b, BrokerConfig: config, Models: models,
+		Name: name, Version: version, Broker: b, BrokerConfig: broker.DefaultConfig(), Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Times: with.times, Metrics: with.metrics,
 		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})

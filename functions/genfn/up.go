@@ -49,9 +49,11 @@ func newUp(s *settings, signals *signals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.up(signals, flags, log, func(ctx context.Context, b *broker.Broker) error {
-				s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: "CPU", Store: flags.storeDir})
-				<-ctx.Done()
+			return s.up(signals, flags, log, func(ctx context.Context, b *broker.Broker, serve *instance.Instance) error {
+				if waitFor(ctx, serve.Ready()) {
+					s.sayReady(cmd, readyLine{NATS: b.URL(), Models: s.models, Device: "CPU", Store: flags.storeDir})
+					<-ctx.Done()
+				}
 				return nil
 			})
 		},
@@ -82,7 +84,8 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 			if err := request.check(); err != nil {
 				return err
 			}
-			if server.storeDir == "" {
+			temporary := server.storeDir == ""
+			if temporary {
 				dir, err := os.MkdirTemp("", "genfn-demo-")
 				if err != nil {
 					return fmt.Errorf("folder for JetStream: %w", err)
@@ -90,7 +93,17 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 				defer os.RemoveAll(dir)
 				server.storeDir = dir
 			}
-			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker) error {
+			if server.preload.Model == "" {
+				server.preload = instance.Preload{Model: request.model, Width: request.width, Height: request.height, GuidanceScale: request.guidance, Meanwhile: true}
+			}
+			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker, serve *instance.Instance) error {
+				published := serve.Ready()
+				if temporary { // a store that stays would keep the request if the instance cannot start
+					published = serve.Streams()
+				}
+				if !waitFor(ctx, published) {
+					return nil
+				}
 				cmd.SetContext(ctx)
 				return s.generate(cmd, request, b)
 			})
@@ -103,9 +116,19 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 	return cmd
 }
 
+// waitFor reports false if ctx ended first.
+func waitFor(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // up runs the server and an instance, and meanwhile calls use. It ends when use returns, whose context ends
-// with the first signal.
-func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker) error) error {
+// with the first signal, or if the instance cannot start.
+func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker, *instance.Instance) error) error {
 	port := flags.port
 	if port == 0 {
 		port = embedded.AnyPort
@@ -128,7 +151,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	}
 	defer stopMetrics()
 	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewTimes(), metrics}, log: log}
-	serve, err := fleet.instance(soft, "CPU")
+	serve, err := fleet.instance("CPU")
 	if err != nil {
 		return err
 	}
@@ -141,12 +164,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	defer fleet.wait()
 	used := make(chan error, 1)
 	go func() {
-		select {
-		case <-serve.Ready():
-			used <- use(soft, b)
-		case <-soft.Done():
-			used <- nil
-		}
+		used <- use(soft, b, serve)
 		stop()
 	}()
 	// If the instance fails, what used it fails of that too: the first cause is the one to tell.

@@ -21,6 +21,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"genfn/events"
 	"genfn/events/broker"
 	"genfn/functions/device"
@@ -34,12 +36,12 @@ type Config struct {
 	Name         string         // of the instance, unique among those alive; one token of NATS subjects
 	Version      string         // of the program, for results
 	Broker       *broker.Broker // owned by the caller
-	BrokerConfig broker.Config  // as used for Setup
+	BrokerConfig broker.Config  // what Run sets up
 	Models       Models         // what to serve; nil: only the built-in model, if Runner.Hello.ServeNoop
 	Runner       process.Config // how to start runners; Hello.Device says on which device. Hello.Slot is set by New
 	Slots        int            // runner processes, each with one request at a time; 0: 1. Only CPUs can have more
 	Lanes        []broker.Lane  // nil: those of the device's class
-	Preload      string         // model to load before the first request; "": none
+	Preload      Preload        // what each runner loads first
 
 	LeaseInterval  time.Duration // between extensions of the lease; 0: a quarter of the ack wait
 	Budgets        Budgets
@@ -55,6 +57,15 @@ type Config struct {
 	Grace      time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
 	Logger     *slog.Logger  // nil: discard
 	Metrics    *Metrics      // nil: none
+}
+
+// Preload is a model that a runner loads as soon as it runs, and what it is to be compiled for.
+type Preload struct {
+	Model         string  // "": none
+	Width, Height int     // pixels; 0: the model's default
+	GuidanceScale float64 // 0: the model's default
+	// Meanwhile takes requests before the model is loaded. Without it, other instances that are ready get them.
+	Meanwhile bool
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -137,6 +148,7 @@ type Instance struct {
 	log     *slog.Logger
 	learned *learned
 	catalog *catalog
+	streams chan struct{}
 	ready   chan struct{}
 	started sync.Once
 
@@ -158,6 +170,7 @@ func New(c Config) (*Instance, error) {
 		log:     c.Logger.With("instance", c.Name),
 		learned: newLearned(c.Budgets, events.ClassOf(c.Runner.Hello.Device), c.Times),
 		catalog: newCatalog(c.Models, c.Runner.Hello.ServeNoop),
+		streams: make(chan struct{}),
 		ready:   make(chan struct{}),
 	}
 	if memory, err := c.HostMemory(); err == nil { // unknown, no percentage is told
@@ -167,10 +180,13 @@ func New(c Config) (*Instance, error) {
 	return i, nil
 }
 
+// Streams is closed when the broker is set up, so that requests can be published. They wait until Ready.
+func (i *Instance) Streams() <-chan struct{} { return i.streams }
+
 // Ready is closed when requests are being taken.
 func (i *Instance) Ready() <-chan struct{} { return i.ready }
 
-// Run serves until soft ends: then nothing new is taken and running work may finish within Config.Grace, after
+// Run sets the broker up and serves until soft ends: then nothing new is taken and running work may finish within Config.Grace, after
 // which it is handed back. When hard ends, running work is handed back at once. Run returns an error if the
 // instance cannot start to serve: the device is in use, libraries are missing, the broker refuses. Run may be
 // called once.
@@ -241,23 +257,34 @@ func both(a, b context.Context) (context.Context, func()) {
 	return ctx, func() { stop(); cancel() }
 }
 
-// prepare starts the first runner of every slot and makes sure that every model's pool exists, all at the same
-// time. The slots must be closed also if there is an error.
+// prepare starts the first runner of every slot, sets the broker up and makes sure that every model's pool exists,
+// all at the same time. The slots must be closed also if there is an error.
 func (i *Instance) prepare(ctx context.Context) ([]*slot, error) {
 	slots := make([]*slot, i.config.Slots)
 	pools := i.catalog.pools()
 	if len(pools) == 0 {
 		return nil, errors.New("there is no model to serve: put a model folder into the folder of the models")
 	}
-	errs := make([]error, len(slots)+len(pools))
+	errs := make([]error, len(slots)+1)
 	var wg sync.WaitGroup
 	for n := range slots {
 		slots[n] = newSlot(i, n)
 		wg.Go(func() { errs[n] = slots[n].first(ctx) })
 	}
-	for n, pool := range pools {
-		wg.Go(func() { errs[len(slots)+n] = i.config.Broker.EnsurePool(ctx, i.config.BrokerConfig, pool) })
-	}
+	wg.Go(func() { errs[len(slots)] = i.setUp(ctx, pools) })
 	wg.Wait()
 	return slots, errors.Join(errs...)
+}
+
+// setUp makes the streams and then the pools.
+func (i *Instance) setUp(ctx context.Context, pools []string) error {
+	if err := i.config.Broker.Setup(ctx, i.config.BrokerConfig); err != nil {
+		return err
+	}
+	close(i.streams)
+	var g errgroup.Group
+	for _, pool := range pools {
+		g.Go(func() error { return i.config.Broker.EnsurePool(ctx, i.config.BrokerConfig, pool) })
+	}
+	return g.Wait()
 }

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,12 +34,11 @@ func (m *Model) component(folder, ir, onnx string) (Component, map[string]string
 
 // readIR reads the network's structure and compares the weights file with what its constants need.
 func (c *Component) readIR(file string) (map[string]string, error) {
-	f, err := os.Open(c.Path)
+	data, err := os.ReadFile(c.Path)
 	if err != nil {
 		return nil, unreadable(file, err)
 	}
-	defer f.Close()
-	n, err := readNetwork(bufio.NewReaderSize(f, 1<<16))
+	n, err := readNetwork(data)
 	if err != nil {
 		return nil, invalid(file, "", "it is not an OpenVINO model: "+err.Error(), "an OpenVINO IR file of version 10 or 11")
 	}
@@ -61,10 +59,6 @@ func (c *Component) readIR(file string) (map[string]string, error) {
 		e.Advice = "Copy or download the file again."
 		return nil, e
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, unreadable(file, err)
-	}
-	c.Bytes = st.Size() + weights.Size()
+	c.Bytes = int64(len(data)) + weights.Size()
 	return n.info, nil
 }

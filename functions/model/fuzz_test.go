@@ -1,7 +1,6 @@
 package model
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -65,7 +64,7 @@ func FuzzNetwork(f *testing.F) {
 	f.Add([]byte(`<net version="11"><layers><layer name="a" type="Const"><data offset="9223372036854775807" size="1"/></layer></layers></net>`))
 	f.Add([]byte(`<net version="11"><layers/><rt_info><pad_token_id value="3"/></rt_info></net>`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		n, err := readNetwork(bytes.NewReader(data))
+		n, err := readNetwork(data)
 		if err != nil {
 			var notIR errNotIR
 			if !errors.As(err, &notIR) {

@@ -24,10 +24,10 @@ func (p *TextToImage) economize(j *job) {
 func (p *TextToImage) makeRoom(j *job, unet, vae session.Shapes) error {
 	var errs []error
 	if j.sequential {
-		errs = append(errs, p.unet.Keep(unet))
+		errs = append(errs, p.unet.KeepOnly(unet))
 	}
 	if j.tile > 0 {
-		errs = append(errs, p.vae.Keep(vae))
+		errs = append(errs, p.vae.KeepOnly(vae))
 	}
 	return errors.Join(errs...)
 }
@@ -96,7 +96,7 @@ func (g *generation) offloaded(ctx context.Context, n *session.Network, s sessio
 
 // loadOne compiles one network as a stage of its own, after freeing its other shapes.
 func (g *generation) loadOne(ctx context.Context, n *session.Network, s session.Shapes) (e *session.Executable, err error) {
-	if err := n.Keep(s); err != nil {
+	if err := n.KeepOnly(s); err != nil {
 		return nil, err
 	}
 	load := func(ctx context.Context) error {

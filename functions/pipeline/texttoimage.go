@@ -288,6 +288,20 @@ func (p *TextToImage) Prepare(ctx context.Context, width, height int, guided boo
 	return nil
 }
 
+// Keep writes what was compiled since to the loader's cache. It waits for the generation in progress.
+func (p *TextToImage) Keep(ctx context.Context) error {
+	release, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	p.tokenizer.Keep()
+	for _, n := range []*session.Network{p.textEncoder, p.unet, p.vae} {
+		n.Keep()
+	}
+	return nil
+}
+
 // Generate makes the pictures of a request. Errors are *events.Error: invalid_request with the field and what it
 // may be, numerical_error with the step, cancelled or deadline_exceeded when ctx ends (it wraps ctx's error), or
 // what loading says; a compilation is not interrupted. Whatever the outcome, nothing is held afterwards but the compiled networks.

@@ -63,13 +63,23 @@ func (e *openVINO) open() (err error) {
 	if err := e.openKernels(); err != nil {
 		return err
 	}
-	if err := e.findDevice(); err != nil {
-		return err
+	if e.hello.Validate { // before any model is loaded: it decides how the device is used
+		if err := e.findDevice(); err != nil {
+			return err
+		}
 	}
 	e.loader = session.NewLoader(e.runtime, session.Options{
 		Device: e.hello.Device, Threads: e.hello.Threads, Precision: e.hello.Precision, Properties: e.properties(),
 		CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
+	e.loader.Prepare()
+	if e.hello.Validate {
+		return nil
+	}
+	var failed error
+	if e.info.DeviceName, failed = e.loader.DeviceName(); failed != nil {
+		return errors.Join(e.findDevice(), failed)
+	}
 	return nil
 }
 
@@ -92,7 +102,8 @@ func (e *openVINO) openKernels() (err error) {
 	return nil
 }
 
-// findDevice checks that OpenVINO has the device, asks its name, and validates it if it is to be.
+// findDevice checks that OpenVINO has the device, and validates it if it is to be. To list the devices there are takes
+// the plugins of all of them, which a device that is not validated is spared unless it cannot be asked its name.
 func (e *openVINO) findDevice() (err error) {
 	core, err := e.runtime.NewCore()
 	if err != nil {
@@ -112,8 +123,7 @@ func (e *openVINO) findDevice() (err error) {
 		return f
 	}
 	if !e.hello.Validate {
-		e.info.DeviceName, err = core.Property(device, "FULL_DEVICE_NAME")
-		return err
+		return nil
 	}
 	v := e.validate(core, device)
 	e.info.Validation, e.info.DeviceName = v, v.Name
@@ -174,13 +184,17 @@ func (e *openVINO) Devices(ctx context.Context, validate string) (list []protoco
 	return list, nil
 }
 
-// Load opens the model and compiles its networks for the default size.
-func (e *openVINO) Load(ctx context.Context, m protocol.Model, o Observer) error {
-	l, err := e.use(ctx, m, o)
+// Load opens the model and compiles its networks.
+func (e *openVINO) Load(ctx context.Context, want *protocol.Load, o Observer) error {
+	l, err := e.use(ctx, want.Model, o)
 	if err != nil {
 		return err
 	}
-	return l.pipeline.Prepare(ctx, 0, 0, l.guided)
+	guided := l.guided
+	if want.GuidanceScale != 0 {
+		guided = want.GuidanceScale > 1
+	}
+	return l.pipeline.Prepare(ctx, want.Width, want.Height, guided)
 }
 
 // use returns the model, loaded if it was not, and frees the ones that were not used for longest.
@@ -217,6 +231,16 @@ func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*l
 	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p, guided: m.DefaultGuidance > 1}
 	e.models = append(e.models, l)
 	return l, nil
+}
+
+// Keep writes what was compiled to the cache.
+func (e *openVINO) Keep(ctx context.Context) error {
+	for _, l := range e.models {
+		if err := l.pipeline.Keep(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Unload frees a model. A failure to free is kept quiet by nobody: the process must end then.

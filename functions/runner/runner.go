@@ -39,10 +39,12 @@ type Engine interface {
 	Info() Info
 	// Devices lists the devices, or validates the one named validate and lists no other.
 	Devices(ctx context.Context, validate string) ([]protocol.Device, error)
-	// Load makes the model ready; a loaded one costs nothing.
-	Load(ctx context.Context, m protocol.Model, o Observer) error
+	// Load makes the model of want ready for requests of its size; if it is already, it costs nothing.
+	Load(ctx context.Context, want *protocol.Load, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
 	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
+	// Keep writes what was loaded to caches, so that the next process loads faster. It is called between jobs.
+	Keep(ctx context.Context) error
 	// Cleanup frees what makes the next generations faster and is not needed for them: what runtimes keep for infer
 	// requests, compiled shapes other than those of the last generation, freed host memory that is still
 	// resident, and with idleModels every model but the one used last.
@@ -253,7 +255,23 @@ func (r *runner) serve() {
 		answer := r.do(j)
 		r.answer(j, answer)
 		r.tidy(j, answer)
+		if len(r.work) > 0 {
+			continue
+		}
+		if err := r.keep(); err != nil {
+			r.log.Warn("what was loaded is not kept for the next start", "error", err)
+		}
 	}
+}
+
+// keep has the engine write its caches once nobody waits for it. A panic there is an error: the job is answered.
+func (r *runner) keep() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return r.engine.Keep(context.Background())
 }
 
 // answer ends a job with m. A failed send means that the parent is gone, which receive sees too.

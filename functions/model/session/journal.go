@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,13 +18,15 @@ import (
 
 // journal remembers which compilations with static shapes failed or ended the process.
 //
-// A marker file is written and synced before such a compilation, with a lock that the kernel gives up when the
-// process ends in whatever way, and removed after it. A marker without a lock is that of a crash. To tell which
-// compilation crashed, one with a marker runs alone in its process. One that came back well leaves a file
+// A marker file is written before such a compilation, with a lock that the kernel gives up when the
+// process ends in whatever way, and removed after it. A marker without a lock is that of a crash. If a process left
+// several, each of their compilations is suspected, and runs alone the next time: it then crashes again, or comes
+// back well and leaves the others with the blame. One that came back well leaves a file
 // "<key>.ok" and needs no marker any more; one that failed leaves "<key>.failed".
 type journal struct {
 	dir        string
 	retryAfter time.Duration
+	process    string // random; the same in all markers of this process. "": they count as of different ones
 }
 
 // entry is what a file of the journal says, for people.
@@ -33,6 +36,7 @@ type entry struct {
 	Device    string    `json:"device"`
 	OpenVINO  string    `json:"openvino"`
 	PID       int       `json:"pid"`
+	Process   string    `json:"process,omitempty"`
 	Started   time.Time `json:"started"`
 	Error     string    `json:"error,omitempty"`
 }
@@ -54,28 +58,63 @@ func stampOf(paths ...string) string {
 	return b.String()
 }
 
-// bad reports why a compilation should not be tried, "" if it may.
-func (j *journal) bad(key string) string {
+// bad reports why a compilation should not be tried, "" if it may. One that is suspected should be tried alone.
+func (j *journal) bad(key string) (why string, suspected bool) {
 	if failed, err := os.ReadFile(filepath.Join(j.dir, key+".failed")); err == nil {
 		var e entry
 		if json.Unmarshal(failed, &e) == nil && e.Error != "" {
-			return "it failed before: " + e.Error
+			return "it failed before: " + e.Error, false
 		}
-		return "it failed before"
+		return "it failed before", false
 	}
-	markers, err := filepath.Glob(filepath.Join(j.dir, key+".*.compiling"))
+	for _, path := range j.markers(key) {
+		crashed, when := abandoned(path)
+		if !crashed {
+			continue
+		}
+		if time.Since(when) >= j.retryAfter {
+			_ = os.Remove(path) // one more try; a crash leaves a new marker
+			continue
+		}
+		if !j.inCompany(path) {
+			return "it ended the process at " + when.UTC().Format(time.RFC3339), false
+		}
+		suspected = true
+	}
+	return "", suspected
+}
+
+// markers lists the markers of a key, "*" for those of all.
+func (j *journal) markers(key string) []string {
+	found, err := filepath.Glob(filepath.Join(j.dir, key+".*.compiling"))
 	if err != nil {
+		return nil
+	}
+	return found
+}
+
+// inCompany reports whether the process that left a marker left others too.
+func (j *journal) inCompany(path string) bool {
+	process := processOf(path)
+	return process != "" && slices.ContainsFunc(j.markers("*"), func(other string) bool { return other != path && processOf(other) == process })
+}
+
+func processOf(marker string) string {
+	var e entry
+	data, err := os.ReadFile(marker)
+	if err != nil || json.Unmarshal(data, &e) != nil {
 		return ""
 	}
-	for _, path := range markers {
-		if crashed, when := abandoned(path); crashed {
-			if time.Since(when) < j.retryAfter {
-				return "it ended the process at " + when.UTC().Format(time.RFC3339)
-			}
-			_ = os.Remove(path) // one more try; a crash leaves a new marker
+	return e.Process
+}
+
+// acquit removes what crashed processes left: the compilation came back.
+func (j *journal) acquit(key string) {
+	for _, path := range j.markers(key) {
+		if crashed, _ := abandoned(path); crashed {
+			_ = os.Remove(path)
 		}
 	}
-	return ""
 }
 
 // good reports whether the compilation came back well before.
@@ -111,25 +150,29 @@ type marker struct {
 	path string
 }
 
-// begin writes the marker to disk before the compilation begins.
-func (j *journal) begin(key string, e entry) (*marker, error) {
+// begin writes the marker before the compilation begins. durable is for one that may take the machine with it.
+func (j *journal) begin(key string, e entry, durable bool) (*marker, error) {
 	if err := os.MkdirAll(j.dir, 0o755); err != nil {
 		return nil, err
 	}
-	e.PID, e.Started = os.Getpid(), time.Now()
+	e.PID, e.Process, e.Started = os.Getpid(), j.process, time.Now()
 	// It is locked under a name that bad does not look for, then renamed.
 	f, err := os.CreateTemp(j.dir, "new-*")
 	if err != nil {
 		return nil, err
 	}
 	m := &marker{f, filepath.Join(j.dir, key+"."+strings.TrimPrefix(filepath.Base(f.Name()), "new-")+".compiling")}
-	for _, step := range []func() error{
+	steps := []func() error{
 		func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) },
 		func() error { return json.NewEncoder(f).Encode(e) },
 		f.Sync,
 		func() error { return os.Rename(f.Name(), m.path) },
 		func() error { return syncDir(j.dir) },
-	} {
+	}
+	if !durable {
+		steps = slices.Delete(steps, 2, 3)[:3]
+	}
+	for _, step := range steps {
 		if err := step(); err != nil {
 			_ = os.Remove(f.Name())
 			return nil, errors.Join(err, m.end())

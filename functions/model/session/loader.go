@@ -10,6 +10,7 @@
 package session
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,11 +38,8 @@ type Options struct {
 	MaxShapes int
 	// CacheDir holds the compile journal and, with CacheCompiled, compiled networks. "": neither.
 	CacheDir string
-	// CacheCompiled lets OpenVINO keep compiled networks under CacheDir. Measured with OpenVINO 2026.4.1 on two
-	// CPU cores: compiling the three networks of a Stable Diffusion model of 1.4 million parameters for static
-	// shapes takes 1.0 s of CPU time without the cache, 1.0 s when it is filled, 0.5 s from it, and the files are
-	// twice as large as fp16 weights; one of 4.4 million parameters whose UNet runs with open dimensions takes
-	// 0.8, 1.2 and 0.3 s.
+	// CacheCompiled keeps compiled networks under CacheDir, see cache.go; those of other devices than the CPU
+	// OpenVINO keeps there. The files are twice as large as fp16 weights.
 	CacheCompiled bool
 	// RetryCrashedAfter is how long a crash of the compiler counts: a process may also have been killed from
 	// outside while it compiled. 0: 24 hours.
@@ -56,14 +54,12 @@ type Loader struct {
 	runtime *openvino.Runtime
 	options Options
 	journal *journal // nil: without cache directory
+	cache   *cache   // nil: nothing is kept
 	compile func(m *openvino.Model, device string) (*openvino.CompiledModel, error)
-	// compiling is held for writing by a compilation that may end the process.
+	// compiling is held for writing by a compilation that ended a process and may be to blame.
 	compiling sync.RWMutex
 
-	mu         sync.Mutex
-	core       *openvino.Core
-	tokenizers bool // the extension is loaded
-	closed     bool
+	networks, tokenizers *core
 }
 
 // NewLoader prepares a Loader; the runtime must outlive it.
@@ -83,9 +79,19 @@ func NewLoader(runtime *openvino.Runtime, o Options) *Loader {
 	l := &Loader{runtime: runtime, options: o}
 	l.compile = l.compileNative
 	if o.CacheDir != "" {
-		l.journal = &journal{dir: filepath.Join(o.CacheDir, "compile-journal"), retryAfter: o.RetryCrashedAfter}
+		l.journal = &journal{dir: filepath.Join(o.CacheDir, "compile-journal"), retryAfter: o.RetryCrashedAfter, process: rand.Text()}
 	}
+	if o.CacheDir != "" && o.CacheCompiled {
+		l.cache = &cache{dir: filepath.Join(o.CacheDir, "compiled")}
+	}
+	l.networks = &core{device: o.Device, properties: l.properties(o.Device), open: l.openNetworks}
+	l.tokenizers = &core{device: "CPU", properties: map[string]string{"INFERENCE_NUM_THREADS": "1"}, open: l.openTokenizers}
 	return l
+}
+
+// Prepare starts to load what every model needs, in the background. An error is that of the first use.
+func (l *Loader) Prepare() {
+	go l.tokenizers.get()
 }
 
 // Device returns OpenVINO's name of the device.
@@ -93,57 +99,50 @@ func (l *Loader) Device() string { return l.options.Device }
 
 // Property reads a property of a device in the context in which the networks are.
 func (l *Loader) Property(device, key string) (string, error) {
-	core, err := l.useCore(false)
+	native, err := l.networks.get()
 	if err != nil {
 		return "", err
 	}
-	return core.Property(device, key)
+	return native.Property(device, key)
 }
 
 var errClosed = errors.New("session: the loader is closed")
 
-// useCore returns the core, with the tokenizers' operations if they are asked for.
-func (l *Loader) useCore(tokenizers bool) (*openvino.Core, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, errClosed
+// openNetworks makes the core that reads and compiles networks.
+func (l *Loader) openNetworks() (*openvino.Core, error) {
+	native, err := l.runtime.NewCore()
+	if err != nil {
+		return nil, events.Errorf(events.CodeDeviceUnavailable, "OpenVINO cannot start: %w", err)
 	}
-	if l.core == nil {
-		core, err := l.runtime.NewCore()
-		if err != nil {
-			return nil, events.Errorf(events.CodeDeviceUnavailable, "OpenVINO cannot start: %w", err)
-		}
-		l.core = core
-	}
-	if tokenizers && !l.tokenizers {
-		path, err := l.runtime.TokenizersLibrary()
-		if err == nil {
-			err = l.core.AddExtension(path)
-		}
-		if err != nil {
-			e := events.Errorf(events.CodeModelLoadFailed, "the tokenizers extension of OpenVINO cannot be loaded: %w", err)
-			e.Advice = "Install openvino-tokenizers of the same release beside OpenVINO."
-			return nil, e
-		}
-		l.tokenizers = true
-	}
-	return l.core, nil
+	return native, nil
 }
 
-// Close frees the core once all networks are closed. It may be called twice.
-func (l *Loader) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil
+// openTokenizers makes the core for tokenizers, with their operations. It is one of its own, so that networks need
+// not wait until that library is loaded.
+func (l *Loader) openTokenizers() (*openvino.Core, error) {
+	native, err := l.openNetworks()
+	if err != nil {
+		return nil, err
 	}
-	l.closed = true
-	if l.core == nil {
-		return nil
+	path, err := l.runtime.TokenizersLibrary()
+	if err == nil {
+		err = native.AddExtension(path)
 	}
-	return l.core.Close()
+	if err != nil {
+		e := events.Errorf(events.CodeModelLoadFailed, "the tokenizers extension of OpenVINO cannot be loaded: %w", errors.Join(err, native.Close()))
+		e.Advice = "Install openvino-tokenizers of the same release beside OpenVINO."
+		return nil, e
+	}
+	return native, nil
 }
+
+// DeviceName asks the device for its full name, for which its plugin is loaded, and no other device's.
+func (l *Loader) DeviceName() (string, error) {
+	return l.Property(l.options.Device, "FULL_DEVICE_NAME")
+}
+
+// Close frees the cores once all networks are closed. It may be called twice.
+func (l *Loader) Close() error { return errors.Join(l.networks.close(), l.tokenizers.close()) }
 
 // properties are those for compilation on the device.
 func (l *Loader) properties(device string) map[string]string {
@@ -157,7 +156,7 @@ func (l *Loader) properties(device string) map[string]string {
 	if device == "CPU" && l.options.Threads > 0 {
 		p["INFERENCE_NUM_THREADS"] = strconv.Itoa(l.options.Threads)
 	}
-	if l.options.CacheCompiled && l.options.CacheDir != "" {
+	if l.options.CacheCompiled && l.options.CacheDir != "" && device != "CPU" {
 		p["CACHE_DIR"] = filepath.Join(l.options.CacheDir, "openvino")
 	}
 	if device == l.options.Device { // a tokenizer runs on the CPU
@@ -178,12 +177,14 @@ func loadFailed(c model.Component, doing string, err error) *events.Error {
 }
 
 // read reads the network of a component.
-func (l *Loader) read(c model.Component, tokenizers bool) (*openvino.Model, error) {
-	core, err := l.useCore(tokenizers)
+func (l *Loader) read(c model.Component) (*openvino.Model, error) { return readOn(l.networks, c) }
+
+func readOn(on *core, c model.Component) (*openvino.Model, error) {
+	native, err := on.get()
 	if err != nil {
 		return nil, err
 	}
-	m, err := core.ReadModel(c.Path, c.Weights)
+	m, err := native.ReadModel(c.Path, c.Weights)
 	if err != nil {
 		return nil, loadFailed(c, "read", err)
 	}
@@ -192,11 +193,11 @@ func (l *Loader) read(c model.Component, tokenizers bool) (*openvino.Model, erro
 
 // compileNative compiles a network that has been read.
 func (l *Loader) compileNative(m *openvino.Model, device string) (*openvino.CompiledModel, error) {
-	core, err := l.useCore(false)
+	native, err := l.networks.get()
 	if err != nil {
 		return nil, err
 	}
-	compiled, err := core.Compile(m, device, l.properties(device))
+	compiled, err := native.Compile(m, device, l.properties(device))
 	if err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}

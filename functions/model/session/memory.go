@@ -22,9 +22,9 @@ func (n *Network) Trim() error {
 	return err
 }
 
-// Keep closes the compiled forms of other shapes that are not in use, so that compiling for s adds to nothing. A form
+// KeepOnly closes the compiled forms of other shapes that are not in use, so that compiling for s adds to nothing. A form
 // with open dimensions, which all shapes share, stays.
-func (n *Network) Keep(s Shapes) error {
+func (n *Network) KeepOnly(s Shapes) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	key := s.String()

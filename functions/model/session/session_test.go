@@ -213,7 +213,7 @@ func TestCrashOfTheCompiler(t *testing.T) {
 	acquire(t, n, unetShapes(2, 12, 12)).Release()
 	assert.Equal(t, []string{"unet open"}, compiled)
 	assert.Contains(t, logged.String(), "component=unet")
-	require.NoError(t, n.Keep(shapes))
+	require.NoError(t, n.KeepOnly(shapes))
 	assert.Equal(t, 1, compiledModels(ledger), "the form that all shapes share stays")
 	require.NoError(t, n.Trim())
 	assert.Zero(t, ledger.Bytes())
@@ -379,14 +379,14 @@ func TestForms(t *testing.T) {
 	require.NoError(t, n.Renew())
 	assert.Equal(t, full, n.Resident())
 	assert.Equal(t, full, ledger.Bytes())
-	require.NoError(t, n.Keep(all[1]))
+	require.NoError(t, n.KeepOnly(all[1]))
 	assert.Equal(t, []bool{false, true, false}, ready())
 	fill()
 	require.NoError(t, n.TrimIdle())
 	assert.Equal(t, []bool{false, false, true}, ready())
 	busy := acquire(t, n, all[2])
 	before := run(t, busy)
-	require.NoError(t, errors.Join(n.Trim(), n.Renew(), n.TrimIdle(), n.Keep(all[0])))
+	require.NoError(t, errors.Join(n.Trim(), n.Renew(), n.TrimIdle(), n.KeepOnly(all[0])))
 	assert.Equal(t, before, run(t, busy), "what is in use stays as it is")
 	busy.Release()
 	require.NoError(t, n.Renew())
@@ -395,6 +395,15 @@ func TestForms(t *testing.T) {
 	again.Release()
 	require.NoError(t, n.Trim())
 	assert.Zero(t, ledger.Bytes())
+}
+
+// verdict is what the journal holds against a compilation; "suspected" if that is to be tried alone.
+func verdict(j *journal, key string) string {
+	why, suspected := j.bad(key)
+	if suspected {
+		return "suspected"
+	}
+	return why
 }
 
 func TestJournal(t *testing.T) {
@@ -406,31 +415,71 @@ func TestJournal(t *testing.T) {
 	other.OpenVINO = "2"
 	assert.NotEqual(t, key, other.key("stamp"), "another release")
 
-	assert.Empty(t, j.bad(key), "no journal yet")
+	assert.Empty(t, verdict(j, key), "no journal yet")
 	assert.False(t, j.good(key))
-	live, err := j.begin(key, e)
+	live, err := j.begin(key, e, false)
 	require.NoError(t, err)
-	assert.Empty(t, j.bad(key), "a compilation in progress is no crash")
+	assert.Empty(t, verdict(j, key), "a compilation in progress is no crash")
 	require.NoError(t, live.end())
-	assert.Empty(t, j.bad(key))
+	assert.Empty(t, verdict(j, key))
 
-	crashed, err := j.begin(key, e)
+	crashed, err := j.begin(key, e, false)
 	require.NoError(t, err)
 	require.NoError(t, crashed.f.Close()) // as the kernel does for a dead process
-	assert.Contains(t, j.bad(key), "ended the process")
-	assert.Empty(t, j.bad(other.key("stamp")))
+	assert.Contains(t, verdict(j, key), "ended the process")
+	assert.Empty(t, verdict(j, other.key("stamp")))
 	old := time.Now().Add(-2 * time.Hour)
 	require.NoError(t, os.Chtimes(crashed.path, old, old))
-	assert.Empty(t, j.bad(key), "long ago")
+	assert.Empty(t, verdict(j, key), "long ago")
 	assert.NoFileExists(t, crashed.path)
 
 	require.NoError(t, j.record(key, e, nil))
 	assert.True(t, j.good(key))
 	failed := other.key("stamp")
 	require.NoError(t, j.record(failed, other, assert.AnError))
-	assert.Contains(t, j.bad(failed), assert.AnError.Error())
+	assert.Contains(t, verdict(j, failed), assert.AnError.Error())
 	require.NoError(t, os.WriteFile(filepath.Join(j.dir, failed+".failed"), []byte("{"), 0o644))
-	assert.Equal(t, "it failed before", j.bad(failed), "a damaged entry still counts")
+	assert.Equal(t, "it failed before", verdict(j, failed), "a damaged entry still counts")
+}
+
+// TestCrashInCompany: of several compilations that a crash left, each is tried alone, and the last one left has the
+// blame without a trial.
+func TestCrashInCompany(t *testing.T) {
+	j := &journal{dir: filepath.Join(t.TempDir(), "journal"), retryAfter: time.Hour, process: "first"}
+	for _, key := range []string{"a", "b"} {
+		m, err := j.begin(key, entry{Component: key}, false)
+		require.NoError(t, err)
+		require.NoError(t, m.f.Close()) // as the kernel does for a dead process
+	}
+	elsewhere := &journal{dir: j.dir, retryAfter: time.Hour, process: "another"}
+	m, err := elsewhere.begin("c", entry{Component: "c"}, true)
+	require.NoError(t, err)
+	require.NoError(t, m.f.Close())
+	assert.Contains(t, verdict(j, "c"), "ended the process", "it was alone")
+	assert.Equal(t, "suspected", verdict(j, "a"))
+	assert.Equal(t, "suspected", verdict(j, "b"))
+
+	j.acquit("a") // it came back, alone
+	assert.Empty(t, verdict(j, "a"))
+	assert.Contains(t, verdict(j, "b"), "ended the process")
+}
+
+// TestSuspectedCompilation: the form that a crash in company left is compiled, and is not suspected any more.
+func TestSuspectedCompilation(t *testing.T) {
+	options := Options{CacheDir: t.TempDir()}
+	l, _ := newLoader(t, options)
+	m, shapes := openTiny(t), unetShapes(2, 8, 8)
+	n := openNetwork(t, l, m.UNet)
+	e, key := n.entry(shapes.String())
+	for _, k := range []string{key, "other"} {
+		m, err := l.journal.begin(k, e, false)
+		require.NoError(t, err)
+		require.NoError(t, m.f.Close())
+	}
+	require.Equal(t, "suspected", verdict(l.journal, key))
+	assert.Empty(t, acquire(t, n, shapes).Dynamic())
+	assert.Empty(t, verdict(l.journal, key))
+	assert.Contains(t, verdict(l.journal, "other"), "ended the process")
 }
 
 // TestUnwritableJournal: without a journal there is no protection, but work goes on.
@@ -442,20 +491,6 @@ func TestUnwritableJournal(t *testing.T) {
 	n := openNetwork(t, l, openTiny(t).UNet)
 	assert.Empty(t, acquire(t, n, unetShapes(1, 8, 8)).Dynamic())
 	assert.Contains(t, logged.String(), "journal cannot be written")
-}
-
-func TestCompiledCache(t *testing.T) {
-	cache := t.TempDir()
-	var results [][]float32
-	for range 2 {
-		l, _ := newLoader(t, Options{CacheDir: cache, CacheCompiled: true, Threads: 1})
-		e := acquire(t, openNetwork(t, l, openTiny(t).UNet), unetShapes(1, 8, 8))
-		results = append(results, run(t, e))
-		blobs, err := os.ReadDir(filepath.Join(cache, "openvino"))
-		require.NoError(t, err)
-		assert.NotEmpty(t, blobs)
-	}
-	assert.Equal(t, results[0], results[1])
 }
 
 func TestUnknownDevice(t *testing.T) {

@@ -17,9 +17,11 @@ import (
 // Tokenizer turns prompts into token ids of a fixed number. It is safe for concurrent use.
 type Tokenizer struct {
 	loader   *Loader
+	file     model.Component
 	limit    int
 	pad      int64
-	cuts     bool // it cuts prompts itself
+	unkept   string // its key in the cache while it is not there
+	cuts     bool   // it cuts prompts itself
 	compiled *openvino.CompiledModel
 	ids      int // index of the output input_ids
 	mask     int // index of the output attention_mask, -1: none
@@ -38,26 +40,11 @@ type Tokens struct {
 
 // OpenTokenizer compiles a model's tokenizer for the CPU, whatever the device of the networks.
 func (l *Loader) OpenTokenizer(m *model.Model) (*Tokenizer, error) {
-	network, err := l.read(m.Tokenizer, true)
-	if err != nil {
-		if e := events.AsError(err); e.Code == events.CodeModelLoadFailed && strings.Contains(e.Detail, "xtension") {
-			e.Advice = "The tokenizer was converted by another release of openvino-tokenizers: convert it again, or install that release."
-		}
+	t := &Tokenizer{loader: l, file: m.Tokenizer, limit: m.MaxTokens, pad: m.PadToken, cuts: m.TokenizerTruncates}
+	if err := t.load(); err != nil {
 		return nil, err
 	}
-	defer network.Close()
-	if hook := l.options.OnCompile; hook != nil {
-		hook(m.Tokenizer.Name, "open", false)
-	}
-	core, err := l.useCore(true)
-	if err != nil {
-		return nil, err
-	}
-	compiled, err := core.Compile(network, "CPU", nil)
-	if err != nil {
-		return nil, loadFailed(m.Tokenizer, "compile", err)
-	}
-	t := &Tokenizer{loader: l, limit: m.MaxTokens, pad: m.PadToken, cuts: m.TokenizerTruncates, compiled: compiled}
+	compiled := t.compiled
 	outputs := compiled.Outputs()
 	named := func(name string) int {
 		return slices.IndexFunc(outputs, func(p openvino.Port) bool { return p.Name == name })
@@ -66,10 +53,48 @@ func (l *Loader) OpenTokenizer(m *model.Model) (*Tokenizer, error) {
 	if t.ids < 0 {
 		return nil, errors.Join(loadFailed(m.Tokenizer, "use", errors.New(`it has no output "input_ids"`)), compiled.Close())
 	}
+	var err error
 	if t.request, err = compiled.NewRequest(); err != nil {
 		return nil, errors.Join(loadFailed(m.Tokenizer, "make a request of", err), compiled.Close())
 	}
 	return t, nil
+}
+
+// load imports the tokenizer from the cache, or reads and compiles it.
+func (t *Tokenizer) load() error {
+	l, c := t.loader, t.file
+	key := l.compiledKey(l.tokenizers, c, openShapes)
+	if t.compiled = l.imported(l.tokenizers, c, openShapes, key); t.compiled != nil {
+		return nil
+	}
+	network, err := readOn(l.tokenizers, c)
+	if err != nil {
+		if e := events.AsError(err); e.Code == events.CodeModelLoadFailed && strings.Contains(e.Detail, "xtension") {
+			e.Advice = "The tokenizer was converted by another release of openvino-tokenizers: convert it again, or install that release."
+		}
+		return err
+	}
+	defer network.Close()
+	if hook := l.options.OnCompile; hook != nil {
+		hook(c.Name, openShapes, false)
+	}
+	native, err := l.tokenizers.get()
+	if err != nil {
+		return err
+	}
+	if t.compiled, err = native.Compile(network, "CPU", l.tokenizers.properties); err != nil {
+		return loadFailed(c, "compile", err)
+	}
+	t.unkept = key
+	return nil
+}
+
+// Keep writes the tokenizer to the cache if it was compiled.
+func (t *Tokenizer) Keep() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.loader.keep(t.unkept, t.file, t.compiled)
+	t.unkept = ""
 }
 
 // Tokenize returns the ids of a prompt, padded or cut to the model's limit.

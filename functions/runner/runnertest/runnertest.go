@@ -165,13 +165,16 @@ func (engine) Devices(_ context.Context, name string) ([]protocol.Device, error)
 }
 
 // Load implements runner.Engine.
-func (engine) Load(_ context.Context, _ protocol.Model, o runner.Observer) error {
+func (engine) Load(_ context.Context, _ *protocol.Load, o runner.Observer) error {
 	o.Stage(events.StageLoad)
 	return nil
 }
 
 // Cleanup implements runner.Engine.
 func (engine) Cleanup(context.Context, bool) error { return nil }
+
+// Keep implements runner.Engine.
+func (engine) Keep(context.Context) error { return nil }
 
 // Unload implements runner.Engine.
 func (engine) Unload(string) error { return nil }

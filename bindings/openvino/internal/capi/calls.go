@@ -99,6 +99,12 @@ func (a *API) CoreCompileModel(core Core, model Model, deviceName *byte, propert
 		p[13], p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21], p[22], p[23], p[24], p[25]))
 }
 
+// CoreImportModel calls ov_core_import_model.
+func (a *API) CoreImportModel(core Core, content *byte, contentSize Size, deviceName *byte, compiledModel *CompiledModel) Status {
+	return status(purego.SyscallN(a.Table.CoreImportModel, uintptr(core), uintptr(unsafe.Pointer(content)), uintptr(contentSize),
+		uintptr(unsafe.Pointer(deviceName)), uintptr(unsafe.Pointer(compiledModel))))
+}
+
 // ModelFree calls ov_model_free.
 func (a *API) ModelFree(model Model) {
 	purego.SyscallN(a.Table.ModelFree, uintptr(model))
@@ -195,6 +201,11 @@ func (a *API) CompiledModelCreateInferRequest(compiledModel CompiledModel, infer
 func (a *API) CompiledModelGetProperty(compiledModel CompiledModel, propertyKey *byte, propertyValue **byte) Status {
 	return status(purego.SyscallN(a.Table.CompiledModelGetProperty, uintptr(compiledModel),
 		uintptr(unsafe.Pointer(propertyKey)), uintptr(unsafe.Pointer(propertyValue))))
+}
+
+// CompiledModelExportModel calls ov_compiled_model_export_model.
+func (a *API) CompiledModelExportModel(compiledModel CompiledModel, exportModelPath *byte) Status {
+	return status(purego.SyscallN(a.Table.CompiledModelExportModel, uintptr(compiledModel), uintptr(unsafe.Pointer(exportModelPath))))
 }
 
 // CompiledModelFree calls ov_compiled_model_free.

@@ -52,6 +52,9 @@ type Table struct {
 	//	const char* device_name, const size_t property_args_size,
 	//	ov_compiled_model_t** compiled_model, ...);
 	CoreCompileModel uintptr `sym:"ov_core_compile_model"`
+	// ov_status_e ov_core_import_model(const ov_core_t* core, const char* content,
+	//	const size_t content_size, const char* device_name, ov_compiled_model_t** compiled_model);
+	CoreImportModel uintptr `sym:"ov_core_import_model"`
 
 	// void ov_model_free(ov_model_t* model);
 	ModelFree uintptr `sym:"ov_model_free"`
@@ -100,6 +103,9 @@ type Table struct {
 	// ov_status_e ov_compiled_model_get_property(const ov_compiled_model_t* compiled_model,
 	//	const char* property_key, char** property_value);
 	CompiledModelGetProperty uintptr `sym:"ov_compiled_model_get_property"`
+	// ov_status_e ov_compiled_model_export_model(const ov_compiled_model_t* compiled_model,
+	//	const char* export_model_path);
+	CompiledModelExportModel uintptr `sym:"ov_compiled_model_export_model"`
 	// void ov_compiled_model_free(ov_compiled_model_t* compiled_model);
 	CompiledModelFree uintptr `sym:"ov_compiled_model_free"`
 
