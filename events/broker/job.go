@@ -268,8 +268,7 @@ func (j *Job) refuse(ctx context.Context, request events.Event, cause error) err
 
 func (j *Job) expire(ctx context.Context, request events.Event) error {
 	if len(j.history.Records) > 0 {
-		return j.refuse(ctx, request, events.Errorf(events.CodeDeadlineExceeded,
-			"the request's time was up at %s, after %d attempts", request.ExpiryTime().UTC().Format(timeFormat), len(j.history.Records)))
+		return j.refuse(ctx, request, timeIsUp(request, len(j.history.Records)))
 	}
 	if err := j.b.expire(ctx, j.Address, request); err != nil {
 		return err
