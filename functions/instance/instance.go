@@ -52,9 +52,11 @@ type Config struct {
 	Health         device.Policy // how much a GPU is forgiven
 	// HostMemory tells how much memory there is, for refusing what can never fit; nil: hostmemory.Read.
 	HostMemory func() (hostmemory.Limit, error)
-	Grace      time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
-	Logger     *slog.Logger  // nil: discard
-	Metrics    *Metrics      // nil: none
+	// CancelTimeout is how long a runner may take to end a job that is not wanted any more, before it is killed; 0: 5 s.
+	CancelTimeout time.Duration
+	Grace         time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
+	Logger        *slog.Logger  // nil: discard
+	Metrics       *Metrics      // nil: none
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -109,6 +111,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.HostMemory == nil {
 		c.HostMemory = hostmemory.Read
 	}
+	if c.CancelTimeout <= 0 {
+		c.CancelTimeout = 5 * time.Second
+	}
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second
 	}
@@ -143,6 +148,7 @@ type Instance struct {
 	canaries  canaries
 	usage     usage
 	peers     peers
+	wanted    wanted
 	hostBytes int64 // memory of this machine
 }
 
@@ -200,6 +206,10 @@ func (i *Instance) run(soft, hard context.Context) error {
 	if err != nil {
 		return err
 	}
+	endCancels, err := i.config.Broker.ServeCancels(i.wanted.cancel) //nolint:contextcheck // ended below, after the last request
+	if err != nil {
+		return errors.Join(err, closeQueue(soft, queue))
+	}
 	var wg sync.WaitGroup
 	for _, s := range slots {
 		s.queue = queue
@@ -213,11 +223,18 @@ func (i *Instance) run(soft, hard context.Context) error {
 	i.log.Info("ready", "device", i.config.Runner.Hello.Device, "slots", len(slots), "models", i.catalog.names())
 	<-soft.Done()
 	// What the server sends from now on, or has sent already, goes back to it at once.
+	err = closeQueue(soft, queue)
+	wg.Wait()
 	closing, done := context.WithTimeout(context.WithoutCancel(soft), stopTimeout)
 	defer done()
-	err = queue.Close(closing)
-	wg.Wait()
+	endCancels(closing)
 	return err
+}
+
+func closeQueue(soft context.Context, queue *broker.Queue) error {
+	closing, done := context.WithTimeout(context.WithoutCancel(soft), stopTimeout)
+	defer done()
+	return queue.Close(closing)
 }
 
 // sweep answers requests that no instance serves.
