@@ -105,8 +105,19 @@ func (a *attempt) where() string {
 	return fmt.Sprintf("%s step %d of %d", a.stage, a.track.step, a.track.steps)
 }
 
-// settling is ctx for the last word on a request: a client's cancel, a deadline or another holder does not interrupt
-// it, because the broker lets only one last word be stored, and it is better to know which.
+// put stores a file. Once begun it is not interrupted by a cancel: of what is under way to the store nobody knows
+// when it can be removed.
+func (a *attempt) put(ctx context.Context, f file) (events.Ref, error) {
+	if ctx.Err() != nil {
+		return events.Ref{}, context.Cause(ctx)
+	}
+	ctx, stop := settling(ctx)
+	defer stop()
+	return a.begun.PutObject(ctx, f.artifact.Name, f.mediaType, f.data)
+}
+
+// settling is ctx without a client's cancel, a deadline, and the loss to another holder: they do not interrupt what
+// the broker must be known to have or not to have, such as the last word on a request.
 func settling(ctx context.Context) (context.Context, context.CancelFunc) {
 	free, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {

@@ -192,7 +192,7 @@ func TestCancelRacesWithSuccess(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var ids []string
-	outcomes := map[string]int{}
+	outcomes, succeeded := map[string]int{}, map[string]bool{}
 	turns := make(chan struct{}, 4)
 	for range 80 {
 		moment := random.IntN(16)
@@ -214,6 +214,7 @@ func TestCancelRacesWithSuccess(t *testing.T) {
 			ids = append(ids, id)
 			outcomes[told.Type()]++
 			if told.Type() == events.TypeSucceeded {
+				succeeded[id] = true
 				r.checkArtifacts(payload[events.Succeeded](t, told))
 			}
 		})
@@ -222,6 +223,9 @@ func TestCancelRacesWithSuccess(t *testing.T) {
 	t.Log(outcomes)
 	require.Len(t, outcomes, 2, "both ends were met")
 	r.settled(ids...)
-	require.Eventually(t, func() bool { return len(r.objects()) == 2*outcomes[events.TypeSucceeded] }, patience, 10*time.Millisecond,
-		"a picture and its metadata for each that succeeded, nothing of the others")
+	var objects []string
+	require.Eventually(t, func() bool {
+		objects = slices.DeleteFunc(r.objects(), func(name string) bool { id, _, _ := strings.Cut(name, "/"); return succeeded[id] })
+		return len(objects) == 0
+	}, 10*time.Second, 10*time.Millisecond, "what was cancelled leaves nothing: %v", &objects)
 }
