@@ -92,7 +92,7 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 			}
 			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker) error {
 				cmd.SetContext(ctx)
-				return s.generate(cmd, request, b)
+				return s.generate(cmd, signals.hard, request, b)
 			})
 		},
 	}
