@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -267,9 +268,10 @@ func TestManyCancelsAnswerOnce(t *testing.T) {
 	ids := make([]string, 20)
 	for i := range ids {
 		wg.Go(func() {
-			e, err := b.cancel("a", fmt.Sprint(i))
-			assert.NoError(t, err)
-			ids[i] = e.ID() + string(e.Data())
+			e, err := b.cancel("a", strconv.Itoa(i))
+			if assert.NoError(t, err) {
+				ids[i] = e.ID() + string(e.Data())
+			}
 		})
 	}
 	wg.Go(func() { assert.NoError(t, j.Cancel(t.Context(), request, "the holder")) })
