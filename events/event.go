@@ -14,6 +14,8 @@ import (
 const (
 	// TypeImageGenerate asks for pictures from a text prompt; its data is an ImageGenerate.
 	TypeImageGenerate = "dev.genfn.image.generate.v1"
+	// TypeCancel asks that a request be ended; its data is a Cancel. It is answered with the request's terminal event.
+	TypeCancel = "dev.genfn.generation.cancel.v1"
 )
 
 // Types of answer events. The last four are terminal: every request gets

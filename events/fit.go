@@ -21,6 +21,15 @@ func (f Failed) Fit() Failed {
 	return f
 }
 
+// Fit returns c with its texts cut as far as they must be for the event to stay
+// within MaxEventBytes.
+func (c Cancelled) Fit() Cancelled {
+	for n := mostText; n >= leastText && !fits(c); n /= 2 {
+		c.Reason, c.Attempts = cut(c.Reason, n), shortened(c.Attempts, n)
+	}
+	return c
+}
+
 // Fit returns s with the prompts and the errors of its attempts cut as far as
 // they must be for the event to stay within MaxEventBytes, and a warning that says
 // so. The file metadata.json has them whole.

@@ -84,6 +84,11 @@ type ImageGenerate struct {
 	Degrade        string   `json:"degrade,omitempty"`  // "": DegradeNever
 }
 
+// Cancel is the data of a TypeCancel event.
+type Cancel struct {
+	Reason string `json:"reason,omitempty"` // for people; at most 1000 characters
+}
+
 // Ref points to an object in the object store.
 type Ref struct {
 	Bucket    string `json:"bucket"`

@@ -32,7 +32,7 @@ func SchemaFile(typ string) string { return strings.TrimPrefix(typ, typePrefix) 
 // Types returns all event types, requests first.
 func Types() []string {
 	return []string{
-		TypeImageGenerate,
+		TypeImageGenerate, TypeCancel,
 		TypeAccepted, TypeStarted, TypeProgress, TypeSucceeded, TypeFailed, TypeCancelled, TypeExpired,
 		TypeConditionChanged, TypeHeartbeat,
 	}

@@ -49,6 +49,8 @@ func typeOf(data any) string {
 	switch data.(type) {
 	case ImageGenerate:
 		return TypeImageGenerate
+	case Cancel:
+		return TypeCancel
 	case Accepted:
 		return TypeAccepted
 	case Started:

@@ -237,6 +237,7 @@ func payloads(t *testing.T) map[string]any {
 			[]Artifact{{"image-0.png", RoleImage, 1, 64, 72, pointer(uint64(42)), ref}}, request, ModelRef{"m", ref.SHA256}, "CPU", "a processor", "f32",
 			map[string]string{"genfn": "1"}, []string{"tiled"}, []Warning{{"prompt_truncated", "the prompt was cut"}}, map[string]float64{StageDenoise: 1.5}, memory, attempts,
 		},
+		TypeCancel:    Cancel{"changed my mind"},
 		TypeFailed:    Failed{failure, attempts},
 		TypeCancelled: Cancelled{"withdrawn", "queue", attempts},
 		TypeExpired:   Expired{testTime(), testTime()},

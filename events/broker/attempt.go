@@ -231,7 +231,7 @@ const (
 	unfinished outcome = iota
 	unknown            // the terminal event may be stored
 	won
-	lost
+	lost // or cancelled: the answer refers to no object
 )
 
 // Records returns all attempts including this one.
@@ -347,7 +347,7 @@ func (a *Attempt) Finish(ctx context.Context, terminal events.Event) (bool, erro
 		return false, err
 	}
 	a.job.setAnswered()
-	if first {
+	if first && terminal.Type() != events.TypeCancelled {
 		a.setOutcome(won)
 	} else {
 		a.setOutcome(lost)
@@ -375,8 +375,8 @@ func (a *Attempt) checkTerminal(e events.Event) error {
 	return nil
 }
 
-// DiscardObjects removes what this attempt stored, if it lost or never tried to
-// finish. What it cannot remove the bucket's retention does.
+// DiscardObjects removes what this attempt stored, if it lost, finished as
+// cancelled or never tried to finish. What it cannot remove the bucket's retention does.
 func (a *Attempt) DiscardObjects(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -27,6 +27,11 @@
 //   - A stream in memory is gone, configuration and all, when its server restarts:
 //     Setup is repeated after each reconnection.
 //   - A message TTL removes queued and running requests silently: none is set.
+//   - A request is removed from the queue, cancelled or expired, only after its
+//     terminal event is stored, and by its sequence: a purge by subject does not
+//     reach the consumers whose filters overlap with that subject.
+//   - A client chooses where its cancel is replied to, and an instance may publish
+//     nearly everywhere: replies go to no subject of ours or the server's.
 //   - Storing an object under an existing name replaces it: names carry the attempt.
 //   - The window for duplicate message ids is shorter than a result's life: a
 //     request is compared with the stored terminal events as well.

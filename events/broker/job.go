@@ -35,6 +35,7 @@ var errWildcard = errors.New("the subject holds a wildcard")
 type Job struct {
 	Address
 	Delivered uint64              // how often it was delivered, hand-backs included; says nothing about attempts
+	Queued    time.Time           // when the server stored it
 	Header    map[string][]string // as published
 	Data      []byte              // as published
 
@@ -58,7 +59,7 @@ func newJob(b *Broker, m *nats.Msg) *Job {
 		return nil
 	}
 	return &Job{
-		Address: address, Delivered: meta.NumDelivered, Header: m.Header, Data: m.Data,
+		Address: address, Delivered: meta.NumDelivered, Queued: meta.Timestamp, Header: m.Header, Data: m.Data,
 		b: b, reply: m.Reply, sequence: meta.Sequence.Stream,
 	}
 }
@@ -268,8 +269,7 @@ func (j *Job) refuse(ctx context.Context, request events.Event, cause error) err
 
 func (j *Job) expire(ctx context.Context, request events.Event) error {
 	if len(j.history.Records) > 0 {
-		return j.refuse(ctx, request, events.Errorf(events.CodeDeadlineExceeded,
-			"the request's time was up at %s, after %d attempts", request.ExpiryTime().UTC().Format(timeFormat), len(j.history.Records)))
+		return j.refuse(ctx, request, timeIsUp(request, len(j.history.Records)))
 	}
 	if err := j.b.expire(ctx, j.Address, request); err != nil {
 		return err

@@ -5,41 +5,46 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"genfn/events"
 )
 
 const (
-	sweeperGroup  = "genfn-sweeper"
-	sweeperBuffer = 1024 // requests seen and not yet looked at; more wait for the next scan
-
-	maxSweepErrors = 16 // requests that could not be answered before a sweep is given up
+	maxSweepErrors = 16               // requests that could not be answered before a sweep is given up
+	sweepPortion   = 256              // requests read before what is due is answered
+	rescanEvery    = 10 * time.Minute // from the first request on, for what may have been missed
+	maxLag         = 250 * time.Millisecond
 )
 
 // SweeperConfig says how patient a Sweeper is. Zero fields take the defaults.
 type SweeperConfig struct {
 	Grace    time.Duration // how long a request may wait for its pool to appear; 0: 3 s
-	Interval time.Duration // between scans of the whole queue; 0: 30 s
+	Interval time.Duration // between looks at what is new in the queue; 0: 1 s
 }
 
 // Sweeper answers the requests that no instance will ever fetch: those of pools
 // without consumers (model_not_found, or invalid_request if the kind of work, the
-// lane or the priority does not exist), and those whose time was up before
-// anybody began. Pools with consumers count as served even while no instance
-// runs. Any number of sweepers may run at the same time.
+// lane or the priority does not exist), and those whose time is up while nobody
+// works on them. Pools with consumers count as served even while no instance
+// runs. It reads each queued request once and remembers when it is to look at it
+// again. Any number of sweepers may run at the same time.
 type Sweeper struct {
 	b        *Broker
 	grace    time.Duration
 	interval time.Duration
+	lag      time.Duration // behind what is due, so that not all sweepers wake at the same time
 
-	pools    map[string]bool      // pools that have consumers, as last listed
-	unserved map[string]time.Time // request subject -> when it was first seen unserved
+	next      uint64               // sequence to read from
+	rescan    time.Time            // when to begin with the first request again
+	pools     map[string]bool      // pools that have consumers, as last listed; nil: not yet
+	unserved  map[string]time.Time // request subject -> when it was first seen unserved
+	deadlines deadlines
 }
 
 // NewSweeper returns a sweeper that is not running yet.
@@ -48,105 +53,110 @@ func NewSweeper(b *Broker, c SweeperConfig) *Sweeper {
 		c.Grace = 3 * time.Second
 	}
 	if c.Interval == 0 {
-		c.Interval = 30 * time.Second
+		c.Interval = time.Second
 	}
-	return &Sweeper{b: b, grace: c.Grace, interval: c.Interval, unserved: map[string]time.Time{}}
+	return &Sweeper{b: b, grace: c.Grace, interval: c.Interval, lag: rand.N(maxLag), next: 1, unserved: map[string]time.Time{}}
 }
 
-// Run scans the queue at once and then regularly, and looks at each request as it
-// is published, until ctx ends; it returns nil then. Losses of the connection
+// Run sweeps at once and then regularly, and when the time of a request that it
+// has seen is up, until ctx ends; it returns nil then. Losses of the connection
 // delay it only. Run must not be called twice at the same time.
 func (s *Sweeper) Run(ctx context.Context) error {
-	published := make(chan *nats.Msg, sweeperBuffer)
-	sub, err := s.b.nc.ChanQueueSubscribe(requestSubjects, sweeperGroup, published)
-	if err != nil {
-		return s.b.inWords(ctx, err)
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is closed, which ends it too
-	scan := time.NewTimer(0)
-	defer scan.Stop()
-	due := time.NewTimer(s.interval)
-	defer due.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	scanned := time.Time{}
 	for {
-		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-scan.C:
+		case <-timer.C:
+		}
+		var err error
+		if now := time.Now(); now.Sub(scanned) >= s.interval {
+			scanned = now
 			err = s.Sweep(ctx)
-			scan.Reset(s.interval)
-		case m := <-published:
-			err = s.notice(ctx, m.Subject)
-		case <-due.C:
+		} else {
 			err = s.answerDue(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.b.log.Warn("requests that nobody serves could not be swept", "error", err)
+			s.b.log.Warn("requests that nobody works on could not be swept", "error", err)
 		}
-		s.setTimer(due)
+		timer.Reset(s.pause(scanned))
 	}
 }
 
-func (s *Sweeper) setTimer(due *time.Timer) {
-	next := s.interval
+// pause is how long nothing has to be done.
+func (s *Sweeper) pause(scanned time.Time) time.Duration {
+	now := s.b.now()
+	next := time.Until(scanned.Add(s.interval))
 	for _, since := range s.unserved {
-		next = min(next, since.Add(s.grace).Sub(s.b.now()))
+		next = min(next, since.Add(s.grace).Sub(now))
 	}
-	due.Reset(max(next, time.Millisecond))
+	if at, ok := s.deadlines.first(); ok {
+		next = min(next, at.Sub(now)+s.lag)
+	}
+	return max(next, time.Millisecond)
 }
 
-// Sweep scans the whole queue once.
+// Sweep looks at the requests that were queued since the last call, all of them
+// at the first, and answers what is due.
 func (s *Sweeper) Sweep(ctx context.Context) error {
-	if err := s.listPools(ctx); err != nil {
+	if s.pools == nil {
+		if err := s.listPools(ctx); err != nil {
+			return err
+		}
+	}
+	newest, err := s.newest(ctx)
+	if err != nil {
 		return err
 	}
-	next := uint64(1)
-	var failed []error // of single requests: they must not keep the others waiting
-	for {
-		m, err := s.b.readLeader(ctx, StreamRequests, messageGet{Sequence: next, Next: "gen.req.>"})
+	var failed []error
+	for read := 1; s.next <= newest; read++ {
+		m, err := s.b.readLeader(ctx, StreamRequests, messageGet{Sequence: s.next, Next: "gen.req.>"})
 		if err != nil {
 			return err
 		}
 		if m == nil {
+			s.next = newest + 1
 			break
 		}
-		next = m.Sequence + 1
-		if err := s.look(ctx, m); err != nil {
-			if failed = append(failed, err); len(failed) == maxSweepErrors {
-				break
-			}
+		s.next = m.Sequence + 1
+		s.look(m)
+		if read%sweepPortion == 0 { // a long queue must not delay it
+			failed = append(failed, s.answerDue(ctx))
 		}
 	}
 	return errors.Join(append(failed, s.answerDue(ctx))...)
 }
 
-// look does what is to be done about a queued request now, or remembers it.
-func (s *Sweeper) look(ctx context.Context, m *storedMessage) error {
-	a, ok := ParseSubject(m.Subject)
-	if !ok {
-		return nil
-	}
-	if !a.literal() {
-		if err := s.b.DeadLetter(ctx, &Job{Address: a, Header: m.Header, Data: m.Data, sequence: m.Sequence}, errWildcard); err != nil {
-			return err
+// newest returns the last sequence of the queue, and has the sweep begin anew if the queue did, or if it is time to.
+func (s *Sweeper) newest(ctx context.Context) (uint64, error) {
+	var newest uint64
+	err := s.b.retry(ctx, func(ctx context.Context) error {
+		stream, err := s.b.js.Stream(ctx, StreamRequests)
+		if err == nil {
+			newest = stream.CachedInfo().State.LastSeq
 		}
-		return s.b.removeRequest(ctx, m.Sequence)
+		return err
+	})
+	now := s.b.now()
+	if err == nil && (newest+1 < s.next || !now.Before(s.rescan) || s.deadlines.forgot()) {
+		s.next, s.rescan = 1, now.Add(rescanEvery)
+		s.deadlines = deadlines{}
 	}
-	s.see(m.Subject)
-	return s.expire(ctx, a, m)
+	return newest, err
 }
 
-// notice looks at a request that was just published.
-func (s *Sweeper) notice(ctx context.Context, subject string) error {
-	a, ok := ParseSubject(subject)
-	if ok && s.pools[a.Pool] && a.valid() {
-		return nil
+// look remembers what has to be done about a queued request, and when.
+func (s *Sweeper) look(m *storedMessage) {
+	if a, ok := ParseSubject(m.Subject); ok && !a.literal() {
+		s.deadlines.add(deadline{s.b.now(), m.Sequence})
+		return
 	}
-	if err := s.listPools(ctx); err != nil {
-		return err
+	s.see(m.Subject)
+	if request, err := events.Decode(m.Header, m.Data); err == nil && !request.ExpiryTime().IsZero() { // what cannot be read is answered by who fetches it
+		s.deadlines.add(deadline{request.ExpiryTime(), m.Sequence})
 	}
-	s.see(subject)
-	return s.answerDue(ctx)
 }
 
 // see remembers a request if nothing delivers it.
@@ -160,9 +170,14 @@ func (s *Sweeper) see(subject string) {
 	}
 }
 
-// answerDue answers the remembered requests whose grace is over and whose pool
-// still does not exist.
+// answerDue answers the requests whose time is up and those whose pool did not come.
 func (s *Sweeper) answerDue(ctx context.Context) error {
+	return errors.Join(s.expireDue(ctx), s.answerUnserved(ctx))
+}
+
+// answerUnserved answers the remembered requests whose grace is over and whose
+// pool still does not exist.
+func (s *Sweeper) answerUnserved(ctx context.Context) error {
 	var due []string
 	for subject, since := range s.unserved {
 		if s.b.now().Sub(since) >= s.grace {
@@ -270,24 +285,6 @@ func (s *Sweeper) served(kind string) string {
 	}
 	slices.Sort(models)
 	return "one of " + strings.Join(models, ", ")
-}
-
-// expire answers a queued request whose time is up and that nobody has begun,
-// then removes it. What has begun is left to its holder.
-func (s *Sweeper) expire(ctx context.Context, a Address, m *storedMessage) error {
-	request, err := events.Decode(m.Header, m.Data)
-	if err != nil || request.ExpiryTime().IsZero() || s.b.now().Before(request.ExpiryTime()) {
-		return nil //nolint:nilerr // what cannot be read is answered by who fetches it
-	}
-	h, err := s.b.readHistory(ctx, a.Tenant, a.ID)
-	if err != nil || h.sequence > 0 {
-		return err
-	}
-	if err := s.b.expire(ctx, a, request); err != nil {
-		return err
-	}
-	delete(s.unserved, m.Subject)
-	return s.b.removeRequest(ctx, m.Sequence)
 }
 
 // removeRequest deletes an answered request from the queue.

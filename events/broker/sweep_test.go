@@ -62,7 +62,7 @@ func TestSweeperAnswersWhatNobodyServes(t *testing.T) {
 	before := unservedAddress("before")
 	b.publishUnserved(before)
 	b.publish(address("served")) // no instance runs, but the pool exists
-	b.sweep(b.Broker, broker.SweeperConfig{Grace: time.Millisecond, Interval: time.Hour})
+	b.sweep(b.Broker, broker.SweeperConfig{Grace: time.Millisecond, Interval: 10 * time.Millisecond})
 	b.eventuallyAnswered(before)
 	after := unservedAddress("after")
 	b.publishUnserved(after)
@@ -109,7 +109,7 @@ func TestSweeperNamesWhatCannotExist(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			b.sweep(b.Broker, broker.SweeperConfig{Grace: time.Millisecond, Interval: time.Hour})
+			b.sweep(b.Broker, broker.SweeperConfig{Grace: time.Millisecond, Interval: 10 * time.Millisecond})
 			a := address("a")
 			c.change(&a)
 			header, data := encoded(t, requestEvent(t, "a"))
@@ -136,29 +136,124 @@ func TestSweeperSaysThatNoModelIsServed(t *testing.T) {
 	assert.Contains(t, b.failed(a).Error.Expected, "none has served any model yet")
 }
 
-func TestSweeperExpiresWhatNobodyBegan(t *testing.T) {
+// publishUntil queues a valid request whose time is up at expiry.
+func (b *bench) publishUntil(id string, expiry time.Time) {
+	b.t.Helper()
+	e := requestEvent(b.t, id, func(m *events.Meta) { m.ExpiryTime = expiry })
+	require.NoError(b.t, b.PublishRequest(b.t.Context(), address(id), e))
+}
+
+func (b *bench) endedAs(id string) string {
+	b.t.Helper()
+	e, ok, err := b.Terminal(b.t.Context(), broker.DefaultTenant, id)
+	require.NoError(b.t, err)
+	if !ok {
+		return ""
+	}
+	return e.Type()
+}
+
+func TestSweeperExpiresWhatNobodyWorksOn(t *testing.T) {
 	b := newBench(t)
 	now := &clock{now: time.Now()}
 	s := broker.NewSweeper(b.connect(b.server.URL(), broker.Options{Now: now.Now}), broker.SweeperConfig{})
-	for _, id := range []string{"begun", "waiting", "later"} {
-		expiry := now.Now().Add(time.Minute)
-		if id == "later" {
-			expiry = expiry.Add(time.Minute)
-		}
-		e := requestEvent(t, id, func(m *events.Meta) { m.ExpiryTime = expiry })
-		require.NoError(t, b.PublishRequest(t.Context(), address(id), e))
-	}
-	j := b.next(b.queue(b.Broker))
-	require.Equal(t, "begun", j.ID)
-	b.begin(j, "i1")
+	expiry := now.Now().Add(time.Minute)
+	b.publishUntil("begun", expiry)
+	b.publishUntil("ended", expiry)
+	b.publishUntil("waiting", expiry)
+	b.publishUntil("later", expiry.Add(time.Second))
+	require.NoError(t, s.Sweep(t.Context()))
+	q := b.queue(b.Broker)
+	begun, ended := b.next(q), b.next(q)
+	require.Equal(t, "begun", begun.ID)
+	b.begin(begun, "i1")
+	require.NoError(t, b.begin(ended, "i1").End(t.Context(), "shutdown", nil))
+	now.advance(time.Minute - 1)
+	require.NoError(t, s.Sweep(t.Context()))
+	assert.Zero(t, b.messages(broker.StreamTerminals))
+
+	now.advance(1)
+	require.NoError(t, s.Sweep(t.Context()))
+	assert.Equal(t, events.TypeExpired, b.endedAs("waiting"))
+	f := b.failed(address("ended"))
+	assert.Equal(t, events.CodeDeadlineExceeded, f.Error.Code)
+	assert.Len(t, f.Attempts, 1)
+	assert.Empty(t, b.endedAs("begun"), "its instance's business")
+	assert.Empty(t, b.endedAs("later"))
+	assert.Equal(t, 2, b.messages(broker.StreamRequests))
+
 	now.advance(time.Minute)
 	require.NoError(t, s.Sweep(t.Context()))
-	e, ok, err := b.Terminal(t.Context(), broker.DefaultTenant, "waiting")
+	assert.Equal(t, events.TypeExpired, b.endedAs("later"))
+	assert.Equal(t, events.CodeDeadlineExceeded, b.failed(address("begun")).Error.Code, "its instance is gone or stuck")
+	assert.Zero(t, b.messages(broker.StreamRequests))
+	require.NoError(t, ended.Done(t.Context()))
+}
+
+// The queue is looked at once; afterwards only what is new is.
+func TestSweeperReadsEachRequestOnce(t *testing.T) {
+	b := newBench(t)
+	now := &clock{now: time.Now()}
+	s := broker.NewSweeper(b.connect(b.server.URL(), broker.Options{Now: now.Now}), broker.SweeperConfig{})
+	reads, err := b.nc.SubscribeSync("$JS.API.STREAM.MSG.GET." + broker.StreamRequests)
 	require.NoError(t, err)
-	require.True(t, ok)
-	assert.Equal(t, events.TypeExpired, e.Type())
-	assert.Equal(t, 1, b.messages(broker.StreamTerminals))
-	assert.Equal(t, 2, b.messages(broker.StreamRequests))
+	count := func() int {
+		t.Helper()
+		require.NoError(t, s.Sweep(t.Context()))
+		require.NoError(t, b.nc.Flush())
+		n, _, err := reads.Pending()
+		require.NoError(t, err)
+		for range n {
+			_, err := reads.NextMsg(time.Minute)
+			require.NoError(t, err)
+		}
+		return n
+	}
+	for i := range 50 {
+		b.publish(address(fmt.Sprintf("id%d", i)))
+	}
+	b.publishUntil("short", now.Now().Add(time.Minute))
+	assert.Equal(t, 51, count())
+	assert.Zero(t, count())
+	b.publish(address("new"))
+	assert.Equal(t, 1, count())
+	now.advance(time.Minute)
+	assert.Equal(t, 1, count(), "the one whose time is up")
+	assert.Equal(t, events.TypeExpired, b.endedAs("short"))
+	assert.Zero(t, count())
+	now.advance(10 * time.Minute)
+	assert.Equal(t, 51, count(), "all again after a while")
+}
+
+func TestSweeperNoticesThatTheQueueWasMadeAnew(t *testing.T) {
+	b := newBench(t)
+	s := broker.NewSweeper(b.Broker, broker.SweeperConfig{})
+	for i := range 5 {
+		b.publish(address(fmt.Sprintf("id%d", i)))
+	}
+	require.NoError(t, s.Sweep(t.Context()))
+	require.NoError(t, b.js.DeleteStream(t.Context(), broker.StreamRequests))
+	require.NoError(t, b.Setup(t.Context(), b.config))
+	require.NoError(t, b.EnsurePool(t.Context(), b.config, pool))
+	b.publishUntil("late", time.Now().Add(-time.Second))
+	require.NoError(t, s.Sweep(t.Context()))
+	assert.Equal(t, events.TypeExpired, b.endedAs("late"))
+}
+
+// A request of a pool that exists ends in time although nobody has a free slot, whichever sweeper is awake.
+func TestSweepersExpireInTime(t *testing.T) {
+	b := newBench(t)
+	for range 3 {
+		b.sweep(b.connect(b.server.URL(), broker.Options{}), broker.SweeperConfig{Interval: 20 * time.Millisecond})
+	}
+	for i := range 20 {
+		b.publishUntil(fmt.Sprintf("id%d", i), time.Now().Add(time.Duration(i)*10*time.Millisecond))
+	}
+	for i := range 20 {
+		b.eventuallyAnswered(address(fmt.Sprintf("id%d", i)))
+		assert.Equal(t, events.TypeExpired, b.endedAs(fmt.Sprintf("id%d", i)))
+	}
+	assert.Equal(t, 20, b.messages(broker.StreamTerminals))
 }
 
 // Every instance runs a sweeper.

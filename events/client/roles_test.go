@@ -20,6 +20,7 @@ func clientRights() *server.Permissions {
 	return &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
 			"gen.req.*.*.*.default.*",
+			"gen.cancel.default.*",
 			"$JS.API.STREAM.INFO.GEN_REQ",    // to tell missing streams from a missing server
 			"$JS.API.STREAM.MSG.GET.GEN_FIN", // terminal events
 			"$JS.API.STREAM.MSG.GET.GEN_EVT", // replay of live events
@@ -72,10 +73,18 @@ func TestAClientNeedsFewRights(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "numbers", string(input))
 
+	b.serveCancels()
+	b.publish("withdrawn")
+	e, err := b.Cancel(t.Context(), "withdrawn", "")
+	require.NoError(t, err)
+	assert.Equal(t, events.TypeCancelled, e.Type())
+
 	denied := &events.Error{Code: events.CodePermissionDenied}
 	other := client.New(own, client.Options{Tenant: "acme"})
 	_, err = other.Publish(t.Context(), client.Request{Data: apple()})
 	require.ErrorIs(t, err, denied, "another tenant's request")
+	_, err = other.Cancel(t.Context(), id, "")
+	require.ErrorIs(t, err, denied, "another tenant's cancel")
 	require.ErrorIs(t, own.Setup(t.Context(), c), denied)
 	require.NoError(t, own.Conn().Publish(broker.TerminalSubject("default", "forged"), []byte("{}")))
 	require.NoError(t, own.Conn().Flush())

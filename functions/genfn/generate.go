@@ -18,11 +18,12 @@ import (
 	"genfn/events/client"
 )
 
-func newGenerate(s *settings) *cobra.Command {
+func newGenerate(s *settings, signals *signals) *cobra.Command {
 	flags := &requestFlags{}
 	cmd := &cobra.Command{
 		Use:     "generate",
 		Short:   "Ask for a picture, show progress, fetch it",
+		Long:    "Ask for a picture, show progress, fetch it. An interrupt (Ctrl-C) cancels the request; a second one leaves at once.",
 		Example: "  genfn generate --prompt \"a red apple\" --out apple.png\n  genfn generate --prompt \"a blue heart\" --seed 7 --count 4 --scheduler euler --out hearts.webp",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +39,7 @@ func newGenerate(s *settings) *cobra.Command {
 				return err
 			}
 			defer b.Close()
-			return s.generate(cmd, flags, b)
+			return s.generate(cmd, signals.hard, flags, b)
 		},
 	}
 	s.addNATS(cmd)
@@ -85,7 +86,9 @@ type summary struct {
 	Result *events.Succeeded `json:"result"`
 }
 
-func (s *settings) generate(cmd *cobra.Command, flags *requestFlags, b *broker.Broker) error {
+// generate makes one request and saves its result. When the command's context ends it cancels the request, and when
+// hard ends too it leaves at once.
+func (s *settings) generate(cmd *cobra.Command, hard context.Context, flags *requestFlags, b *broker.Broker) error {
 	g := &generation{
 		flags: flags, id: flags.id, client: client.New(b, client.Options{Tenant: flags.tenant}),
 		progress: newProgress(cmd.ErrOrStderr(), flags.quiet || s.json),
@@ -102,10 +105,14 @@ func (s *settings) generate(cmd *cobra.Command, flags *requestFlags, b *broker.B
 		return err
 	}
 	defer follower.Close()
-	if err := g.publish(cmd.Context(), request); err != nil {
-		return err
+	err = g.publish(cmd.Context(), request)
+	var result *events.Succeeded
+	if err == nil {
+		result, err = g.follow(cmd.Context(), follower)
 	}
-	result, err := g.follow(cmd.Context(), follower)
+	if err != nil && cmd.Context().Err() != nil {
+		return g.withdraw(hard)
+	}
 	if err != nil {
 		return err
 	}
@@ -145,9 +152,6 @@ func (g *generation) follow(ctx context.Context, follower *client.Follower) (*ev
 	defer g.progress.done()
 	for e, err := range follower.Events(ctx) {
 		if err != nil {
-			if ctx.Err() != nil {
-				g.progress.say("interrupted; request %s goes on, its result stays with the broker", g.id)
-			}
 			return nil, err
 		}
 		switch e.Type() {
@@ -177,7 +181,11 @@ func (g *generation) follow(ctx context.Context, follower *client.Follower) (*ev
 		case events.TypeExpired:
 			return nil, events.Errorf(events.CodeDeadlineExceeded, "no instance began the work within %s", g.flags.timeout)
 		case events.TypeCancelled:
-			return nil, events.Errorf(events.CodeCancelled, "the request was cancelled")
+			cancelled, err := events.Payload[events.Cancelled](e)
+			if err != nil {
+				return nil, err
+			}
+			return nil, describeCancelled(cancelled)
 		}
 	}
 	return nil, events.Errorf(events.CodeInternal, "the events of request %s ended without an answer", g.id)

@@ -92,8 +92,8 @@ func newRoot(signals *signals) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	s.addGlobal(root)
 	root.AddCommand(
-		newDemo(s, signals), newUp(s, signals), newInstance(s, signals), newGenerate(s),
-		newDevices(s), newModel(s), newVersion(s), newRunner(s),
+		newDemo(s, signals), newUp(s, signals), newInstance(s, signals),
+		newGenerate(s, signals), newCancel(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
 	)
 	return root
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,9 +22,9 @@ import (
 )
 
 // TestMain makes the test binary stand for the program: in scripts as the command `genfn`, and as the
-// server and its runners (an instance starts its own executable).
+// server, its clients and its runners (an instance starts its own executable).
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "runner" || os.Args[1] == "up") {
+	if len(os.Args) > 1 && slices.Contains([]string{"runner", "up", "generate", "cancel"}, os.Args[1]) {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){"genfn": main})

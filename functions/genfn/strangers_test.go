@@ -41,6 +41,18 @@ func TestStrangers(t *testing.T) {
 			})
 		}
 	}
+	for _, mode := range []string{"binary", "structured"} {
+		t.Run("python/"+mode+"/cancelled", func(t *testing.T) {
+			c := startClient(t, filepath.Join(clients, "bin", "python"), "-u", filepath.Join(root, "events", "examples", "python", "generate.py"),
+				"--nats", up.URL, "--prompt", "a red apple", "--steps", "500", "--mode", mode, "--out", "never.png")
+			c.waitFor(t, "progress denoise 1/")
+			require.NoError(t, c.cmd.Process.Signal(os.Interrupt))
+			c.waitFor(t, "cancel: the request ended as dev.genfn.generation.cancelled.v1")
+			require.Error(t, c.cmd.Wait())
+			assert.Contains(t, c.stderr.String(), `"reason": "interrupted"`)
+			assert.Contains(t, c.stderr.String(), `"stage": "denoise step `)
+		})
+	}
 	t.Run("go", func(t *testing.T) {
 		program, out := filepath.Join(t.TempDir(), "example"), filepath.Join(t.TempDir(), "apple.png")
 		printed, err := command(t, "go", "build", "-C", root, "-o", program, "./events/examples/go")

@@ -105,7 +105,7 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 					return nil
 				}
 				cmd.SetContext(ctx)
-				return s.generate(cmd, request, b)
+				return s.generate(cmd, signals.hard, request, b)
 			})
 		},
 	}

@@ -150,7 +150,7 @@ func (a *attempt) store(ctx context.Context, files []file) ([]events.Artifact, e
 	g.SetLimit(maxParallel)
 	for i, f := range files {
 		g.Go(func() error {
-			ref, err := a.begun.PutObject(ctx, f.artifact.Name, f.mediaType, f.data)
+			ref, err := a.put(ctx, f)
 			artifacts[i] = f.artifact
 			artifacts[i].Ref = ref
 			return err

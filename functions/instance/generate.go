@@ -16,9 +16,6 @@ import (
 	"genfn/functions/runner/protocol"
 )
 
-// cancelTimeout is how long a runner may take to end a cancelled job before it is killed.
-const cancelTimeout = 5 * time.Second
-
 // plan is a request with every default filled in.
 type plan struct {
 	model   Model
@@ -232,7 +229,7 @@ func (a *attempt) cancelRunner(why fault.KillReason) {
 	if a.job == 0 || a.slot.runner == nil {
 		return
 	}
-	timer := time.NewTimer(cancelTimeout)
+	timer := time.NewTimer(a.slot.config.CancelTimeout)
 	defer timer.Stop()
 	if err := a.slot.runner.Send(&protocol.Cancel{Job: a.job}); err != nil {
 		a.killRunner(why)

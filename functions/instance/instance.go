@@ -54,9 +54,11 @@ type Config struct {
 	Health         device.Policy // how much a GPU is forgiven
 	// HostMemory tells how much memory there is, for refusing what can never fit; nil: hostmemory.Read.
 	HostMemory func() (hostmemory.Limit, error)
-	Grace      time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
-	Logger     *slog.Logger  // nil: discard
-	Metrics    *Metrics      // nil: none
+	// CancelTimeout is how long a runner may take to end a job that is not wanted any more, before it is killed; 0: 5 s.
+	CancelTimeout time.Duration
+	Grace         time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
+	Logger        *slog.Logger  // nil: discard
+	Metrics       *Metrics      // nil: none
 }
 
 // Preload is a model that a runner loads as soon as it runs, and what it is to be compiled for.
@@ -120,6 +122,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.HostMemory == nil {
 		c.HostMemory = hostmemory.Read
 	}
+	if c.CancelTimeout <= 0 {
+		c.CancelTimeout = 5 * time.Second
+	}
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second
 	}
@@ -156,6 +161,7 @@ type Instance struct {
 	canaries  canaries
 	usage     usage
 	peers     peers
+	wanted    wanted
 	hostBytes int64 // memory of this machine
 }
 
@@ -217,6 +223,10 @@ func (i *Instance) run(soft, hard context.Context) error {
 	if err != nil {
 		return err
 	}
+	endCancels, err := i.config.Broker.ServeCancels(i.wanted.cancel) //nolint:contextcheck // ended below, after the last request
+	if err != nil {
+		return errors.Join(err, closeQueue(soft, queue))
+	}
 	var wg sync.WaitGroup
 	for _, s := range slots {
 		s.queue = queue
@@ -225,6 +235,9 @@ func (i *Instance) run(soft, hard context.Context) error {
 	wg.Go(func() { i.sweep(soft) })
 	wg.Go(func() { i.heartbeat(soft) })
 	wg.Go(func() { i.watch(soft) })
+	if i.config.class() == broker.LaneCPU {
+		wg.Go(func() { i.divert(soft) })
+	}
 	i.beat() // before the first request, so that others know at once who serves what
 	if err := i.config.Broker.Conn().FlushTimeout(stopTimeout); err != nil {
 		i.log.Debug("the first heartbeat may come late", "error", err)
@@ -233,11 +246,18 @@ func (i *Instance) run(soft, hard context.Context) error {
 	i.log.Info("ready", "device", i.config.Runner.Hello.Device, "slots", len(slots), "models", i.catalog.names())
 	<-soft.Done()
 	// What the server sends from now on, or has sent already, goes back to it at once.
+	err = closeQueue(soft, queue)
+	wg.Wait()
 	closing, done := context.WithTimeout(context.WithoutCancel(soft), stopTimeout)
 	defer done()
-	err = queue.Close(closing)
-	wg.Wait()
+	endCancels(closing)
 	return err
+}
+
+func closeQueue(soft context.Context, queue *broker.Queue) error {
+	closing, done := context.WithTimeout(context.WithoutCancel(soft), stopTimeout)
+	defer done()
+	return queue.Close(closing)
 }
 
 // sweep answers requests that no instance serves.

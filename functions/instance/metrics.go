@@ -36,7 +36,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "genfn", Name: name, Help: help}, append(deviceLabels[:3:3], labels...))
 	}
 	m := &Metrics{
-		requests: counter("requests_total", "Requests ended, by outcome (succeeded, failed, moved, handed_back) and model.", "outcome", "model"),
+		requests: counter("requests_total", "Requests ended, by outcome (succeeded, failed, cancelled, moved, handed_back) and model.", "outcome", "model"),
 		faults:   counter("attempt_failures_total", "Attempts that failed, by cause and error code.", "cause", "code"),
 		notices:  counter("recoveries_total", "What was done about failed attempts.", "action"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{

@@ -344,6 +344,23 @@ func TestInvalidDeviceDoesNotServe(t *testing.T) {
 	require.ErrorIs(t, err, &events.Error{Code: events.CodeNumericalError})
 }
 
+// TestNoGPUServes: a request that asks for a GPU where none serves goes to the CPU, unless it forbids that.
+func TestNoGPUServes(t *testing.T) {
+	r := newRig(t)
+	r.cpu()
+	never := onGPU(runnertest.Script{})
+	never.Fallback = events.FallbackNever
+	waits := r.publish(never)
+	id := r.publish(onGPU(runnertest.Script{}))
+	require.Equal(t, "TEST", r.succeeded(id).Device)
+	_, answered, err := r.broker.Terminal(r.context(), broker.DefaultTenant, waits)
+	require.NoError(t, err)
+	require.False(t, answered)
+	r.gpu(nil)
+	require.Equal(t, "GPU.0", r.succeeded(waits).Device)
+	r.settled(id, waits)
+}
+
 // TestMetrics: what happened is counted, by instance and device.
 func TestMetrics(t *testing.T) {
 	r := newRig(t)

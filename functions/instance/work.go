@@ -36,12 +36,17 @@ type work struct {
 	asked events.ImageGenerate
 	rung  string // of the ladder of memory, for the next attempt
 	log   *slog.Logger
+
+	wanted context.Context // ends with a cancelledError when the client cancels the request
 }
 
 // serve does one request from its delivery to its acknowledgement, with as many attempts as it takes.
 func (s *slot) serve(soft, hard context.Context, job *broker.Job) {
 	w := &work{slot: s, job: job, log: s.log.With("request", job.ID, "tenant", job.Tenant)}
-	for again := w.open(hard) && !w.route(hard); again; {
+	var leave func()
+	w.wanted, leave = s.instance.wanted.enter(hard, job)
+	defer leave()
+	for again := w.open(hard) && !w.route(hard); again && !w.withdrawn(hard); {
 		again = w.attempt(soft, hard)
 	}
 }
@@ -83,10 +88,11 @@ func (w *work) attempt(soft, hard context.Context) (again bool) {
 	return a.end(ctx, hard, a.run(ctx))
 }
 
-// bounded ends ctx with errHandBack when the grace of a soft stop is over, and with errDeadline when the
-// request's time is up.
+// bounded ends ctx with errHandBack when the grace of a soft stop is over, with errDeadline when the request's time
+// is up, and with a cancelledError when its client cancels it.
 func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	stopWanted := context.AfterFunc(w.wanted, func() { cancel(context.Cause(w.wanted)) })
 	deadline := func() {}
 	if expiry := w.event.ExpiryTime(); !expiry.IsZero() {
 		ctx, deadline = context.WithDeadlineCause(ctx, expiry, errDeadline)
@@ -96,7 +102,7 @@ func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 			cancel(errHandBack)
 		}
 	})
-	return ctx, func() { stopSoft(); deadline(); cancel(nil) }
+	return ctx, func() { stopSoft(); stopWanted(); deadline(); cancel(nil) }
 }
 
 // held is a delivered request with its attempt, as its lease sees it.
@@ -105,8 +111,18 @@ type held struct {
 	begun *broker.Attempt
 }
 
-func (h held) Extend() error                             { return h.job.Extend() }
-func (h held) Current(ctx context.Context) (bool, error) { return h.begun.Current(ctx) }
+func (h held) Extend() error { return h.job.Extend() }
+
+// Current reports false also for a request that somebody has answered, such as one that was cancelled while this
+// instance could not hear of it.
+func (h held) Current(ctx context.Context) (bool, error) {
+	current, err := h.begun.Current(ctx)
+	if err != nil || !current {
+		return current, err
+	}
+	_, answered, err := h.job.Terminal(ctx)
+	return !answered, err
+}
 
 // attempt is one try at a request.
 type attempt struct {
@@ -167,7 +183,10 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 	}
 	var unavailable unavailableError
 	var told runnerFault
+	var unwanted cancelledError
 	switch {
+	case errors.As(err, &unwanted):
+		a.cancelled(hard, unwanted.reason)
 	case errors.Is(err, errStale):
 		a.abandon(hard)
 	case errors.Is(err, errHang) && a.instanceStage():
@@ -183,8 +202,8 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		}
 		return a.recover(hard, a.died(causeCrash))
 	case errors.Is(err, errDeadline):
-		a.cancelRunner(fault.KilledForDeadline)
-		a.fail(hard, events.Errorf(events.CodeDeadlineExceeded, "the request's time was up at %s, in stage %s", a.work.event.ExpiryTime().UTC().Format(time.RFC3339), a.stage))
+		a.fail(hard, events.Errorf(events.CodeDeadlineExceeded, "the request's time was up at %s, in stage %s", a.work.event.ExpiryTime().UTC().Format(time.RFC3339), a.where()))
+		a.cancelRunner(fault.KilledForDeadline) // who waits for the answer need not wait for the end of a step
 	case errors.Is(err, errHandBack), hard.Err() != nil:
 		a.handBack(hard, causeShutdown, nil)
 	case errors.As(err, &unavailable):
@@ -230,7 +249,7 @@ func (a *attempt) instanceStage() bool {
 
 // abandon leaves a request to who holds it now.
 func (a *attempt) abandon(hard context.Context) {
-	a.log.Warn("another instance holds the request, this attempt stops")
+	a.log.Warn("another instance holds the request or has answered it, this attempt stops")
 	a.cancelRunner(fault.KilledForCancel)
 	ctx, cancel := context.WithTimeout(hard, stopTimeout)
 	defer cancel()
@@ -339,6 +358,8 @@ func (a *attempt) fail(hard context.Context, failure *events.Error) {
 
 // finish stores the terminal event and acknowledges the request.
 func (a *attempt) finish(ctx context.Context, typ string, data any) error {
+	ctx, stop := settling(ctx)
+	defer stop()
 	e, err := a.event(typ, data)
 	if err != nil {
 		return err

@@ -1,4 +1,5 @@
 """Ask genfn for a picture from Python: publish a CloudEvent, print progress, fetch the result.
+Ctrl-C cancels the request.
 
     pip install --require-hashes -r requirements.txt
     python generate.py --prompt "a red apple" --out apple.png [--mode structured]
@@ -8,6 +9,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import signal
 import sys
 import uuid
 
@@ -24,6 +26,7 @@ def arguments():
     parser.add_argument("--model", default="emoji")
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--mode", choices=["binary", "structured"], default="binary")
     parser.add_argument("--out", required=True)
     return parser.parse_args()
@@ -39,6 +42,8 @@ def request(args, request_id):
     data = {"model": args.model, "prompt": args.prompt}
     if args.seed is not None:
         data["seed"] = args.seed
+    if args.steps is not None:
+        data["steps"] = args.steps
     return CloudEvent(
         {
             "type": "dev.genfn.image.generate.v1",
@@ -51,8 +56,35 @@ def request(args, request_id):
     )
 
 
+def cancellation(request_id):
+    return CloudEvent(
+        {
+            "type": "dev.genfn.generation.cancel.v1",
+            "source": "/examples/python",
+            "id": str(uuid.uuid4()),
+            "subject": request_id,
+            "datacontenttype": "application/json",
+        },
+        {"reason": "interrupted"},
+    )
+
+
+def encode(event, mode):
+    return to_binary_event(event) if mode == "binary" else to_structured_event(event)
+
+
 def decode(msg):
     return from_http_event(HTTPMessage(headers={k.lower(): v for k, v in (msg.headers or {}).items()}, body=msg.data))
+
+
+async def cancel(connection, request_id, mode):
+    """Ask for the end of a request. The reply is its terminal event, or an error without ce- headers."""
+    message = encode(cancellation(request_id), mode)
+    reply = await connection.request(f"gen.cancel.{TENANT}.{request_id}", message.body, headers=message.headers, timeout=10)
+    if "ce-type" in reply.headers:
+        print("cancel: the request ended as", decode(reply).get_type())
+    else:
+        print("not cancelled:", reply.data.decode(), file=sys.stderr)
 
 
 async def main():
@@ -66,14 +98,17 @@ async def main():
     for subject in (f"gen.evt.{TENANT}.{request_id}.*", f"gen.fin.{TENANT}.{request_id}"):
         await connection.subscribe(subject, cb=answers.put)
 
-    event = request(args, request_id)
-    message = to_binary_event(event) if args.mode == "binary" else to_structured_event(event)
+    message = encode(request(args, request_id), args.mode)
     await stream.publish(
         f"gen.req.{pool(args.model)}.any.interactive.{TENANT}.{request_id}",
         message.body,
         headers={**message.headers, "Nats-Msg-Id": request_id},
     )
 
+    cancels = set()
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGINT, lambda: cancels.add(asyncio.create_task(cancel(connection, request_id, args.mode)))
+    )
     while True:
         answer = decode(await answers.get())
         kind, data = answer.get_type().split(".")[3], answer.get_data()
@@ -83,6 +118,7 @@ async def main():
             break
         elif kind in ("failed", "cancelled", "expired"):
             print(json.dumps(data.get("error", data)), file=sys.stderr)
+            await asyncio.gather(*cancels)
             return 1
 
     artifact = next(a for a in data["artifacts"] if a["role"] == "image")
