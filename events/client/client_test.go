@@ -278,6 +278,38 @@ func TestFollowFromBeforeThePublish(t *testing.T) {
 	assertEnded(t, f)
 }
 
+func TestPublishAndFollow(t *testing.T) {
+	b := newBench(t)
+	reads, err := b.server.Connect().SubscribeSync("$JS.API.>")
+	require.NoError(t, err)
+	f, err := b.PublishAndFollow(t.Context(), client.Request{Data: apple()})
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	j := b.next()
+	assert.Equal(t, f.ID(), j.ID)
+	a := b.begin(j)
+	b.steps(a, j.ID, 1, 5)
+	b.finish(j, a)
+	assert.Equal(t, append(labels(1, 1, 5), "end"), read(t, f, 6))
+	assertEnded(t, f)
+	for {
+		m, err := reads.NextMsg(time.Nanosecond)
+		if err != nil {
+			break
+		}
+		assert.NotContains(t, string(m.Data), "last_by_subj\":\"gen.evt", "nothing has to be replayed")
+	}
+
+	f, err = b.PublishAndFollow(t.Context(), client.Request{ID: "mine", Data: apple()})
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	j = b.next()
+	b.finish(j, b.begin(j))
+	assert.Equal(t, []string{"end"}, read(t, f, 1))
+	_, err = b.PublishAndFollow(t.Context(), client.Request{ID: "mine", Data: apple()})
+	require.ErrorIs(t, err, broker.ErrDuplicateID)
+}
+
 func TestFollowJoinsLate(t *testing.T) {
 	b := newBench(t)
 	b.publish("a")
@@ -371,6 +403,7 @@ func TestFollowBelievesOnlyTheStoredTerminalEvent(t *testing.T) {
 	forged.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "12345")
 	_, err := b.js.PublishMsg(t.Context(), forged)
 	require.Error(t, err)
+	require.NoError(t, b.server.Connect().Publish(broker.AnswerSubject("default", "a"), []byte("no event")))
 	b.steps(a, "a", 2, 2)
 	assert.Equal(t, labels(1, 2, 2), read(t, f, 1), "the work goes on")
 	b.finish(j, a)

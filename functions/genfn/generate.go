@@ -51,17 +51,16 @@ func (r *requestFlags) connect(ctx context.Context, url string, o broker.Options
 	return patiently(ctx, r.wait, func() (*broker.Broker, error) { return broker.Connect(url, o) })
 }
 
-// publish publishes the request. While no instance has set the streams up, it tries again for as long as
-// --wait says.
-func (g *generation) publish(ctx context.Context, r client.Request) error {
-	_, err := patiently(ctx, g.flags.wait, func() (string, error) {
-		id, err := g.client.Publish(ctx, r)
+// publish publishes the request and follows it. While no instance has set the streams up, it tries again for as
+// long as --wait says.
+func (g *generation) publish(ctx context.Context, r client.Request) (*client.Follower, error) {
+	return patiently(ctx, g.flags.wait, func() (*client.Follower, error) {
+		follower, err := g.client.PublishAndFollow(ctx, r)
 		if err != nil && !errors.Is(err, &events.Error{Code: events.CodeDeviceUnavailable}) {
 			err = backoff.Permanent(err)
 		}
-		return id, err
+		return follower, err
 	})
-	return err
 }
 
 func patiently[T any](ctx context.Context, wait time.Duration, f func() (T, error)) (T, error) {
@@ -90,21 +89,16 @@ func (s *settings) generate(cmd *cobra.Command, flags *requestFlags, b *broker.B
 		flags: flags, id: flags.id, client: client.New(b, client.Options{Tenant: flags.tenant}),
 		progress: newProgress(cmd.ErrOrStderr(), flags.quiet || s.json),
 	}
-	if g.id == "" {
-		g.id = events.NewID()
-	}
 	request, err := g.request(cmd)
 	if err != nil {
 		return err
 	}
-	follower, err := g.client.Follow(cmd.Context(), g.id)
+	follower, err := g.publish(cmd.Context(), request)
 	if err != nil {
 		return err
 	}
 	defer follower.Close()
-	if err := g.publish(cmd.Context(), request); err != nil {
-		return err
-	}
+	g.id = follower.ID()
 	result, err := g.follow(cmd.Context(), follower)
 	if err != nil {
 		return err

@@ -35,39 +35,47 @@ type work struct {
 // serve does one request from its delivery to its acknowledgement, with as many attempts as it takes.
 func (s *slot) serve(soft, hard context.Context, job *broker.Job) {
 	w := &work{slot: s, job: job, log: s.log.With("request", job.ID, "tenant", job.Tenant)}
-	for again := w.open(hard); again; {
-		again = w.attempt(soft, hard)
+	begun := w.start(hard)
+	for begun != nil && w.attempt(soft, hard, begun) {
+		begun = w.begin(hard)
 	}
 }
 
-// open reads the request and reports whether it is to be run.
-func (w *work) open(hard context.Context) bool {
+// start reads the request and begins the first attempt of this delivery; nil: it is not to be run.
+func (w *work) start(hard context.Context) *broker.Attempt {
 	ctx, cancel := context.WithTimeout(hard, openTimeout)
 	defer cancel()
-	event, ok, err := w.job.Open(ctx)
-	if err == nil && ok {
-		w.event = event
-		w.asked, err = events.Payload[events.ImageGenerate](event)
-	}
+	event, begun, err := w.job.Start(ctx, w.record())
 	switch {
 	case err != nil:
-		w.log.Warn("request not opened, it is delivered again", "error", err)
-	case !ok:
+		w.log.Warn("request not begun, it is delivered again", "error", err)
+		return nil
+	case begun == nil:
 		w.log.Info("request answered without work")
 	}
-	return err == nil && ok
+	w.event, w.asked = event, w.job.Asked()
+	return begun
 }
 
-// attempt makes one attempt and reports whether another is to follow here.
-func (w *work) attempt(soft, hard context.Context) (again bool) {
-	s := w.slot
-	opening, cancel := context.WithTimeout(hard, openTimeout)
+// begin begins another attempt; nil: that is not possible.
+func (w *work) begin(hard context.Context) *broker.Attempt {
+	ctx, cancel := context.WithTimeout(hard, openTimeout)
 	defer cancel()
-	begun, err := w.job.Begin(opening, broker.AttemptRecord{Instance: s.config.Name, Device: s.config.Runner.Hello.Device})
+	begun, err := w.job.Begin(ctx, w.record())
 	if err != nil {
 		w.log.Warn("no attempt begun", "error", err)
-		return false
+		return nil
 	}
+	return begun
+}
+
+func (w *work) record() broker.AttemptRecord {
+	return broker.AttemptRecord{Instance: w.slot.config.Name, Device: w.slot.config.Runner.Hello.Device}
+}
+
+// attempt makes an attempt that was begun, and reports whether another is to follow here.
+func (w *work) attempt(soft, hard context.Context, begun *broker.Attempt) (again bool) {
+	s := w.slot
 	log := w.log.With("attempt", begun.Number)
 	ctx, lease := newLease(hard, held{w.job, begun}, s.config.LeaseInterval, s.config.Budgets.Load, log)
 	defer lease.Stop()
