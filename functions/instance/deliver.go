@@ -149,11 +149,11 @@ func (a *attempt) store(ctx context.Context, files []file) ([]events.Artifact, e
 	artifacts := make([]events.Artifact, len(files))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxParallel)
-	g.Go(func() error {
-		if current, err := a.begun.Current(ctx); err == nil && !current {
-			return errStale
-		}
-		return nil // if it is not known, Finish asks again
+	stale := false
+	g.Go(func() error { // ends nothing early: what is half stored could not be discarded
+		current, err := a.begun.Current(ctx)
+		stale = err == nil && !current // if it is not known, Finish asks again
+		return nil
 	})
 	for i, f := range files {
 		g.Go(func() error {
@@ -163,5 +163,11 @@ func (a *attempt) store(ctx context.Context, files []file) ([]events.Artifact, e
 			return err
 		})
 	}
-	return artifacts, g.Wait()
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if stale {
+		return nil, errStale
+	}
+	return artifacts, nil
 }

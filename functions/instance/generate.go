@@ -189,7 +189,9 @@ func (a *attempt) enter(ctx context.Context, stage string) {
 	a.stage = stage
 	a.log.Debug("stage begins", "stage", stage)
 	a.lease.Progress(a.track.enter(stage, time.Now()))
-	a.publishProgress(ctx, nil)
+	if !a.slot.instance.learned.brief(a.track.shape, stage) {
+		a.publishProgress(ctx, nil)
+	}
 }
 
 // cancelRunner ends the job that is in flight, if there is one, and the runner with it if it does not obey.
