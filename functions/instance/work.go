@@ -334,7 +334,7 @@ func (a *attempt) fail(hard context.Context, failure *events.Error) {
 	}
 }
 
-// finish stores the terminal event and acknowledges the request.
+// finish stores the terminal event and has the request acknowledged.
 func (a *attempt) finish(ctx context.Context, typ string, data any) error {
 	e, err := a.event(typ, data)
 	if err != nil {
@@ -347,8 +347,6 @@ func (a *attempt) finish(ctx context.Context, typ string, data any) error {
 	if !won {
 		return errStale
 	}
-	if err := a.work.job.Done(ctx); err != nil {
-		a.log.Warn("answered request not acknowledged, it is delivered again and then acknowledged", "error", err)
-	}
+	a.slot.acknowledge(a.work.job, a.log)
 	return nil
 }
