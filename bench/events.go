@@ -93,34 +93,17 @@ func noopRequest() events.ImageGenerate {
 	return events.ImageGenerate{Model: "noop", Prompt: "a red apple", Width: &side, Height: &side, Steps: &steps, Seed: &seed}
 }
 
-// roundTrip publishes one no-op request as a client does. A goroutine takes the times of the events, so that one
-// which arrives before the publication is confirmed counts with its own time.
+// roundTrip publishes one no-op request and follows it as a client does.
 func roundTrip(ctx context.Context, c *client.Client) (map[string]float64, error) {
-	id := events.NewID()
-	follower, err := c.Follow(ctx, id)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	began := time.Now()
+	follower, err := c.PublishAndFollow(ctx, client.Request{Priority: broker.Interactive, Data: noopRequest()})
 	if err != nil {
 		return nil, err
 	}
 	defer follower.Close()
-	type outcome struct {
-		figures map[string]float64
-		err     error
-	}
-	followed := make(chan outcome, 1)
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	go func() {
-		figures, err := arrivals(ctx, follower, began)
-		followed <- outcome{figures, err}
-	}()
-	if _, err := c.Publish(ctx, client.Request{ID: id, Priority: broker.Interactive, Data: noopRequest()}); err != nil {
-		cancel()
-		<-followed
-		return nil, err
-	}
-	o := <-followed
-	return o.figures, o.err
+	return arrivals(ctx, follower, began)
 }
 
 // arrivals returns the milliseconds from began until each kind of event came.

@@ -30,9 +30,12 @@ func (c Cancelled) Fit() Cancelled {
 	return c
 }
 
+// Fits reports whether s can be the data of an event as it is.
+func (s Succeeded) Fits() bool { return fits(s) }
+
 // Fit returns s with the prompts and the errors of its attempts cut as far as
 // they must be for the event to stay within MaxEventBytes, and a warning that says
-// so. The file metadata.json has them whole.
+// so. The artefact metadata.json then has them whole.
 func (s Succeeded) Fit() Succeeded {
 	if fits(s) {
 		return s

@@ -22,6 +22,8 @@ const (
 	keptAttempts = 64 // records per request that the stream keeps
 	keptHistory  = 32 // attempts a record tells of; older ones are forgotten
 
+	freshness = 100 * time.Millisecond // how long Finish relies on the answer that Current got
+
 	maxRecordBytes = 256 << 10 // servers take messages of 1 MiB
 )
 
@@ -160,10 +162,14 @@ func (j *Job) loadHistory(ctx context.Context) (*attemptHistory, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.setHistory(h)
+	return h, nil
+}
+
+func (j *Job) setHistory(h *attemptHistory) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.history = h
-	return h, nil
 }
 
 // Attempts returns the attempts made so far, the first one first, as they were
@@ -204,10 +210,20 @@ func (j *Job) Begin(ctx context.Context, record AttemptRecord) (*Attempt, error)
 	if err != nil {
 		return nil, err
 	}
-	j.mu.Lock()
-	j.history = next
-	j.mu.Unlock()
+	j.setHistory(next)
 	return &Attempt{Number: record.Number, job: j, b: j.b, history: next}, nil
+}
+
+// beginFirst is Begin for a request that most likely has no attempts: it looks
+// for them only if the server refuses the record of the first.
+func (j *Job) beginFirst(ctx context.Context, record AttemptRecord) (*Attempt, error) {
+	j.setHistory(&attemptHistory{})
+	a, err := j.Begin(ctx, record)
+	if !errors.Is(err, ErrStale) {
+		return a, err
+	}
+	j.setHistory(nil)
+	return j.Begin(ctx, record)
 }
 
 // Attempt is the right to work on a request until another attempt begins. Safe
@@ -220,7 +236,8 @@ type Attempt struct {
 
 	mu       sync.Mutex
 	history  *attemptHistory
-	sequence int // of the last event
+	current  time.Time // when Current last asked and heard so
+	sequence int       // of the last event
 	objects  []string
 	finished outcome
 }
@@ -243,13 +260,30 @@ func (a *Attempt) Records() []AttemptRecord {
 
 // Current reports whether this is still the attempt that may finish the request.
 func (a *Attempt) Current(ctx context.Context) (bool, error) {
+	asked := time.Now()
 	last, err := a.b.readHistory(ctx, a.job.Tenant, a.job.ID)
 	if err != nil {
 		return false, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return last.sequence == a.history.sequence, nil
+	if last.sequence != a.history.sequence {
+		a.current = time.Time{}
+		return false, nil
+	}
+	a.current = asked
+	return true, nil
+}
+
+// stillCurrent is Current unless that has just been asked.
+func (a *Attempt) stillCurrent(ctx context.Context) (bool, error) {
+	a.mu.Lock()
+	asked := a.current
+	a.mu.Unlock()
+	if time.Since(asked) < freshness {
+		return true, nil
+	}
+	return a.Current(ctx)
 }
 
 // End records how the attempt ended, for the one that follows. Use it before
@@ -267,9 +301,7 @@ func (a *Attempt) End(ctx context.Context, cause string, failure *events.Error, 
 		return err
 	}
 	a.history = next
-	a.job.mu.Lock()
-	defer a.job.mu.Unlock()
-	a.job.history = next // the next attempt may begin with the same delivery
+	a.job.setHistory(next) // the next attempt may begin with the same delivery
 	return nil
 }
 
@@ -315,22 +347,24 @@ func (a *Attempt) number(e events.Event) events.Event {
 func (a *Attempt) PutObject(ctx context.Context, name, mediaType string, data []byte) (events.Ref, error) {
 	object := fmt.Sprintf("%s/%d/%s", a.job.ID, a.Number, name)
 	a.mu.Lock()
+	isNew := !slices.Contains(a.objects, object)
 	a.objects = append(a.objects, object)
 	a.mu.Unlock()
-	return a.b.putObject(ctx, a.job.Tenant, object, mediaType, data)
+	return a.b.putObject(ctx, a.job.Tenant, object, mediaType, data, isNew)
 }
 
 // Finish publishes the request's terminal event, after its objects are stored. It
 // sets the event's attempt and sequence. won is false if the attempt is not
 // current any more or the request was answered by somebody else: then
-// DiscardObjects. If won, acknowledge the request with Job.Done. An error means
+// DiscardObjects. Whether the attempt is current is not asked again if Current was,
+// less than 100 ms ago, so that it can be while the objects are stored. If won, acknowledge the request with Job.Done. An error means
 // that it is not known whether the event was stored: leave the job to its
 // redelivery and its objects alone.
 func (a *Attempt) Finish(ctx context.Context, terminal events.Event) (bool, error) {
 	if err := a.checkTerminal(terminal); err != nil {
 		return false, err
 	}
-	current, err := a.Current(ctx)
+	current, err := a.stillCurrent(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -34,12 +34,13 @@ type Options struct {
 // Broker is a connection to a NATS server or cluster. It reconnects for ever.
 // Safe for concurrent use.
 type Broker struct {
-	url    string
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	log    *slog.Logger
-	now    func() time.Time
-	source string
+	url     string
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	objects jetstream.JetStream // publishes the messages of objects
+	log     *slog.Logger
+	now     func() time.Time
+	source  string
 
 	denials    denials
 	lostEvents atomic.Uint64
@@ -105,6 +106,9 @@ func Connect(url string, o Options) (*Broker, error) {
 		jetstream.WithPublishAsyncMaxPending(maxLivePending),
 		jetstream.WithPublishAsyncTimeout(2*requestTimeout),
 		jetstream.WithPublishAsyncErrHandler(b.liveEventLost))
+	if err == nil {
+		b.objects, err = jetstream.New(nc, jetstream.WithDefaultTimeout(requestTimeout), jetstream.WithPublishAsyncTimeout(2*requestTimeout))
+	}
 	if err != nil {
 		nc.Close()
 		return nil, events.Errorf(events.CodeInternal, "JetStream at %s cannot be used: %w", redact(url), err)

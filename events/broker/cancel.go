@@ -103,7 +103,7 @@ func (b *Broker) ServeCancels(end func(tenant, id, reason string)) (stop func(ct
 		sub.SetClosedHandler(func(string) { close(ended) })
 		subs, drained = append(subs, sub), append(drained, ended)
 	}
-	return func(ctx context.Context) { c.close(ctx, subs, drained) }, b.flush()
+	return func(ctx context.Context) { c.close(ctx, subs, drained) }, b.Flush()
 }
 
 func (c *canceller) close(ctx context.Context, subs []*nats.Subscription, drained []<-chan struct{}) {

@@ -29,7 +29,8 @@ type Config struct {
 
 	AckWait time.Duration // without a sign of life from its holder a request is delivered again
 
-	// Grow lets Setup raise the limits of existing streams to those given here.
+	// Grow lets Setup raise the limits of existing streams to those given here,
+	// and let them republish what they store.
 	// Without it any difference is refused; what would lower a limit or change
 	// anything else always is.
 	Grow bool
@@ -78,6 +79,8 @@ func (c Config) streams() []jetstream.StreamConfig {
 			// Publishers expect an empty subject; these limits hold those who do not to it.
 			Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxMsgsPerSubject: 1,
 			MaxAge: c.AnswerRetention,
+			// What is heard here is stored: a follower need not read it.
+			RePublish: &jetstream.RePublish{Source: TerminalSubject("*", "*"), Destination: AnswerSubject("{{wildcard(1)}}", "{{wildcard(2)}}")},
 		},
 		{
 			Name: StreamAttempts, Description: "genfn attempt records",

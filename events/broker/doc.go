@@ -16,8 +16,9 @@
 //     are counted in records of our own.
 //   - Acknowledgements of a lost delivery are accepted and an extension of a lost
 //     lease reports nothing: only the attempt record tells who holds a request.
-//   - A core subscription sees what a stream then refuses: a live terminal event
-//     is only a hint to read the stored one.
+//   - A core subscription sees what a stream then refuses: what is heard under
+//     TerminalSubject proves nothing. The stream says again under AnswerSubject
+//     what it has stored.
 //   - With AllowDirect a follower may answer a read with old data: everything
 //     that decides something is read from the stream's leader.
 //   - A refused publish is reported to nobody but the connection's error handler;

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 
 	"genfn/events"
 )
@@ -42,6 +43,8 @@ type Job struct {
 	b        *Broker
 	reply    string // acknowledgement subject
 	sequence uint64 // in the stream
+
+	asked events.ImageGenerate // the data, once it is read and checked
 
 	mu       sync.Mutex
 	answered bool // a terminal event is known to be stored
@@ -215,13 +218,71 @@ func (j *Job) Open(ctx context.Context) (request events.Event, ok bool, err erro
 	if err := j.check(request); err != nil {
 		return events.Event{}, false, j.refuse(ctx, request, err)
 	}
-	if expiry := request.ExpiryTime(); !expiry.IsZero() && !j.b.now().Before(expiry) {
+	if j.late(request) {
 		return events.Event{}, false, j.expire(ctx, request)
 	}
 	return request, true, nil
 }
 
-// check returns why the request must not run.
+// Start is Open and then Begin, with a single wait for the server where they
+// take two: a request that was never delivered before has most likely neither an
+// answer nor attempts, so both are looked for by recording the first attempt. The
+// attempt is nil if the request is not to be run; what Open says of such a
+// request holds here too.
+func (j *Job) Start(ctx context.Context, record AttemptRecord) (events.Event, *Attempt, error) {
+	if request, ok := j.likelyNew(); ok {
+		a, err := j.startNew(ctx, record)
+		return request, a, err
+	}
+	request, ok, err := j.Open(ctx)
+	if err != nil || !ok {
+		return request, nil, err
+	}
+	a, err := j.Begin(ctx, record)
+	return request, a, err
+}
+
+// likelyNew returns the request if nothing but a terminal event can keep it from
+// being run. It asks nobody.
+func (j *Job) likelyNew() (request events.Event, ok bool) {
+	if j.Delivered > 1 || !j.literal() {
+		return request, false
+	}
+	request, err := events.Decode(j.Header, j.Data)
+	return request, err == nil && j.check(request) == nil && !j.late(request)
+}
+
+// startNew looks for a terminal event and begins the first attempt at the same
+// time. An attempt record beside a terminal event does no harm: no work follows.
+func (j *Job) startNew(ctx context.Context, record AttemptRecord) (a *Attempt, err error) {
+	var g errgroup.Group
+	g.Go(func() error {
+		var err error
+		a, err = j.beginFirst(ctx, record)
+		return err
+	})
+	answered, readErr := j.isAnswered(ctx)
+	err = g.Wait()
+	switch {
+	case readErr != nil:
+		return nil, readErr
+	case answered:
+		return nil, j.acknowledge(ctx)
+	}
+	return a, err
+}
+
+// Asked returns the data of the request, after Open or Start found that it is to
+// be run.
+func (j *Job) Asked() events.ImageGenerate { return j.asked }
+
+// late reports whether the request's time is up.
+func (j *Job) late(request events.Event) bool {
+	expiry := request.ExpiryTime()
+	return !expiry.IsZero() && !j.b.now().Before(expiry)
+}
+
+// check reads the data and returns why the request must not run.
 func (j *Job) check(request events.Event) error {
 	if !j.valid() {
 		e := events.Errorf(events.CodeInvalidRequest, "the tenant or request id in the subject %q cannot be used", j.Subject())
@@ -231,11 +292,11 @@ func (j *Job) check(request events.Event) error {
 	if err := request.CheckRequestID(j.ID); err != nil {
 		return err
 	}
-	if err := events.Validate(request); err != nil {
-		return err
-	}
 	kind, ok := events.KindOf(request.Type())
 	if !ok {
+		if err := events.Validate(request); err != nil { // says it better
+			return err
+		}
 		e := events.Errorf(events.CodeInvalidRequest, "%q is not a type of request", request.Type())
 		e.Field, e.Expected = "type", "a request type such as "+events.TypeImageGenerate
 		return e
@@ -243,13 +304,14 @@ func (j *Job) check(request events.Event) error {
 	return j.checkPool(request, kind)
 }
 
-// checkPool returns an error if the request was published to another pool than
+// checkPool reads the data and returns an error if the request was published to another pool than
 // its type and model belong to.
 func (j *Job) checkPool(request events.Event, kind string) error {
 	data, err := events.Payload[events.ImageGenerate](request)
 	if err != nil {
 		return err
 	}
+	j.asked = data
 	if events.PoolToken(kind, data.Model) == j.Pool {
 		return nil
 	}

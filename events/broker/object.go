@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -31,10 +30,11 @@ func transferTimeout(size int64) time.Duration {
 // have replaced the input of the one that uses it.
 func (b *Broker) PutInput(ctx context.Context, tenant, id, name, mediaType string, data []byte) (events.Ref, error) {
 	sum := sha256.Sum256(data)
-	return b.putObject(ctx, tenant, id+"/input/"+hex.EncodeToString(sum[:16])+"/"+name, mediaType, data)
+	return b.putObject(ctx, tenant, id+"/input/"+hex.EncodeToString(sum[:16])+"/"+name, mediaType, data, false)
 }
 
-func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string, data []byte) (events.Ref, error) {
+// putObject stores an object. isNew says that there is none of that name yet.
+func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string, data []byte, isNew bool) (events.Ref, error) {
 	name := object[strings.LastIndexByte(object, '/')+1:]
 	if name == "" {
 		return events.Ref{}, events.Errorf(events.CodeInternal, "the object %q has no name", object)
@@ -49,7 +49,12 @@ func (b *Broker) putObject(ctx context.Context, tenant, object, mediaType string
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
 			return b.noBucket(ctx, tenant)
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case isNew:
+			isNew = false // from now on there may be one, which Put looks for and cleans up after
+			err = b.putNewObject(ctx, ref.Bucket, meta, data, sum)
+		default:
 			_, err = store.Put(ctx, meta, bytes.NewReader(data))
 		}
 		return denialOf(ctx, err)
@@ -94,8 +99,7 @@ func (b *Broker) readObject(ctx context.Context, tenant, object string, limit in
 
 // objectStored asks the bucket's leader whether it has the object.
 func (b *Broker) objectStored(ctx context.Context, tenant, object string) (bool, error) {
-	subject := "$O." + Bucket(tenant) + ".M." + base64.URLEncoding.EncodeToString([]byte(object))
-	m, err := b.readLeader(ctx, objectStreamName(tenant), messageGet{Last: subject})
+	m, err := b.readLeader(ctx, objectStreamName(tenant), messageGet{Last: objectMetaSubject(Bucket(tenant), object)})
 	if err != nil || m == nil {
 		return false, err
 	}

@@ -13,16 +13,16 @@ import (
 	"genfn/events"
 )
 
-// SubscribeTerminal delivers what anybody publishes as the terminal event of a
-// request to messages. The stream may still refuse it: read it with Terminal.
+// SubscribeTerminal delivers the terminal event of a request to messages, under
+// its AnswerSubject, once it is stored.
 func (b *Broker) SubscribeTerminal(tenant, id string, messages chan *nats.Msg) (stop func(), err error) {
-	return b.subscribe(messages, TerminalSubject(tenant, id))
+	return b.subscribe(messages, AnswerSubject(tenant, id))
 }
 
 // SubscribeEvents delivers the live events of a request and what
 // SubscribeTerminal does, in the order they were sent.
 func (b *Broker) SubscribeEvents(tenant, id string, messages chan *nats.Msg) (stop func(), err error) {
-	return b.subscribe(messages, EventSubject(tenant, id, "*"), TerminalSubject(tenant, id))
+	return b.subscribe(messages, EventSubject(tenant, id, "*"), AnswerSubject(tenant, id))
 }
 
 func (b *Broker) subscribe(messages chan *nats.Msg, subjects ...string) (stop func(), err error) {
@@ -40,12 +40,13 @@ func (b *Broker) subscribe(messages chan *nats.Msg, subjects ...string) (stop fu
 		}
 		subs = append(subs, s)
 	}
-	return stop, b.flush()
+	return stop, nil
 }
 
-// flush waits until the server knows all subscriptions, if it is there; when it
-// comes back later it is told before anything else.
-func (b *Broker) flush() error {
+// Flush waits until the server knows all subscriptions, if it is there; when it
+// comes back later it is told before anything else. It need not be called before
+// something is published over the same connection.
+func (b *Broker) Flush() error {
 	err := b.nc.FlushTimeout(requestTimeout)
 	if err != nil && !b.nc.IsClosed() {
 		return nil

@@ -40,7 +40,7 @@ func (e *SetupError) Error() string {
 
 // Setup creates the streams and object stores that are missing. Existing ones
 // must be as c says: Setup changes none of them, except that it raises limits
-// if c.Grow is set, and returns a *SetupError that lists all differences
+// and adds a missing republish if c.Grow is set, and returns a *SetupError that lists all differences
 // otherwise. Any number of processes may call it at the same time. The broker
 // repeats it after each reconnection: a server keeps streams in memory only as
 // long as it runs.
@@ -119,11 +119,12 @@ func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig, 
 const (
 	remedyGrow   = "it may grow: allow Setup to raise limits, or raise it with the nats command line"
 	remedyShrink = "it would shrink: raise the configured limit to the stream's, or lower the stream's by hand"
+	remedyRepeat = "it can be added in place: allow Setup to raise limits, or set it with the nats command line"
 	remedyFixed  = "it cannot be changed in place: use the stream's setting, or empty and remove the stream by hand"
 )
 
 func allGrow(differences []Difference) bool {
-	return !slices.ContainsFunc(differences, func(d Difference) bool { return d.Remedy != remedyGrow })
+	return !slices.ContainsFunc(differences, func(d Difference) bool { return d.Remedy != remedyGrow && d.Remedy != remedyRepeat })
 }
 
 // comparison collects differences.
@@ -148,6 +149,26 @@ func (c *comparison) limit(field string, have, want int64, text func(int64) stri
 		d.Remedy = remedyGrow
 	}
 	c.found = append(c.found, d)
+}
+
+// republish compares where the messages of the streams are said again. A stream
+// that an older version made says nothing yet, which can be changed.
+func (c *comparison) republish(have, want *jetstream.RePublish) {
+	if have != nil && want != nil && *have == *want || have == nil && want == nil {
+		return
+	}
+	d := Difference{c.object, "republish", repeated(have), repeated(want), remedyFixed}
+	if have == nil {
+		d.Remedy = remedyRepeat
+	}
+	c.found = append(c.found, d)
+}
+
+func repeated(r *jetstream.RePublish) string {
+	if r == nil {
+		return "none"
+	}
+	return r.Source + " to " + r.Destination
 }
 
 func count(n int64) string {
@@ -182,6 +203,7 @@ func compareStream(have, want jetstream.StreamConfig) ([]Difference, jetstream.S
 	c.fixed("rollup headers", have.AllowRollup, want.AllowRollup)
 	c.fixed("message TTL", have.AllowMsgTTL, want.AllowMsgTTL)
 	c.fixed("mirror", have.Mirror != nil, want.Mirror != nil)
+	c.republish(have.RePublish, want.RePublish)
 	if want.MaxMsgsPerSubject == 1 { // a rule, not a size: any other number breaks it
 		c.fixed("messages per subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
 	} else {
@@ -196,7 +218,7 @@ func compareStream(have, want jetstream.StreamConfig) ([]Difference, jetstream.S
 		have.Duplicates = want.Duplicates
 	}
 	have.MaxMsgsPerSubject, have.MaxMsgs, have.MaxBytes = want.MaxMsgsPerSubject, want.MaxMsgs, want.MaxBytes
-	have.MaxMsgSize, have.MaxAge = want.MaxMsgSize, want.MaxAge
+	have.MaxMsgSize, have.MaxAge, have.RePublish = want.MaxMsgSize, want.MaxAge, want.RePublish
 	return c.found, have
 }
 

@@ -139,6 +139,7 @@ func TestSetupRefusesAStreamOfAnotherMake(t *testing.T) {
 	assert.ElementsMatch(t, []string{
 		"stream GEN_FIN: storage Memory -> File", "stream GEN_FIN: discard policy DiscardOld -> DiscardNew",
 		"stream GEN_FIN: discard new per subject false -> true", "stream GEN_FIN: messages per subject -1 -> 1",
+		"stream GEN_FIN: republish none -> gen.fin.*.* to gen.ans.{{wildcard(1)}}.{{wildcard(2)}}",
 	}, listed(differences))
 }
 
@@ -205,4 +206,34 @@ func TestConnectErrors(t *testing.T) {
 
 	_, err = broker.Connect("nats://127.0.0.1:1", broker.Options{Credentials: "/does/not/exist.creds"})
 	require.ErrorContains(t, err, "exist.creds")
+}
+
+// A stream of terminal events that was made before they were said again.
+func TestSetupAddsTheRepublishWhenTold(t *testing.T) {
+	b := newBench(t)
+	s, err := b.js.Stream(t.Context(), broker.StreamTerminals)
+	require.NoError(t, err)
+	older := s.CachedInfo().Config
+	older.RePublish = nil
+	_, err = b.js.UpdateStream(t.Context(), older)
+	require.NoError(t, err)
+
+	err = b.Setup(t.Context(), b.config)
+	var differences *broker.SetupError
+	require.ErrorAs(t, err, &differences)
+	require.Len(t, differences.Differences, 1)
+	assert.Contains(t, err.Error(), "republish is none, wanted gen.fin.*.* to gen.ans.")
+	assert.Contains(t, differences.Differences[0].Remedy, "added in place")
+
+	b.config.Grow = true
+	require.NoError(t, b.Setup(t.Context(), b.config))
+	said, err := b.nc.SubscribeSync(broker.AnswerSubject(broker.DefaultTenant, "a"))
+	require.NoError(t, err)
+	b.publish(address("a"))
+	won, err := b.begin(b.next(b.queue(b.Broker)), "i1").Finish(t.Context(), failedEvent(t, "a", "x"))
+	require.NoError(t, err)
+	require.True(t, won)
+	m, err := said.NextMsg(time.Minute)
+	require.NoError(t, err)
+	assert.Equal(t, broker.TerminalSubject(broker.DefaultTenant, "a"), m.Header.Get("Nats-Subject"))
 }

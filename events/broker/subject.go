@@ -123,8 +123,14 @@ func ParseSubject(subject string) (Address, bool) {
 // EventSubject returns the subject of a live event; kind "*" matches all.
 func EventSubject(tenant, id, kind string) string { return "gen.evt." + tenant + "." + id + "." + kind }
 
-// TerminalSubject returns the subject of a request's terminal event.
+// TerminalSubject returns the subject to which a request's terminal event is
+// published. Who listens there hears what the stream then refuses, too.
 func TerminalSubject(tenant, id string) string { return "gen.fin." + tenant + "." + id }
+
+// AnswerSubject returns the subject on which the stream of terminal events says
+// again what it has stored: only the one that counts is heard there. Nobody but
+// the server needs the right to publish to it.
+func AnswerSubject(tenant, id string) string { return "gen.ans." + tenant + "." + id }
 
 func attemptSubject(tenant, id string) string    { return "gen.att." + tenant + "." + id }
 func deadLetterSubject(tenant, id string) string { return "gen.dlq." + tenant + "." + id }

@@ -21,6 +21,7 @@ func TestSubjects(t *testing.T) {
 	}
 	assert.Equal(t, "gen.evt.acme.4711.progress", broker.EventSubject("acme", "4711", broker.KindProgress))
 	assert.Equal(t, "gen.fin.acme.4711", broker.TerminalSubject("acme", "4711"))
+	assert.Equal(t, "gen.ans.acme.4711", broker.AnswerSubject("acme", "4711"))
 	assert.Equal(t, "gen.hb.i1", broker.HeartbeatSubject("i1"))
 	assert.Equal(t, "genfn-acme", broker.Bucket("acme"))
 }

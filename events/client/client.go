@@ -71,32 +71,40 @@ type Input struct {
 // event that is too large), queue_full, permission_denied, device_unavailable if
 // no streams exist yet, and internal if the server cannot be reached.
 func (c *Client) Publish(ctx context.Context, r Request) (id string, err error) {
+	isNew := r.ID == ""
+	if isNew {
+		r.ID = events.NewID()
+	}
+	if err := c.publish(ctx, r, isNew); err != nil {
+		return "", err
+	}
+	return r.ID, nil
+}
+
+// publish publishes a request that has an id, new or not.
+func (c *Client) publish(ctx context.Context, r Request, isNew bool) error {
 	e, address, err := c.build(&r)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if len(r.Inputs) > 0 {
 		if e, err = c.upload(ctx, r, e, address.ID); err != nil {
-			return "", err
+			return err
 		}
 	}
 	if err := events.Validate(e); err != nil {
-		return "", err
+		return err
 	}
-	if r.ID != "" { // a new id cannot be taken
+	if !isNew { // a new id cannot be taken
 		if err := c.checkUnanswered(ctx, r.ID); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return address.ID, c.b.PublishRequest(ctx, address, e)
+	return c.b.PublishRequest(ctx, address, e)
 }
 
 // build makes the event without its inputs, and where to publish it.
 func (c *Client) build(r *Request) (events.Event, broker.Address, error) {
-	id := r.ID
-	if id == "" {
-		id = events.NewID()
-	}
 	if r.Type == "" {
 		r.Type = events.TypeImageGenerate
 	}
@@ -109,7 +117,7 @@ func (c *Client) build(r *Request) (events.Event, broker.Address, error) {
 		e.Field, e.Expected = "type", "a request type such as "+events.TypeImageGenerate
 		return events.Event{}, broker.Address{}, e
 	}
-	e, err := events.NewRequest(r.Type, c.meta(r, id), r.Data)
+	e, err := events.NewRequest(r.Type, c.meta(r, r.ID), r.Data)
 	if err != nil {
 		return events.Event{}, broker.Address{}, err
 	}
@@ -125,7 +133,7 @@ func (c *Client) build(r *Request) (events.Event, broker.Address, error) {
 	if r.Lane == "" {
 		r.Lane = broker.LaneOf(named.Device)
 	}
-	return e, broker.Address{Pool: events.PoolToken(kind, named.Model), Lane: r.Lane, Priority: r.Priority, Tenant: c.tenant, ID: id}, nil
+	return e, broker.Address{Pool: events.PoolToken(kind, named.Model), Lane: r.Lane, Priority: r.Priority, Tenant: c.tenant, ID: r.ID}, nil
 }
 
 func (c *Client) meta(r *Request, id string) events.Meta {

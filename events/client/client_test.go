@@ -278,6 +278,39 @@ func TestFollowFromBeforeThePublish(t *testing.T) {
 	assertEnded(t, f)
 }
 
+func TestPublishAndFollow(t *testing.T) {
+	b := newBench(t)
+	nc := b.server.Connect()
+	reads, err := nc.SubscribeSync("$JS.API.STREAM.MSG.GET.*")
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	f, err := b.PublishAndFollow(t.Context(), client.Request{Data: apple()})
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	j := b.next()
+	assert.Equal(t, f.ID(), j.ID)
+	a := b.begin(j)
+	b.steps(a, j.ID, 1, 5)
+	b.finish(j, a)
+	assert.Equal(t, append(labels(1, 1, 5), "end"), read(t, f, 6))
+	assertEnded(t, f)
+	require.NoError(t, nc.Flush())
+	for n, _, _ := reads.Pending(); n > 0; n-- {
+		m, err := reads.NextMsg(time.Minute)
+		require.NoError(t, err)
+		assert.Equal(t, "$JS.API.STREAM.MSG.GET.GEN_ATT", m.Subject, "the client reads nothing, only the instance looks whether its attempt is current")
+	}
+
+	f, err = b.PublishAndFollow(t.Context(), client.Request{ID: "mine", Data: apple()})
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	j = b.next()
+	b.finish(j, b.begin(j))
+	assert.Equal(t, []string{"end"}, read(t, f, 1))
+	_, err = b.PublishAndFollow(t.Context(), client.Request{ID: "mine", Data: apple()})
+	require.ErrorIs(t, err, broker.ErrDuplicateID)
+}
+
 func TestFollowJoinsLate(t *testing.T) {
 	b := newBench(t)
 	b.publish("a")
@@ -371,6 +404,7 @@ func TestFollowBelievesOnlyTheStoredTerminalEvent(t *testing.T) {
 	forged.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "12345")
 	_, err := b.js.PublishMsg(t.Context(), forged)
 	require.Error(t, err)
+	require.NoError(t, b.server.Connect().Publish(broker.AnswerSubject("default", "a"), []byte("no event")))
 	b.steps(a, "a", 2, 2)
 	assert.Equal(t, labels(1, 2, 2), read(t, f, 1), "the work goes on")
 	b.finish(j, a)

@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	liveBuffer = 2048             // live messages that may wait; what does not fit is replayed
-	firstCheck = time.Millisecond // after a terminal event was seen on its way
-	pollTime   = 2 * time.Second  // between looks for a terminal event that nobody announced
+	liveBuffer = 2048            // live messages that may wait; what does not fit is replayed
+	pollTime   = 2 * time.Second // between looks for a terminal event that was not heard
 )
 
 // Follower reads the events of one request: first those that exist, then live
@@ -37,7 +36,6 @@ type Follower struct {
 	held   []events.Event // live events that wait for a replay
 	full   bool           // live was full: messages may have been dropped after what it holds
 	check  time.Time      // when to look for the terminal event
-	wait   time.Duration  // until the look after that
 	ended  bool
 	only   bool // nothing but the terminal event is wanted
 }
@@ -59,7 +57,42 @@ func (p place) follows(q place) bool {
 // Follow begins to follow a request of this tenant, which need not be published
 // yet. The caller must Close the follower.
 func (c *Client) Follow(_ context.Context, id string) (*Follower, error) {
-	return c.follow(id, false)
+	f, err := c.follow(id, false)
+	if err != nil {
+		return nil, err
+	}
+	return f, c.flushed(f)
+}
+
+// PublishAndFollow is Follow and then Publish, without what only matters for an
+// id that may have been used before: with a new id (Request.ID is "") nothing is
+// asked of the server but to store the request. The caller must Close the follower.
+func (c *Client) PublishAndFollow(ctx context.Context, r Request) (*Follower, error) {
+	isNew := r.ID == ""
+	if isNew {
+		r.ID = events.NewID()
+	}
+	f, err := c.follow(r.ID, false)
+	if err != nil {
+		return nil, err
+	}
+	if isNew {
+		f.replay, f.check = false, time.Now().Add(pollTime)
+	}
+	if err := c.publish(ctx, r, isNew); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// flushed closes f if the server cannot be told of its subscriptions.
+func (c *Client) flushed(f *Follower) error {
+	err := c.b.Flush()
+	if err != nil {
+		f.Close()
+	}
+	return err
 }
 
 func (c *Client) follow(id string, only bool) (*Follower, error) {
@@ -69,7 +102,6 @@ func (c *Client) follow(id string, only bool) (*Follower, error) {
 	f := &Follower{
 		c: c, id: id, only: only, replay: !only,
 		live: make(chan *nats.Msg, liveBuffer), reconnect: make(chan struct{}, 1),
-		wait: pollTime,
 	}
 	subscribe := c.b.SubscribeEvents
 	if only {
@@ -87,6 +119,9 @@ func (c *Client) follow(id string, only bool) (*Follower, error) {
 	})}
 	return f, nil
 }
+
+// ID returns the id of the request.
+func (f *Follower) ID() string { return f.id }
 
 // Close ends the follower. It is safe to call twice.
 func (f *Follower) Close() {
@@ -151,7 +186,7 @@ func (f *Follower) advance(ctx context.Context) error {
 	defer timer.Stop()
 	select {
 	case m := <-f.live:
-		f.receive(m)
+		return f.receive(ctx, m)
 	case <-f.reconnect: // messages may have passed meanwhile
 		f.replay, f.check = !f.only, time.Time{}
 	case <-timer.C:
@@ -187,20 +222,24 @@ func (f *Follower) add(e events.Event) {
 }
 
 // receive takes a live message.
-func (f *Follower) receive(m *nats.Msg) {
-	if m.Subject == broker.TerminalSubject(f.c.tenant, f.id) {
-		f.check, f.wait = time.Now(), firstCheck
-		return
-	}
+func (f *Follower) receive(ctx context.Context, m *nats.Msg) error {
 	e, err := events.Decode(m.Header, m.Data)
+	if m.Subject == broker.AnswerSubject(f.c.tenant, f.id) {
+		if err != nil || !events.Terminal(e.Type()) {
+			f.check = time.Time{} // what is stored decides
+			return nil
+		}
+		return f.end(ctx, e)
+	}
 	if err != nil {
-		return // others may publish here; what is no event is not ours
+		return nil // others may publish here; what is no event is not ours
 	}
 	if p := placeOf(e); f.last.before(p) && !p.follows(f.last) {
 		f.held, f.replay = append(f.held, e), true
-		return
+		return nil
 	}
 	f.add(e)
+	return nil
 }
 
 // readTerminal ends the following if the request is answered; else it says when
@@ -210,17 +249,27 @@ func (f *Follower) readTerminal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.check = time.Now().Add(pollTime)
 	if !answered {
-		f.check = time.Now().Add(f.wait)
-		f.wait = min(2*f.wait, pollTime)
 		return nil
 	}
-	for len(f.live) > 0 { // sent before the terminal event
-		f.receive(<-f.live)
+	for len(f.live) > 0 && !f.ended { // sent before the terminal event
+		if err := f.receive(ctx, <-f.live); err != nil {
+			return err
+		}
 	}
+	if f.ended {
+		return nil
+	}
+	return f.end(ctx, e)
+}
+
+// end takes the terminal event, the last of all.
+func (f *Follower) end(ctx context.Context, e events.Event) error {
 	// What came before it may have passed while the connection was away.
 	if f.replay || !f.only && !placeOf(e).follows(f.last) {
 		if err := f.readStored(ctx); err != nil {
+			f.check = time.Time{} // it will not be heard again
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ func clientRights() *server.Permissions {
 			"$JS.API.CONSUMER.CREATE.OBJ_" + bucket + ".>",
 			"$JS.API.CONSUMER.DELETE.OBJ_" + bucket + ".*",
 		}},
-		Subscribe: &server.SubjectPermission{Allow: []string{"_CLIENT.>", "gen.evt.default.>", "gen.fin.default.*"}},
+		Subscribe: &server.SubjectPermission{Allow: []string{"_CLIENT.>", "gen.evt.default.>", "gen.ans.default.*"}},
 	}
 }
 

@@ -52,17 +52,16 @@ func (r *requestFlags) connect(ctx context.Context, url string, o broker.Options
 	return patiently(ctx, r.wait, func() (*broker.Broker, error) { return broker.Connect(url, o) })
 }
 
-// publish publishes the request. While no instance has set the streams up, it tries again for as long as
-// --wait says.
-func (g *generation) publish(ctx context.Context, r client.Request) error {
-	_, err := patiently(ctx, g.flags.wait, func() (string, error) {
-		id, err := g.client.Publish(ctx, r)
+// publish publishes the request and follows it. While no instance has set the streams up, it tries again for as
+// long as --wait says.
+func (g *generation) publish(ctx context.Context, r client.Request) (*client.Follower, error) {
+	return patiently(ctx, g.flags.wait, func() (*client.Follower, error) {
+		follower, err := g.client.PublishAndFollow(ctx, r)
 		if err != nil && !errors.Is(err, &events.Error{Code: events.CodeDeviceUnavailable}) {
 			err = backoff.Permanent(err)
 		}
-		return id, err
+		return follower, err
 	})
-	return err
 }
 
 func patiently[T any](ctx context.Context, wait time.Duration, f func() (T, error)) (T, error) {
@@ -93,23 +92,17 @@ func (s *settings) generate(cmd *cobra.Command, hard context.Context, flags *req
 		flags: flags, id: flags.id, client: client.New(b, client.Options{Tenant: flags.tenant}),
 		progress: newProgress(cmd.ErrOrStderr(), flags.quiet || s.json),
 	}
-	if g.id == "" {
-		g.id = events.NewID()
-	}
 	request, err := g.request(cmd)
 	if err != nil {
 		return err
 	}
-	follower, err := g.client.Follow(cmd.Context(), g.id)
+	follower, err := g.publish(cmd.Context(), request)
 	if err != nil {
 		return err
 	}
 	defer follower.Close()
-	err = g.publish(cmd.Context(), request)
-	var result *events.Succeeded
-	if err == nil {
-		result, err = g.follow(cmd.Context(), follower)
-	}
+	g.id = follower.ID()
+	result, err := g.follow(cmd.Context(), follower)
 	if err != nil && cmd.Context().Err() != nil {
 		return g.withdraw(hard)
 	}

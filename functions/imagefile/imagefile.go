@@ -13,6 +13,7 @@ import (
 	"image"
 	"image/jpeg"
 	"image/png"
+	"sync"
 
 	"github.com/HugoSmits86/nativewebp"
 
@@ -84,9 +85,24 @@ func nrgba(img Image) *image.NRGBA {
 	return out
 }
 
+// pngBuffers keeps the compressor's memory, more than a megabyte, from one picture to the next.
+var pngBuffers encoderBuffers
+
+type encoderBuffers struct{ pool sync.Pool }
+
+var _ png.EncoderBufferPool = (*encoderBuffers)(nil)
+
+func (b *encoderBuffers) Get() *png.EncoderBuffer {
+	buffer, _ := b.pool.Get().(*png.EncoderBuffer)
+	return buffer // nil: the encoder makes one
+}
+
+func (b *encoderBuffers) Put(buffer *png.EncoderBuffer) { b.pool.Put(buffer) }
+
 func encodePNG(img Image, p *Parameters) (Encoded, error) {
 	var b bytes.Buffer
-	if err := png.Encode(&b, nrgba(img)); err != nil {
+	encoder := png.Encoder{BufferPool: &pngBuffers}
+	if err := encoder.Encode(&b, nrgba(img)); err != nil {
 		return Encoded{}, fmt.Errorf("imagefile: PNG: %w", err)
 	}
 	return Encoded{Data: withPNGText(b.Bytes(), p), MediaType: "image/png"}, nil

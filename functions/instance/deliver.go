@@ -43,15 +43,16 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 		a.log.Warn("memory file not trimmed", "error", err)
 	}
 	if slices.ContainsFunc(files, func(f file) bool { return f.omitted }) {
-		s.Warnings = append(s.Warnings, events.Warning{Code: "parameters_omitted", Message: "The generation parameters do not fit into a file of this format; they are in metadata.json."})
-	}
-	metadata, err := metadataFile(s)
-	if err != nil {
-		return err
+		s.Warnings = append(s.Warnings, events.Warning{Code: "parameters_omitted", Message: "The generation parameters do not fit into a file of this format; they are in this answer."})
 	}
 	a.enter(ctx, events.StageStore)
-	if s.Artifacts, err = a.store(ctx, append(files, metadata)); err != nil {
+	if s.Artifacts, err = a.store(ctx, files); err != nil {
 		return err
+	}
+	if !s.Fits() {
+		if err := a.storeWhole(ctx, &s); err != nil {
+			return err
+		}
 	}
 	a.track.leave(time.Now())
 	timings := maps.Clone(a.track.timings)
@@ -134,20 +135,29 @@ func (a *attempt) encode(ctx context.Context, s events.Succeeded, result *protoc
 	return files, nil
 }
 
-// metadataFile is the answer as a file beside the pictures, without the artefacts, which it is one of.
-func metadataFile(s events.Succeeded) (file, error) {
+// storeWhole stores the answer, which has to be shortened, as a file beside the pictures, of which it tells.
+func (a *attempt) storeWhole(ctx context.Context, s *events.Succeeded) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		return file{}, fmt.Errorf("metadata: %w", err)
+		return fmt.Errorf("metadata: %w", err)
 	}
-	return file{artifact: events.Artifact{Name: "metadata.json", Role: events.RoleMetadata}, mediaType: "application/json", data: data}, nil
+	stored, err := a.store(ctx, []file{{artifact: events.Artifact{Name: "metadata.json", Role: events.RoleMetadata}, mediaType: "application/json", data: data}})
+	s.Artifacts = append(s.Artifacts, stored...)
+	return err
 }
 
-// store puts the files into the object store.
+// store puts the files into the object store. At the same time it finds out whether the attempt is still the
+// current one, which has to be known before it may finish.
 func (a *attempt) store(ctx context.Context, files []file) ([]events.Artifact, error) {
 	artifacts := make([]events.Artifact, len(files))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxParallel)
+	stale := false
+	g.Go(func() error { // ends nothing early: what is half stored could not be discarded
+		current, err := a.begun.Current(ctx)
+		stale = err == nil && !current // if it is not known, Finish asks again
+		return nil
+	})
 	for i, f := range files {
 		g.Go(func() error {
 			ref, err := a.put(ctx, f)
@@ -156,5 +166,11 @@ func (a *attempt) store(ctx context.Context, files []file) ([]events.Artifact, e
 			return err
 		})
 	}
-	return artifacts, g.Wait()
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if stale {
+		return nil, errStale
+	}
+	return artifacts, nil
 }

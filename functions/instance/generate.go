@@ -103,7 +103,11 @@ func or(v *int, def int) *int {
 
 // generate has the runner make the pictures.
 func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, error) {
-	a.enter(ctx, events.StageLoad)
+	a.note(events.StageLoad)
+	told := !a.slot.ready()
+	if told { // starting a runner takes time
+		a.publishProgress(ctx, nil)
+	}
 	if err := a.slot.start(ctx); err != nil {
 		return nil, unavailableError{err}
 	}
@@ -123,6 +127,9 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 		return nil, errors.Join(errRunnerDied, err)
 	}
 	a.job = message.Job
+	if !told { // by now, so that the runner lost no time
+		a.publishProgress(ctx, nil)
+	}
 	c := a.slot.config
 	a.publish(ctx, broker.KindStarted, events.TypeStarted, events.Started{Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name})
 	for {
@@ -218,10 +225,17 @@ func (a *attempt) enter(ctx context.Context, stage string) {
 		a.lease.Progress(a.slot.instance.learned.budget(a.track.shape, stage))
 		return
 	}
+	a.note(stage)
+	if !a.slot.instance.learned.brief(a.track.shape, stage) {
+		a.publishProgress(ctx, nil)
+	}
+}
+
+// note takes up a new stage.
+func (a *attempt) note(stage string) {
 	a.stage = stage
 	a.log.Debug("stage begins", "stage", stage)
 	a.lease.Progress(a.track.enter(stage, time.Now()))
-	a.publishProgress(ctx, nil)
 }
 
 // cancelRunner ends the job that is in flight, if there is one, and the runner with it if it does not obey.

@@ -253,11 +253,14 @@ func (r *rig) spawn(change func(*settings)) *child {
 	return c
 }
 
-// lines are what an instance logs, a line with each Write.
+// lines are what an instance logs, a line with each Write; what does not fit, which nobody waits for, is dropped.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
-	l <- string(p)
+	select {
+	case l <- string(p):
+	default:
+	}
 	return len(p), nil
 }
 

@@ -3,7 +3,7 @@
 //
 // A request is in the hands of one slot, and a slot has one runner process:
 //
-//	Next -> Open -> Begin (the fence) -> accepted, started -> generate, progress -> encode, store -> Finish -> Done
+//	Next -> Start (read, and record the attempt: the fence) -> accepted, started -> generate, progress -> encode, store -> Finish -> Done
 //
 // These details have caused bugs:
 //   - A hung runner is killed and reaped before its request may go anywhere else; until then the lease is not

@@ -92,7 +92,7 @@ func TestRequestToResult(t *testing.T) {
 	for _, a := range s.Artifacts {
 		names = append(names, a.Name)
 	}
-	require.Equal(t, []string{"image-0.png", "image-1.png", "latents.npy", "metadata.json"}, names)
+	require.Equal(t, []string{"image-0.png", "image-1.png", "latents.npy"}, names)
 	for i := range 2 {
 		raw, err := r.client.Fetch(r.context(), s.Artifacts[i].Ref)
 		require.NoError(t, err)
@@ -107,11 +107,6 @@ func TestRequestToResult(t *testing.T) {
 	latents, err := imagefile.ReadNPY(bytes.NewReader(raw), 100)
 	require.NoError(t, err)
 	require.Equal(t, []float32{7}, latents.Data)
-	raw, err = r.client.Fetch(r.context(), s.Artifacts[3].Ref)
-	require.NoError(t, err)
-	var metadata events.Succeeded
-	require.NoError(t, json.Unmarshal(raw, &metadata))
-	require.Equal(t, s.Request, metadata.Request)
 	r.settled(id)
 }
 

@@ -40,6 +40,9 @@ func (b Budgets) withDefaults() Budgets {
 // stageStep is the name under which the time of one denoising step is learned.
 const stageStep = "step"
 
+// briefStage is the time below which the start of a stage is not worth an event.
+const briefStage = 10 * time.Millisecond
+
 // maxLearned bounds the shapes whose times are remembered.
 const maxLearned = 1024
 
@@ -133,6 +136,16 @@ func (l *learned) budget(shape, stage string) time.Duration {
 		return l.budgets.Stage
 	}
 	return max(l.budgets.Floor, time.Duration(l.budgets.Factor*float64(took)))
+}
+
+// brief reports whether a stage, or the first step of denoising, is known to be over before anybody could read
+// that it has begun.
+func (l *learned) brief(shape, stage string) bool {
+	if stage == events.StageDenoise {
+		stage = stageStep
+	}
+	took, ok := l.times.of(l.class, shape)[stage]
+	return ok && took < briefStage
 }
 
 // after returns the learned times of the stages that come after denoising.

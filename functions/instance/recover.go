@@ -220,16 +220,13 @@ func (a *attempt) notice(ctx context.Context, n events.Notice) {
 	a.publish(ctx, broker.KindProgress, events.TypeProgress, p)
 }
 
-// route sends a request elsewhere that this instance's device must not or need not run, and reports whether it did.
-func (w *work) route(hard context.Context) (gone bool) {
+// route sends a request elsewhere that this instance's device must not or need not run, and reports whether it did. The
+// attempt that was begun with its delivery ends then, and nobody is charged for it.
+func (w *work) route(hard context.Context, begun *broker.Attempt) (gone bool) {
 	s := w.slot
 	ctx, cancel := context.WithTimeout(hard, openTimeout)
 	defer cancel()
-	records, err := w.job.Attempts(ctx)
-	if err != nil {
-		w.log.Warn("attempts not read, the request is delivered again", "error", err)
-		return true
-	}
+	records := begun.Records()
 	w.restoreRung(records)
 	var to string
 	switch want := w.asked.Device; {
@@ -243,13 +240,15 @@ func (w *work) route(hard context.Context) (gone bool) {
 			return false
 		}
 	default:
-		return w.toDevice(ctx, want)
+		return w.toDevice(ctx, want, begun)
 	}
 	if !s.instance.peers.serve(to, w.asked.Model) && !excluded(records, s.class()) && w.asked.Fallback != events.FallbackNever {
 		w.log.Info("nobody serves the class of device that was asked for, the request runs here", "wanted", w.asked.Device)
 		return false
 	}
-	if err := w.job.Move(ctx, broker.LaneOf(to)); err != nil {
+	if err := begun.End(ctx, causeRouted, nil); err != nil {
+		w.log.Warn("request not moved, it is delivered again", "to", to, "error", err)
+	} else if err := w.job.Move(ctx, broker.LaneOf(to)); err != nil {
 		w.log.Warn("request not moved, it is delivered again", "to", to, "error", err)
 	} else {
 		w.log.Info("request moved to the class of device it is for", "to", to)
@@ -269,8 +268,12 @@ func (w *work) restoreRung(records []broker.AttemptRecord) {
 }
 
 // toDevice hands a request back that is for another device of this class, if there is an instance that has it.
-func (w *work) toDevice(ctx context.Context, device string) (gone bool) {
+func (w *work) toDevice(ctx context.Context, device string, begun *broker.Attempt) (gone bool) {
 	if w.slot.instance.peers.any(func(s events.DeviceStatus) bool { return s.Device == device }) {
+		if err := begun.End(ctx, causeRouted, nil); err != nil {
+			w.log.Warn("request not handed back, it is delivered again", "error", err)
+			return true
+		}
 		w.job.HandBackLater(handBackPause)
 		return true
 	}

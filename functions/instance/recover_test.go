@@ -318,7 +318,7 @@ func TestDeviceChoice(t *testing.T) {
 			require.NoError(t, err)
 			s := r.succeeded(id)
 			require.Equal(t, device, s.Device, "%s by lane %q", want, lane)
-			require.Len(t, s.Attempts, 1)
+			require.NotContains(t, causes(s.Attempts), "instance_lost", "who sends it on is not charged")
 		}
 	}
 	data := request(runnertest.Script{})

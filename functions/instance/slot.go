@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"genfn/events/broker"
@@ -20,6 +21,10 @@ const (
 	minRestartPause = time.Second
 	maxRestartPause = 30 * time.Second
 )
+
+// ackTimeout bounds the acknowledgement of a request. What it does not reach in time is acknowledged when it is
+// delivered again.
+const ackTimeout = 5 * time.Second
 
 // slot does one request at a time with one runner process.
 type slot struct {
@@ -37,6 +42,7 @@ type slot struct {
 	canaryModel string           // the model that a canary uses: the last one that passed; "": none yet
 	economy     model.Economy    // with which it passed
 	warmed      *process.Process // the runner on which it passed
+	acks        sync.WaitGroup   // acknowledgements under way, one at most
 }
 
 func newSlot(i *Instance, n int) *slot {
@@ -45,6 +51,7 @@ func newSlot(i *Instance, n int) *slot {
 
 // run takes requests until soft ends.
 func (s *slot) run(soft, hard context.Context) {
+	defer s.acks.Wait()
 	pause := minRestartPause
 	for soft.Err() == nil {
 		if !s.admit(soft) {
@@ -78,6 +85,18 @@ func (s *slot) run(soft, hard context.Context) {
 	}
 }
 
+// acknowledge acknowledges an answered request in the background, so that the next can be taken meanwhile.
+func (s *slot) acknowledge(job *broker.Job, log *slog.Logger) {
+	s.acks.Wait()
+	s.acks.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+		defer cancel()
+		if err := job.Done(ctx); err != nil {
+			log.Warn("answered request not acknowledged, it is delivered again and then acknowledged", "error", err)
+		}
+	})
+}
+
 // sleep reports false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
@@ -90,12 +109,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// ready reports whether there is a living runner.
+func (s *slot) ready() bool { return s.runner != nil && s.runner.Alive() && !s.condemned }
+
 // start makes sure that there is a living runner, which loads Config.Preload first.
 func (s *slot) start(ctx context.Context) error {
+	if s.ready() {
+		return nil
+	}
 	if s.runner != nil {
-		if s.runner.Alive() && !s.condemned {
-			return nil
-		}
 		why := fault.KilledNot
 		if s.runner.Alive() {
 			why = fault.KilledForHang // of its load ahead, or stuck in the kernel; or it told of a fault, which says more

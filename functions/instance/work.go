@@ -21,6 +21,7 @@ const (
 	causeMemory      = "out_of_memory"
 	causeTransient   = "device_transient" // the runner said so and may go on
 	causeUnfit       = "device_unfit"     // it cannot do it, or gave invalid numbers
+	causeRouted      = "routed"           // to another device, before any work
 	causeShutdown    = "shutdown"
 	causeUnavailable = "runner_unavailable"
 )
@@ -46,39 +47,50 @@ func (s *slot) serve(soft, hard context.Context, job *broker.Job) {
 	var leave func()
 	w.wanted, leave = s.instance.wanted.enter(hard, job)
 	defer leave()
-	for again := w.open(hard) && !w.route(hard); again && !w.withdrawn(hard); {
-		again = w.attempt(soft, hard)
+	begun := w.start(hard)
+	if begun != nil && w.route(hard, begun) {
+		return
+	}
+	for begun != nil && !w.withdrawn(hard) && w.attempt(soft, hard, begun) {
+		begun = w.begin(hard)
 	}
 }
 
-// open reads the request and reports whether it is to be run.
-func (w *work) open(hard context.Context) bool {
+// start reads the request and begins the first attempt of this delivery; nil: it is not to be run.
+func (w *work) start(hard context.Context) *broker.Attempt {
 	ctx, cancel := context.WithTimeout(hard, openTimeout)
 	defer cancel()
-	event, ok, err := w.job.Open(ctx)
-	if err == nil && ok {
-		w.event = event
-		w.asked, err = events.Payload[events.ImageGenerate](event)
-	}
+	event, begun, err := w.job.Start(ctx, w.record())
 	switch {
 	case err != nil:
-		w.log.Warn("request not opened, it is delivered again", "error", err)
-	case !ok:
+		w.log.Warn("request not begun, it is delivered again", "error", err)
+		return nil
+	case begun == nil:
 		w.log.Info("request answered without work")
 	}
-	return err == nil && ok
+	w.event, w.asked = event, w.job.Asked()
+	return begun
 }
 
-// attempt makes one attempt and reports whether another is to follow here.
-func (w *work) attempt(soft, hard context.Context) (again bool) {
-	s := w.slot
-	opening, cancel := context.WithTimeout(hard, openTimeout)
+// begin begins another attempt; nil: that is not possible.
+func (w *work) begin(hard context.Context) *broker.Attempt {
+	ctx, cancel := context.WithTimeout(hard, openTimeout)
 	defer cancel()
-	begun, err := w.job.Begin(opening, broker.AttemptRecord{Instance: s.config.Name, Device: s.device(), Rung: w.rung})
+	begun, err := w.job.Begin(ctx, w.record())
 	if err != nil {
 		w.log.Warn("no attempt begun", "error", err)
-		return false
+		return nil
 	}
+	return begun
+}
+
+func (w *work) record() broker.AttemptRecord {
+	return broker.AttemptRecord{Instance: w.slot.config.Name, Device: w.slot.device(), Rung: w.rung}
+}
+
+// attempt makes an attempt that was begun, and reports whether another is to follow here.
+func (w *work) attempt(soft, hard context.Context, begun *broker.Attempt) (again bool) {
+	s := w.slot
 	log := w.log.With("attempt", begun.Number)
 	ctx, lease := newLease(hard, held{w.job, begun}, s.config.LeaseInterval, s.config.Budgets.Load, log)
 	defer lease.Stop()
@@ -356,7 +368,7 @@ func (a *attempt) fail(hard context.Context, failure *events.Error) {
 	}
 }
 
-// finish stores the terminal event and acknowledges the request.
+// finish stores the terminal event and has the request acknowledged.
 func (a *attempt) finish(ctx context.Context, typ string, data any) error {
 	ctx, stop := settling(ctx)
 	defer stop()
@@ -371,8 +383,6 @@ func (a *attempt) finish(ctx context.Context, typ string, data any) error {
 	if !won {
 		return errStale
 	}
-	if err := a.work.job.Done(ctx); err != nil {
-		a.log.Warn("answered request not acknowledged, it is delivered again and then acknowledged", "error", err)
-	}
+	a.slot.acknowledge(a.work.job, a.log)
 	return nil
 }

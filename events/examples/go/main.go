@@ -39,12 +39,8 @@ func generate(ctx context.Context, prompt, file string) error {
 	defer b.Close()
 	c := client.New(b, client.Options{})
 
-	id, err := c.Publish(ctx, client.Request{Data: events.ImageGenerate{Model: "emoji", Prompt: prompt}})
-	if err != nil {
-		return err
-	}
-	// Following may begin at any time: what has happened already is replayed.
-	follower, err := c.Follow(ctx, id)
+	// Another process, or this one later, follows with c.Follow(ctx, id): what has happened already is replayed.
+	follower, err := c.PublishAndFollow(ctx, client.Request{Data: events.ImageGenerate{Model: "emoji", Prompt: prompt}})
 	if err != nil {
 		return err
 	}

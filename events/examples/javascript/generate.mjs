@@ -67,7 +67,7 @@ const finished = new Promise((resolve, reject) => {
     }
   };
   connection.subscribe(`gen.evt.${tenant}.${id}.*`, { callback });
-  connection.subscribe(`gen.fin.${tenant}.${id}`, { callback });
+  connection.subscribe(`gen.ans.${tenant}.${id}`, { callback });
 });
 
 const message = HTTP[args.mode](request(id));

@@ -95,7 +95,7 @@ async def main():
 
     # Listen first, then ask: nothing is missed.
     answers = asyncio.Queue()
-    for subject in (f"gen.evt.{TENANT}.{request_id}.*", f"gen.fin.{TENANT}.{request_id}"):
+    for subject in (f"gen.evt.{TENANT}.{request_id}.*", f"gen.ans.{TENANT}.{request_id}"):
         await connection.subscribe(subject, cb=answers.put)
 
     message = encode(request(args, request_id), args.mode)
