@@ -320,6 +320,7 @@ func requireInvalid(t *testing.T, err error, field, says string) {
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, CodeInvalidRequest, e.Code)
 	require.Equal(t, field, e.Field)
+	require.NotEmpty(t, e.Expected, e.Error())
 	require.Contains(t, e.Error(), says)
 	require.NotEmpty(t, e.Advice)
 	require.False(t, e.Retriable)
@@ -364,15 +365,15 @@ func TestDecodeStructuredData(t *testing.T) {
 func TestDecodeStructuredRefuses(t *testing.T) {
 	const start = `{"specversion": "1.0", "id": "1", "source": "/s", "type": "t"`
 	for name, v := range map[string]struct{ text, field, says string }{
-		"nothing":              {"", "", "no data where JSON is needed"},
-		"blank":                {" \n", "", "no data where JSON is needed"},
-		"not JSON":             {"hello", "", "malformed at byte 0"},
-		"an array":             {"[]", "", "expected a JSON object"},
-		"cut off":              {start, "", "cut off after 61 bytes"},
+		"nothing":              {"", "message", "no data where JSON is needed"},
+		"blank":                {" \n", "message", "no data where JSON is needed"},
+		"not JSON":             {"hello", "message", "malformed at byte 0"},
+		"an array":             {"[]", "message", "expected a JSON object"},
+		"cut off":              {start, "message", "cut off after 61 bytes"},
 		"cut off in a string":  {start + `, "subject": "abc`, "/subject", "cut off"},
-		"trailing comma":       {start + ",}", "", "malformed at byte 61"},
-		"trailing garbage":     {start + "} x", "", "ends before byte 63 of 64 but more follows"},
-		"two events":           {start + "}" + start + "}", "", "but more follows"},
+		"trailing comma":       {start + ",}", "message", "malformed at byte 61"},
+		"trailing garbage":     {start + "} x", "message", "ends before byte 63 of 64 but more follows"},
+		"two events":           {start + "}" + start + "}", "message", "but more follows"},
 		"twice":                {start + `, "id": "2"}`, "/id", "duplicate"},
 		"data twice":           {start + `, "data": 1, "data": 2}`, "/data", "expected each name once"},
 		"twice within data":    {start + `, "data": {"a": 1, "a": 1}}`, "/data/a", "expected each name once"},
@@ -398,7 +399,7 @@ func TestDecodeStructuredRefuses(t *testing.T) {
 		"not base64":           {start + `, "data_base64": "?"}`, "/data_base64", "standard base64"},
 		"base64 of no string":  {start + `, "data_base64": 1}`, "/data_base64", "a string in base64"},
 		"text that is none":    {start + `, "datacontenttype": "text/plain", "data": 1}`, "/data", "a string, because datacontenttype"},
-		"too large":            {start + `, "data": "` + strings.Repeat("x", 1<<20) + `"}`, "", "expected at most 65536 bytes"},
+		"too large":            {start + `, "data": "` + strings.Repeat("x", 1<<20) + `"}`, "message", "expected at most 65536 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Decode(header{"Content-Type": {"application/cloudevents+json"}}, []byte(v.text))

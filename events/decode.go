@@ -17,11 +17,11 @@ import (
 // otherwise. Header names are matched without regard to case. The result shares
 // data's memory in binary mode. Decode checks the envelope only; Validate checks
 // the data. What is wrong is returned as an *Error with CodeInvalidRequest whose
-// Field is the header (binary) or JSON pointer (structured).
+// Field is the header (binary) or JSON pointer (structured), or "message" for all of it.
 func Decode(header map[string][]string, data []byte) (Event, error) {
 	e, err := decode(header, data)
 	if err != nil {
-		return Event{}, bounded(err)
+		return Event{}, bounded(err, "message")
 	}
 	return e, nil
 }
@@ -233,7 +233,7 @@ func checkEnd(d *jsontext.Decoder, text []byte) error {
 		if errors.As(err, &s) {
 			offset = s.ByteOffset
 		}
-		return Errorf(CodeInvalidRequest, "the JSON ends before byte %d of %d but more follows", offset, len(text))
+		return asJSON(Errorf(CodeInvalidRequest, "the JSON ends before byte %d of %d but more follows", offset, len(text)))
 	}
 	return nil
 }

@@ -150,10 +150,13 @@ func (e Error) MarshalJSON() ([]byte, error) {
 }
 
 // bounded cuts what an *Error quotes from a message, so that the error fits into
-// an event whatever the message was.
-func bounded(err error) error {
+// an event whatever the message was. Where no field is at fault, whole is.
+func bounded(err error, whole string) error {
 	var e *Error
 	if errors.As(err, &e) {
+		if e.Field == "" && e.Code == CodeInvalidRequest {
+			e.Field = whole
+		}
 		e.Field = cut(e.Field, 256)
 		e.Message = cut(e.Message, 1024)
 		e.Detail = cut(e.Detail, 4096)

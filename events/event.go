@@ -247,16 +247,18 @@ func build(typ string, m Meta, data any) (Event, error) {
 // problem returns the first thing an SDK setter refused, as an *Error.
 func (e Event) problem() error {
 	for field, err := range e.FieldErrors {
-		return &Error{Code: CodeInvalidRequest, Field: field, Message: err.Error(), Cause: err}
+		return &Error{Code: CodeInvalidRequest, Field: field, Message: err.Error(), Expected: "a value that CloudEvents 1.0 allow", Cause: err}
 	}
 	return nil
 }
 
-// CheckRequestID returns an *Error if e has a subject other than the id of the
-// request it was received under.
+// CheckRequestID returns an *Error if the request e has a subject, or an id, other
+// than the id in the NATS subject it was received under.
 func (e Event) CheckRequestID(id string) error {
-	if subject := e.Subject(); subject != "" && subject != id {
-		return attributeError("subject", quoteShort(subject), quoteShort(id)+", the request id in the NATS subject")
+	for _, a := range []struct{ name, value string }{{"subject", e.Subject()}, {"id", e.ID()}} {
+		if a.value != "" && a.value != id {
+			return attributeError(a.name, quoteShort(a.value), quoteShort(id)+", the request id in the NATS subject")
+		}
 	}
 	return nil
 }

@@ -92,7 +92,11 @@ func TestCheckRequestID(t *testing.T) {
 	e := testRequest(t)
 	require.NoError(t, e.CheckRequestID("r1"))
 	require.EqualError(t, e.CheckRequestID("r2"), `invalid_request: subject: found "r1"; expected "r2", the request id in the NATS subject`)
-	require.NoError(t, New(TypeImageGenerate).CheckRequestID("r2"), "without a subject")
+	e.SetSubject("r2")
+	require.EqualError(t, e.CheckRequestID("r2"), `invalid_request: id: found "r1"; expected "r2", the request id in the NATS subject`)
+	e = New(TypeImageGenerate)
+	e.SetID("r2")
+	require.NoError(t, e.CheckRequestID("r2"), "without a subject")
 }
 
 func TestTypes(t *testing.T) {

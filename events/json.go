@@ -124,16 +124,22 @@ func (r *jsonReader) number(text string) (any, error) {
 	return json.Number(strconv.FormatFloat(f, 'g', -1, 64)), nil
 }
 
+// asJSON says what was expected where JSON could not be read.
+func asJSON(e *Error) *Error {
+	e.Expected = "one whole JSON value in UTF-8, control characters in texts escaped (RFC 8259)"
+	return e
+}
+
 // syntaxError says in words what is wrong with JSON text, and where.
 func syntaxError(err error, text []byte) *Error {
 	if len(bytes.TrimSpace(text)) == 0 {
-		return Errorf(CodeInvalidRequest, "the event has no data where JSON is needed")
+		return asJSON(Errorf(CodeInvalidRequest, "the event has no data where JSON is needed"))
 	}
 	var s *jsontext.SyntacticError
 	if !errors.As(err, &s) {
-		return Errorf(CodeInvalidRequest, "the JSON is malformed: %w", err)
+		return asJSON(Errorf(CodeInvalidRequest, "the JSON is malformed: %w", err))
 	}
-	e := Errorf(CodeInvalidRequest, "the JSON is malformed at byte %d: %w", s.ByteOffset, s.Err)
+	e := asJSON(Errorf(CodeInvalidRequest, "the JSON is malformed at byte %d: %w", s.ByteOffset, s.Err))
 	e.Field = string(s.JSONPointer)
 	rest := bytes.TrimPrefix(text[min(int(s.ByteOffset), len(text)):], []byte("-"))
 	switch {

@@ -16,7 +16,7 @@ import (
 
 // Validate checks that e has a known type and JSON data that its schema allows.
 // The first violation is returned as an *Error with CodeInvalidRequest: Field is
-// the JSON pointer, Message says what was found, Expected what may be there.
+// the JSON pointer, or "data" for all of it, Message says what was found, Expected what may be there.
 func Validate(e Event) error {
 	_, _, err := validate(e)
 	return err
@@ -39,7 +39,9 @@ func Payload[T any](e Event) (T, error) {
 		}
 	}
 	if err := json.Unmarshal(text, &data); err != nil {
-		return data, Errorf(CodeInvalidRequest, "the data of the %s event cannot be read: %w", e.Type(), err)
+		bad := Errorf(CodeInvalidRequest, "the data of the %s event cannot be read: %w", e.Type(), err)
+		bad.Field, bad.Expected = "data", "data as "+SchemaFile(e.Type())+" says"
+		return data, bad
 	}
 	return data, nil
 }
@@ -75,7 +77,7 @@ func typeOf(data any) string {
 
 func validate(e Event) (value any, rewritten bool, err error) {
 	if value, rewritten, err = check(e); err != nil {
-		return nil, false, bounded(err)
+		return nil, false, bounded(err, "data")
 	}
 	return value, rewritten, nil
 }

@@ -160,7 +160,10 @@ func (r Row) markdown(w io.Writer) {
 		if r.Goal.OfRatio {
 			goal = fmt.Sprintf("ratio ≤ %.4g", r.Goal.AtMost)
 		}
-		if !r.Met() {
+		switch {
+		case !r.Met() && r.Peer != nil && !r.Goal.OfRatio && r.Peer.Median > r.Goal.AtMost:
+			verdict = "**missed**, out of reach here: the peer alone takes longer"
+		case !r.Met():
 			verdict = "**missed**"
 		}
 	}

@@ -289,9 +289,6 @@ func (j *Job) check(request events.Event) error {
 		e.Field, e.Expected = "subject", "tenant and id of 1 to 64 of the characters A-Z a-z 0-9 _ and -"
 		return e
 	}
-	if err := request.CheckRequestID(j.ID); err != nil {
-		return err
-	}
 	kind, ok := events.KindOf(request.Type())
 	if !ok {
 		if err := events.Validate(request); err != nil { // says it better
@@ -300,6 +297,9 @@ func (j *Job) check(request events.Event) error {
 		e := events.Errorf(events.CodeInvalidRequest, "%q is not a type of request", request.Type())
 		e.Field, e.Expected = "type", "a request type such as "+events.TypeImageGenerate
 		return e
+	}
+	if err := request.CheckRequestID(j.ID); err != nil {
+		return err
 	}
 	return j.checkPool(request, kind)
 }

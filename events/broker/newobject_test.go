@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"genfn/events/broker"
 )
@@ -34,7 +34,7 @@ func TestObjectsAreThoseOfAnyClient(t *testing.T) {
 		require.NoError(t, err)
 		got, err := store.GetBytes(t.Context(), ref.Object) // compares the digest
 		require.NoError(t, err)
-		require.Equal(t, len(data), len(got))
+		require.True(t, bytes.Equal(data, got))
 		info, err := store.GetInfo(t.Context(), ref.Object)
 		require.NoError(t, err)
 		other, err := store.Put(t.Context(), jetstream.ObjectMeta{Name: "theirs", Headers: info.Headers}, bytes.NewReader(data))
@@ -63,20 +63,19 @@ func subjects(t *testing.T, s jetstream.Stream, filter string) map[string]uint64
 func TestManyObjectsAtOnce(t *testing.T) {
 	b := newBench(t)
 	a := b.attempt("a")
-	var wg sync.WaitGroup
+	var g errgroup.Group
 	for i := range 50 {
-		wg.Go(func() {
-			data := bytes.Repeat([]byte{byte(i)}, 1000)
-			ref, err := a.PutObject(t.Context(), fmt.Sprintf("%d.bin", i), "application/x-test", data)
-			if !assert.NoError(t, err) {
-				return
-			}
-			got, err := b.ReadObject(t.Context(), broker.DefaultTenant, ref.Object, 2000)
-			assert.NoError(t, err)
-			assert.Equal(t, data, got)
+		g.Go(func() error {
+			_, err := a.PutObject(t.Context(), fmt.Sprintf("%d.bin", i), "application/x-test", bytes.Repeat([]byte{byte(i)}, 1000))
+			return err
 		})
 	}
-	wg.Wait()
+	require.NoError(t, g.Wait())
+	for i := range 50 {
+		got, err := b.ReadObject(t.Context(), broker.DefaultTenant, fmt.Sprintf("a/1/%d.bin", i), 2000)
+		require.NoError(t, err)
+		require.Equal(t, bytes.Repeat([]byte{byte(i)}, 1000), got)
+	}
 }
 
 // A bucket that has room for what tells of an object, but not for the object.

@@ -224,14 +224,14 @@ func (f *Follower) add(e events.Event) {
 // receive takes a live message.
 func (f *Follower) receive(ctx context.Context, m *nats.Msg) error {
 	e, err := events.Decode(m.Header, m.Data)
-	if m.Subject == broker.AnswerSubject(f.c.tenant, f.id) {
-		if err != nil || !events.Terminal(e.Type()) {
-			f.check = time.Time{} // what is stored decides
-			return nil
-		}
+	answer, readable := m.Subject == broker.AnswerSubject(f.c.tenant, f.id), err == nil
+	switch {
+	case answer && readable && events.Terminal(e.Type()):
 		return f.end(ctx, e)
-	}
-	if err != nil {
+	case answer:
+		f.check = time.Time{} // what is stored decides
+		return nil
+	case !readable:
 		return nil // others may publish here; what is no event is not ours
 	}
 	if p := placeOf(e); f.last.before(p) && !p.follows(f.last) {

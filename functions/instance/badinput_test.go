@@ -27,13 +27,13 @@ func (r *rig) publishRaw(id string, header map[string][]string, data []byte) {
 // where the mistake is, and none keeps the queue from the good request behind them.
 func TestBadInputIsAnswered(t *testing.T) {
 	r := newRig(t)
-	header := map[string][]string{
-		"ce-specversion": {"1.0"}, "ce-id": {"x"}, "ce-source": {"/test"}, "ce-type": {events.TypeImageGenerate}, "Content-Type": {"application/json"},
+	header := map[string][]string{ // ce-id is added below
+		"ce-specversion": {"1.0"}, "ce-source": {"/test"}, "ce-type": {events.TypeImageGenerate}, "Content-Type": {"application/json"},
 	}
 	with := func(name, value string) map[string][]string {
 		h := maps.Clone(header)
 		h[name] = []string{value}
-		if value == "" {
+		if value == "" && name != "ce-id" {
 			delete(h, name)
 		}
 		return h
@@ -43,13 +43,21 @@ func TestBadInputIsAnswered(t *testing.T) {
 		header      map[string][]string
 		body, field string
 	}{
-		"malformed":        {header, `{"model":`, ""},
-		"content-type":     {with("Content-Type", "text/plain"), body(""), ""},
-		"no-type":          {with("ce-type", ""), body(""), ""},
-		"no-id":            {with("ce-id", ""), body(""), ""},
+		"malformed":        {header, `{"model":`, "/model"},
+		"truncated":        {header, body("")[:20], "data"},
+		"no-data":          {header, "", "data"},
+		"array":            {header, "[]", "data"},
+		"two-values":       {header, body("") + body(""), "data"},
+		"content-type":     {with("Content-Type", "text/plain"), body(""), "datacontenttype"},
+		"batch":            {with("Content-Type", "application/cloudevents-batch+json"), "[]", "Content-Type"},
+		"structured":       {with("Content-Type", "application/cloudevents+json"), `{"id":"structured"`, "message"},
+		"structured-id":    {with("Content-Type", "application/cloudevents+json"), `{"specversion":"1.0","id":"someone-else","source":"/test","type":"` + events.TypeImageGenerate + `","data":` + body("") + `}`, "id"},
+		"no-type":          {with("ce-type", ""), body(""), "ce-type"},
+		"no-id":            {with("ce-id", ""), body(""), "ce-id"},
 		"unknown-type":     {with("ce-type", "dev.genfn.image.paint.v1"), body(""), "type"},
 		"unknown-version":  {with("ce-type", "dev.genfn.image.generate.v9"), body(""), "type"},
-		"answer-type":      {with("ce-type", events.TypeAccepted), `{"instance":"x","attempt":1}`, ""},
+		"answer-type":      {with("ce-type", events.TypeAccepted), `{"instance":"x","attempt":1}`, "type"},
+		"other-id":         {with("ce-id", "someone-else"), body(""), "id"},
 		"other-subject":    {with("ce-subject", "someone-else"), body(""), "subject"},
 		"size-zero":        {header, body(`,"width":0`), "/width"},
 		"size-negative":    {header, body(`,"height":-8`), "/height"},
@@ -57,17 +65,25 @@ func TestBadInputIsAnswered(t *testing.T) {
 		"steps":            {header, body(`,"steps":0`), "/steps"},
 		"count":            {header, body(`,"count":65`), "/count"},
 		"guidance":         {header, body(`,"guidance_scale":101`), "/guidance_scale"},
-		"guidance-nan":     {header, body(`,"guidance_scale":NaN`), ""},
+		"guidance-nan":     {header, body(`,"guidance_scale":NaN`), "/guidance_scale"},
 		"empty-prompt":     {header, `{"model":"` + modelName + `","prompt":""}`, "/prompt"},
 		"long-prompt":      {header, `{"model":"` + modelName + `","prompt":"` + strings.Repeat("x", 10_001) + `"}`, "/prompt"},
 		"nul-prompt":       {header, `{"model":"` + modelName + `","prompt":"a\u0000b"}`, "/prompt"},
-		"invalid-utf8":     {header, `{"model":"` + modelName + `","prompt":"` + "\xff" + `"}`, ""},
+		"raw-nul":          {header, `{"model":"` + modelName + `","prompt":"a` + "\x00" + `b"}`, "/prompt"},
+		"invalid-utf8":     {header, `{"model":"` + modelName + `","prompt":"` + "\xff" + `"}`, "/prompt"},
 		"model-separators": {header, `{"model":"../x","prompt":"a"}`, "/model"},
 		"other-model":      {header, `{"model":"another","prompt":"a"}`, "/model"},
-		"unknown-field":    {header, body(`,"witdh":64`), ""},
+		"unknown-field":    {header, body(`,"witdh":64`), "/witdh"},
 	}
 	for id, c := range cases {
-		r.publishRaw(id, c.header, []byte(c.body))
+		h := maps.Clone(c.header)
+		switch given := h["ce-id"]; {
+		case given == nil:
+			h["ce-id"] = []string{id}
+		case given[0] == "":
+			delete(h, "ce-id")
+		}
+		r.publishRaw(id, h, []byte(c.body))
 	}
 	good := r.publish(request(runnertest.Script{}))
 	r.start(nil)
@@ -80,9 +96,8 @@ func TestBadInputIsAnswered(t *testing.T) {
 			require.Equal(t, events.TypeFailed, e.Type(), "%s", e.Data())
 			f := payload[events.Failed](t, e)
 			require.Equal(t, events.CodeInvalidRequest, f.Error.Code, f.Error.Error())
-			if c.field != "" {
-				require.Equal(t, c.field, f.Error.Field, f.Error.Error())
-			}
+			require.Equal(t, c.field, f.Error.Field, f.Error.Error())
+			require.NotEmpty(t, f.Error.Expected, f.Error.Error())
 			require.False(t, bytes.Contains(e.Data(), []byte(`"message":""`)))
 			require.False(t, f.Error.Retriable)
 		})
