@@ -31,6 +31,18 @@ func StartCluster(t testing.TB) *Cluster {
 			s.WaitForShutdown()
 		}
 	})
+	const tries = 5
+	for n := 1; !c.start(t); n++ { // another process took a port meanwhile
+		require.Less(t, n, tries, "the servers of the cluster did not start")
+	}
+	require.Eventually(t, c.ready, time.Minute, 5*time.Millisecond, "the cluster did not come together")
+	return c
+}
+
+// start starts three servers on ports that are free at the moment, and reports whether all of them run.
+func (c *Cluster) start(t testing.TB) bool {
+	t.Helper()
+	c.servers = nil
 	ports := freePorts(t, 3)
 	var routes []*url.URL
 	for _, port := range ports {
@@ -47,11 +59,15 @@ func StartCluster(t testing.TB) *Cluster {
 		s.Start()
 		c.servers = append(c.servers, s)
 	}
-	for i, s := range c.servers {
-		require.True(t, s.ReadyForConnections(startTimeout), "server %d of the cluster did not start", i)
+	for _, s := range c.servers {
+		if !s.ReadyForConnections(startTimeout) {
+			for _, s := range c.servers {
+				s.Shutdown()
+			}
+			return false
+		}
 	}
-	require.Eventually(t, c.ready, time.Minute, 5*time.Millisecond, "the cluster did not come together")
-	return c
+	return true
 }
 
 func freePorts(t testing.TB, n int) []int {

@@ -118,10 +118,10 @@ func TestCancelCommands(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(out), &line))
 		assert.Equal(t, "running", line.ID)
 		assert.Equal(t, "the wrong fruit", line.Cancelled.Reason)
-		assert.Contains(t, line.Cancelled.Stage, events.StageDenoise+" step ")
+		assert.Contains(t, line.Cancelled.Stage, events.StageDenoise)
 		said, code = c.rest(t)
 		assert.Equal(t, exitFailed, code)
-		assert.Contains(t, said, "Cancelled: the request was cancelled in stage denoise step ")
+		assert.Contains(t, said, "Cancelled: the request was cancelled in stage denoise")
 		assert.Contains(t, said, ": the wrong fruit")
 	})
 }
