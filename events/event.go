@@ -255,12 +255,21 @@ func (e Event) problem() error {
 // CheckRequestID returns an *Error if the request e has a subject, or an id, other
 // than the id in the NATS subject it was received under.
 func (e Event) CheckRequestID(id string) error {
-	for _, a := range []struct{ name, value string }{{"subject", e.Subject()}, {"id", e.ID()}} {
-		if a.value != "" && a.value != id {
-			return attributeError(a.name, quoteShort(a.value), quoteShort(id)+", the request id in the NATS subject")
-		}
+	if err := e.CheckSubject(id); err != nil {
+		return err
 	}
-	return nil
+	return named("id", e.ID(), id)
+}
+
+// CheckSubject returns an *Error if e, which is about a request, has a subject other
+// than the id in the NATS subject it was received under.
+func (e Event) CheckSubject(id string) error { return named("subject", e.Subject(), id) }
+
+func named(attribute, value, id string) error {
+	if value == "" || value == id {
+		return nil
+	}
+	return attributeError(attribute, quoteShort(value), quoteShort(id)+", the request id in the NATS subject")
 }
 
 // Terminal reports whether events of this type end a request.

@@ -162,7 +162,7 @@ func readCancel(m *nats.Msg) (tenant, id, reason string, err error) {
 		e.Field, e.Expected = "type", events.TypeCancel
 		return "", "", "", e
 	}
-	if err := ask.CheckRequestID(id); err != nil {
+	if err := ask.CheckSubject(id); err != nil {
 		return "", "", "", err
 	}
 	data, err := events.Payload[events.Cancel](ask)

@@ -295,12 +295,12 @@ func TestCancelThatIsNotValid(t *testing.T) {
 		field   string
 	}{
 		"no event":        {data: `{}`, field: "ce-specversion"},
-		"not JSON":        {header: nats.Header{"Content-Type": {structured}}, data: `{`},
+		"not JSON":        {header: nats.Header{"Content-Type": {structured}}, data: `{`, field: "message"},
 		"another type":    {data: `{}`, header: ceHeader(events.TypeExpired, "a"), field: "type"},
 		"another request": {data: `{}`, header: ceHeader(events.TypeCancel, "b"), field: "subject"},
 		"unknown field":   {data: `{"why": "x"}`, header: ceHeader(events.TypeCancel, "a"), field: "/why"},
 		"long reason":     {data: `{"reason": "` + strings.Repeat("a", 1001) + `"}`, header: ceHeader(events.TypeCancel, "a"), field: "/reason"},
-		"no data":         {header: ceHeader(events.TypeCancel, "a")},
+		"no data":         {header: ceHeader(events.TypeCancel, "a"), field: "data"},
 		"odd tenant":      {data: `{}`, header: ceHeader(events.TypeCancel, "a"), subject: "gen.cancel.a\xffb.a", field: "subject"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -133,13 +133,12 @@ func (v *virtual) run(data events.ImageGenerate) (o outcome) {
 
 // matrixCase is one fault at one place, and how it must be taken.
 type matrixCase struct {
-	name    string
-	rule    string // CALL:OPTIONS; once=FILE is added unless it is to go on
-	goesOn  bool
-	compile bool // the request must compile first
-	code    events.Code
-	end     string   // device that made the picture
-	done    []string // what was done, in order
+	name   string
+	rule   string // CALL:OPTIONS; once=FILE is added unless it is to go on
+	goesOn bool
+	code   events.Code
+	end    string   // device that made the picture
+	done   []string // what was done, in order
 }
 
 // What is done about a fault.
@@ -176,7 +175,6 @@ func cases() (list []matrixCase) {
 	add(matrixCase{name: "kernel start -61", rule: "clEnqueueNDRangeKernel:code=-61", code: events.CodeGPUOutOfMemory, end: "GPU", done: lessMemory})
 	add(matrixCase{name: "kernel start -5", rule: "clEnqueueNDRangeKernel:code=-5", code: events.CodeDeviceLost, end: "GPU", done: freshAndRetry})
 	add(matrixCase{name: "kernel hangs", rule: "clEnqueueNDRangeKernel:hang", code: events.CodeHang, end: "CPU", done: toCPU})
-	add(matrixCase{name: "allocation -6, load", rule: "clHostMemAllocINTEL:code=-6", compile: true, code: events.CodeGPUOutOfMemory, end: "GPU", done: lessMemory})
 	add(matrixCase{name: "slow, no fault", rule: "clFlush:delay=20", goesOn: true, end: "GPU"})
 	return list
 }
@@ -191,9 +189,6 @@ func TestFaultMatrix(t *testing.T) {
 		require.NoError(t, virtualgpu.WriteFaults(v.faults(), ""))
 		v.ready(c.name)
 		data := v.request(32, 32)
-		if c.compile {
-			data = v.request(32, 48) // a size that was not asked for before
-		}
 		rule := c.rule
 		if !c.goesOn {
 			rule += ",once=" + filepath.Join(v.folder, "once-"+strconv.Itoa(i))
