@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 // Cluster is three NATS servers with replicated JetStream in the test process.
 type Cluster struct {
 	t       testing.TB
+	folder  string // of the servers' files
 	servers []*server.Server
 }
 
@@ -22,7 +25,8 @@ type Cluster struct {
 // streams. They end with the test.
 func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t}
+	// The folder is made before the clean-up is registered: it must go after the servers have ended.
+	c := &Cluster{t: t, folder: t.TempDir()}
 	t.Cleanup(func() {
 		for _, s := range c.servers {
 			s.Shutdown()
@@ -51,7 +55,7 @@ func (c *Cluster) start(t testing.TB) bool {
 	for i, port := range ports {
 		s, err := server.NewServer(&server.Options{
 			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: server.RANDOM_PORT,
-			JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+			JetStream: true, StoreDir: filepath.Join(c.folder, strconv.Itoa(port)), NoLog: true, NoSigs: true,
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
 			Routes:  routes,
 		})
