@@ -79,7 +79,7 @@ func TestCounts(t *testing.T) {
 	SweepCounts(counter)
 	require.FileExists(t, own)
 	require.NoFileExists(t, gone)
-	_, err := ReadCount(filepath.Join("virtualgpu.go"))
+	_, err := ReadCount("virtualgpu.go")
 	require.ErrorContains(t, err, "no memory count")
 	t.Setenv(envCounter, "")
 	_, ok = OwnCount()
