@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -177,8 +178,11 @@ func noise(t *testing.T, b bench, r pipeline.ImageRequest, i, n int) *imagefile.
 // TestOffload: one network is compiled at a time, none afterwards, and the picture is the same.
 func TestOffload(t *testing.T) {
 	var b bench
+	var mu sync.Mutex // without the economy networks are compiled at the same time
 	most := 0
 	b = open(t, tiny, session.Options{OnCompile: func(component, _ string, _ bool) {
+		mu.Lock()
+		defer mu.Unlock()
 		if b.TextToImage != nil {
 			for _, other := range []string{"text_encoder", "unet", "vae_decoder"} {
 				if n := compiled(b, other); other != component {
