@@ -76,8 +76,6 @@ type limits struct {
 	transient int // retries in the same process
 	device    int // attempts on one class whose device failed
 	deaths    int // runners that die for one request where no other class can have it
-	lost      int // attempts whose instance disappeared
-	noRunner  int // attempts for which no runner could be started
 }
 
 // situation is everything that a decision depends on.

@@ -144,7 +144,7 @@ func (c Config) class() broker.Lane {
 }
 
 func (c Config) limits() limits {
-	return limits{transient: c.MaxTransient, device: c.MaxDevice, deaths: c.MaxFaults, lost: c.MaxLost, noRunner: c.MaxUnavailable}
+	return limits{transient: c.MaxTransient, device: c.MaxDevice, deaths: c.MaxFaults}
 }
 
 // Instance serves requests. Make one with New.
