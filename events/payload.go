@@ -110,6 +110,15 @@ type Started struct {
 	Device   string `json:"device"`
 	Attempt  int    `json:"attempt"`
 	Model    string `json:"model"`
+
+	Process *Process `json:"process,omitempty"` // that works on it
+}
+
+// Process is a runner process: what owns a device and makes the pictures.
+type Process struct {
+	PID         int       `json:"pid"` // on the instance's machine
+	StartedAt   time.Time `json:"started_at"`
+	Generations int64     `json:"generations"` // it has made so far
 }
 
 // Progress is the data of a TypeProgress event.
@@ -168,6 +177,7 @@ type Succeeded struct {
 	Warnings     []Warning          `json:"warnings,omitempty"`
 	TimingsMS    map[string]float64 `json:"timings_ms,omitempty"` // by stage
 	Memory       *Memory            `json:"memory,omitempty"`
+	Process      *Process           `json:"process,omitempty"` // that made it
 	Attempts     []Attempt          `json:"attempts,omitempty"`
 }
 
@@ -195,12 +205,16 @@ type Warning struct {
 }
 
 // Memory is what an attempt did to memory, in bytes. Ledger counts the native
-// memory this program allocated; RSS is the resident memory of the runner
+// memory this program allocated; afterwards it is LedgerBaseline, what the loaded
+// models hold by right, unless something leaks. RSS is the resident memory of the runner
 // process; Device is the driver's count, absent where the driver gives none.
 type Memory struct {
-	LedgerBefore int64  `json:"ledger_before"`
-	LedgerPeak   int64  `json:"ledger_peak"`
-	LedgerAfter  int64  `json:"ledger_after"`
+	LedgerBefore int64 `json:"ledger_before"`
+	LedgerPeak   int64 `json:"ledger_peak"`
+	LedgerAfter  int64 `json:"ledger_after"`
+
+	LedgerBaseline int64 `json:"ledger_baseline,omitempty"`
+
 	RSSBefore    int64  `json:"rss_before,omitempty"`
 	RSSPeak      int64  `json:"rss_peak,omitempty"`
 	RSSAfter     int64  `json:"rss_after,omitempty"`
@@ -277,6 +291,28 @@ type MemoryInfo struct {
 	DeviceTotal *int64 `json:"device_total,omitempty"` // bytes; absent: the driver does not tell
 	DeviceUsed  *int64 `json:"device_used,omitempty"`  // by us, bytes
 	DeviceFree  *int64 `json:"device_free,omitempty"`  // bytes
+
+	Processes []ProcessMemory `json:"processes,omitempty"` // those that own the device, each by itself
+	Instance  *InstanceMemory `json:"instance,omitempty"`  // the process that supervises them
+}
+
+// ProcessMemory is the memory of one runner process, in bytes. Ledger and device are as they were after its last
+// generation: between generations the ledger is LedgerBaseline, what the loaded models hold by right.
+type ProcessMemory struct {
+	Process        Process `json:"process"`
+	RSS            int64   `json:"rss"`
+	Swap           int64   `json:"swap"`
+	Ledger         int64   `json:"ledger"`
+	LedgerBaseline int64   `json:"ledger_baseline"`
+	DeviceUsed     *int64  `json:"device_used,omitempty"` // absent: the device has no memory of its own
+}
+
+// InstanceMemory is what the process of an instance holds. Several instances, and a broker, may share one.
+type InstanceMemory struct {
+	PID        int   `json:"pid"`
+	RSS        int64 `json:"rss"` // bytes
+	OpenFiles  int   `json:"open_files"`
+	Goroutines int   `json:"goroutines"`
 }
 
 // Attempt is one try at a request.

@@ -84,7 +84,7 @@ func (a *attempt) answer(p *plan, result *protocol.Result, sum string) events.Su
 	s := events.Succeeded{
 		Request: r, Model: events.ModelRef{Name: p.model.Name, SHA256: sum},
 		Device: ready.Device, DeviceName: ready.DeviceName, Precision: result.Precision, Versions: versions,
-		Degradations: slices.Concat(result.Degradations, p.given), TimingsMS: result.TimingsMS, Memory: memory(result),
+		Degradations: slices.Concat(result.Degradations, p.given), TimingsMS: result.TimingsMS, Memory: memory(result), Process: a.slot.instance.usage.process(a.slot.runner.PID()),
 		Attempts: broker.EventAttempts(a.begun.Records()),
 	}
 	if result.PromptTruncated {
@@ -97,6 +97,7 @@ func memory(r *protocol.Result) *events.Memory {
 	return &events.Memory{
 		LedgerBefore: r.Before.Ledger, LedgerPeak: r.After.LedgerPeak, LedgerAfter: r.After.Ledger,
 		RSSBefore: r.Before.RSS, RSSPeak: r.After.PeakRSS, RSSAfter: r.After.RSS,
+		LedgerBaseline: r.After.LedgerBaseline, DeviceBefore: deviceUsed(r.Before), DeviceAfter: deviceUsed(r.After),
 	}
 }
 

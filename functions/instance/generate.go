@@ -131,7 +131,9 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 		a.publishProgress(ctx, nil)
 	}
 	c := a.slot.config
-	a.publish(ctx, broker.KindStarted, events.TypeStarted, events.Started{Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name})
+	a.publish(ctx, broker.KindStarted, events.TypeStarted, events.Started{
+		Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name, Process: a.slot.instance.usage.process(runner.PID()),
+	})
 	for {
 		select {
 		case m, ok := <-runner.Messages():
@@ -204,7 +206,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 		if m.Job == a.job {
 			a.job = 0
 			a.slot.made++
-			a.slot.instance.usage.measured(runner.PID(), m.After)
+			a.slot.instance.usage.measured(runner.PID(), a.slot.made, m.After)
 			return m, nil
 		}
 	case *protocol.Failed:
@@ -212,7 +214,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 			break
 		}
 		a.job = 0
-		a.slot.instance.usage.measured(runner.PID(), m.Memory)
+		a.slot.instance.usage.measured(runner.PID(), a.slot.made, m.Memory)
 		a.full = &m.Memory
 		return nil, runnerFault{m.Fault()}
 	}
@@ -260,6 +262,7 @@ func (a *attempt) cancelRunner(why fault.KillReason) {
 				continue
 			}
 			a.job = 0
+			a.remember(m)
 			if f, ok := m.(*protocol.Failed); ok && f.Fatal {
 				a.killRunner(why)
 			}
@@ -268,6 +271,18 @@ func (a *attempt) cancelRunner(why fault.KillReason) {
 			a.killRunner(why)
 			return
 		}
+	}
+}
+
+// remember notes the memory that the answer to a job tells of which nobody waits for.
+func (a *attempt) remember(m protocol.Message) {
+	pid := a.slot.runner.PID()
+	switch m := m.(type) {
+	case *protocol.Result:
+		a.slot.made++
+		a.slot.instance.usage.measured(pid, a.slot.made, m.After)
+	case *protocol.Failed:
+		a.slot.instance.usage.measured(pid, a.slot.made, m.Memory)
 	}
 }
 

@@ -131,7 +131,7 @@ func (s *slot) start(ctx context.Context) error {
 	p, err := process.Start(ctx, s.config.Runner)
 	s.runner, s.condemned, s.made, s.loading = p, err != nil && p != nil, 0, 0
 	if err == nil {
-		s.instance.usage.started(p.Ready())
+		s.instance.usage.started(p)
 		s.load(<-ahead)
 	}
 	return err

@@ -2,7 +2,10 @@ package instance
 
 import (
 	"context"
+	"maps"
 	"math"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/prometheus/procfs"
 
 	"genfn/events"
+	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
 
@@ -22,54 +26,87 @@ const (
 type usage struct {
 	busy atomic.Int64
 
-	mu     sync.Mutex
-	ready  *protocol.Ready
-	memory map[int]protocol.Memory // by process id
+	mu      sync.Mutex
+	ready   *protocol.Ready
+	runners map[int]*runnerUsage // by process id
+}
+
+// runnerUsage is what is known of one runner.
+type runnerUsage struct {
+	events.Process
+	memory protocol.Memory
 }
 
 // started notes a runner that is ready.
-func (u *usage) started(r *protocol.Ready) {
+func (u *usage) started(p *process.Process) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.ready = r
-	u.set(r.PID, r.Memory)
+	u.ready = p.Ready()
+	if u.runners == nil {
+		u.runners = map[int]*runnerUsage{}
+	}
+	u.runners[p.PID()] = &runnerUsage{events.Process{PID: p.PID(), StartedAt: p.Started().UTC()}, u.ready.Memory}
 }
 
 // ended forgets a runner.
 func (u *usage) ended(pid int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.memory, pid)
+	delete(u.runners, pid)
 }
 
-// measured notes what a runner said of its memory.
-func (u *usage) measured(pid int, m protocol.Memory) {
+// measured notes what a runner said of its memory, and how many generations it has made.
+func (u *usage) measured(pid, made int, m protocol.Memory) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.set(pid, m)
+	if r := u.runners[pid]; r != nil {
+		r.memory, r.Generations = m, int64(made)
+	}
 }
 
-func (u *usage) set(pid int, m protocol.Memory) {
-	if u.memory == nil {
-		u.memory = map[int]protocol.Memory{}
+// process returns what is known of a runner; nil: nothing.
+func (u *usage) process(pid int) *events.Process {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r := u.runners[pid]
+	if r == nil {
+		return nil
 	}
-	u.memory[pid] = m
+	p := r.Process
+	return &p
 }
 
 // sample measures the runners' processes as they are now.
 func (u *usage) sample() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for pid, m := range u.memory {
+	for pid, r := range u.runners {
 		p, err := procfs.NewProc(pid)
 		if err != nil {
 			continue // it has just ended
 		}
 		if s, err := p.NewStatus(); err == nil {
+			m := &r.memory
 			m.RSS, m.PeakRSS, m.VMS, m.Swap = int64(s.VmRSS), int64(s.VmHWM), int64(s.VmSize), int64(s.VmSwap) //nolint:gosec // no process has that much
-			u.memory[pid] = m
 		}
 	}
+}
+
+// ownMemory is what this process holds; nil if that cannot be read.
+func ownMemory() *events.InstanceMemory {
+	p, err := procfs.Self()
+	if err != nil {
+		return nil
+	}
+	s, err := p.NewStatus()
+	if err != nil {
+		return nil
+	}
+	files, err := p.FileDescriptorsLen()
+	if err != nil {
+		return nil
+	}
+	return &events.InstanceMemory{PID: p.PID, RSS: int64(s.VmRSS), OpenFiles: files, Goroutines: runtime.NumGoroutine()} //nolint:gosec // no process has that much
 }
 
 // fill adds to a status what the runners said of device and memory.
@@ -84,8 +121,12 @@ func (u *usage) fill(s *events.DeviceStatus, hostBytes int64) {
 		}
 	}
 	const mib = 1 << 20
-	info := &events.MemoryInfo{}
-	for _, m := range u.memory {
+	info := &events.MemoryInfo{Instance: ownMemory()}
+	for _, pid := range slices.Sorted(maps.Keys(u.runners)) {
+		r := u.runners[pid]
+		m := r.memory
+		one := events.ProcessMemory{Process: r.Process, RSS: m.RSS, Swap: m.Swap, Ledger: m.Ledger, LedgerBaseline: m.LedgerBaseline, DeviceUsed: deviceUsed(m)}
+		info.Processes = append(info.Processes, one)
 		info.RSSMB += float64(m.RSS) / mib
 		info.VMSMB += float64(m.VMS) / mib
 		info.SwapMB += float64(m.Swap) / mib

@@ -13,6 +13,7 @@ func (r *runner) memory() protocol.Memory {
 	var m protocol.Memory
 	if r.engine != nil {
 		m.Ledger, m.LedgerPeak = r.engine.Ledger()
+		m.LedgerBaseline = r.engine.Resident()
 		m.Device = r.engine.DeviceMemory()
 	}
 	status, err := os.ReadFile("/proc/self/status")

@@ -270,10 +270,7 @@ func (e *openVINO) Cleanup(ctx context.Context, idleModels bool) error {
 
 // settle tells that a generation is over and what it left: nothing but what belongs to compiled networks.
 func (e *openVINO) settle() {
-	var resident int64
-	for _, l := range e.models {
-		resident += l.pipeline.Resident()
-	}
+	resident := e.Resident()
 	class, level := deviceClass(e.hello.Device), slog.LevelDebug
 	if class != "CPU" {
 		level = slog.LevelInfo
@@ -289,6 +286,13 @@ func (e *openVINO) settle() {
 }
 
 func (e *openVINO) Ledger() (bytes, peak int64) { return e.ledger.Bytes(), e.ledger.Peak() }
+
+func (e *openVINO) Resident() (bytes int64) {
+	for _, l := range e.models {
+		bytes += l.pipeline.Resident()
+	}
+	return bytes
+}
 
 func (e *openVINO) Close() error {
 	var errs []error

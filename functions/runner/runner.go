@@ -54,6 +54,8 @@ type Engine interface {
 	// Ledger returns the native bytes allocated now, and their highest since the last generation began. Safe at any
 	// time.
 	Ledger() (bytes, peak int64)
+	// Resident returns those of the ledger's bytes that belong to loaded models: between jobs there are no others.
+	Resident() int64
 	// DeviceMemory returns the device's memory, nil if it has none of its own. Safe at any time.
 	DeviceMemory() *protocol.DeviceMemory
 	Close() error

@@ -321,6 +321,9 @@ func (p *Process) Ready() *protocol.Ready { return p.ready }
 // PID is the process id.
 func (p *Process) PID() int { return p.pid }
 
+// Started is when the process was started.
+func (p *Process) Started() time.Time { return p.record.started }
+
 // Bulk is the memory file shared with the runner.
 func (p *Process) Bulk() *protocol.Bulk { return p.bulk }
 

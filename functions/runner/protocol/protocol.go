@@ -350,6 +350,8 @@ type Memory struct {
 	Ledger     int64 `json:"ledger"`      // native bytes this program allocated and has not freed
 	LedgerPeak int64 `json:"ledger_peak"` // their highest since the last generation began
 
+	LedgerBaseline int64 `json:"ledger_baseline"` // those of them that belong to loaded models: between jobs there are no others
+
 	Device *DeviceMemory `json:"device,omitempty"` // nil: the device has none of its own
 }
 

@@ -182,6 +182,9 @@ func (engine) Unload(string) error { return nil }
 // Ledger implements runner.Engine.
 func (engine) Ledger() (int64, int64) { return 0, 0 }
 
+// Resident implements runner.Engine.
+func (engine) Resident() int64 { return 0 }
+
 // DeviceMemory implements runner.Engine.
 func (engine) DeviceMemory() *protocol.DeviceMemory { return nil }
 
