@@ -93,7 +93,7 @@ func newRoot(signals *signals) *cobra.Command {
 	s.addGlobal(root)
 	root.AddCommand(
 		newDemo(s, signals), newUp(s, signals), newInstance(s, signals),
-		newGenerate(s, signals), newCancel(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
+		newGenerate(s, signals), newCancel(s), newStress(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
 	)
 	return root
 }
