@@ -222,20 +222,39 @@ func filesCheck(before, after *settled) Check {
 	return checkf(name, ok, "%s", strings.Join(words, "; "))
 }
 
-// trendCheck fits the resident memory of runner processes after each generation over how many they had made. Each
-// process and each size of picture has a level of its own; the slope is common to all.
+// window is how many generations of a process count once in the trend of its memory, by the lowest reading: at least
+// one of them comes right after a forced clean-up.
+const window = 10
+
+// trendCheck fits the resident memory of runner processes over how many generations they had made. Each process has a
+// level of its own; the slope is common to all.
 func trendCheck(records []Record, warmup int) Check {
 	const name = "resident memory"
-	groups := map[string][][2]float64{}
+	type place struct {
+		process processKey
+		window  int64
+	}
+	lowest, readings := map[place][2]float64{}, map[place]int{}
 	for _, r := range records {
 		if r.memory == nil || r.process == nil || r.process.Generations <= int64(warmup) {
 			continue
 		}
-		key := fmt.Sprint(keyOf(*r.process), r.Size)
-		groups[key] = append(groups[key], [2]float64{float64(r.process.Generations), float64(r.memory.RSSAfter)})
+		at := place{keyOf(*r.process), r.process.Generations / window}
+		readings[at]++
+		point := [2]float64{float64(r.process.Generations), float64(r.memory.RSSBefore)}
+		if low, ok := lowest[at]; !ok || point[1] < low[1] {
+			lowest[at] = point
+		}
+	}
+	groups := map[processKey][][2]float64{}
+	for at, point := range lowest {
+		if readings[at] < window/2 { // no clean-up may be among them
+			continue
+		}
+		groups[at.process] = append(groups[at.process], point)
 	}
 	slope, margin, n := commonSlope(groups)
-	detail := fmt.Sprintf("%.0f ± %.0f bytes a generation, of %d generations past the first %d of their process", slope, margin, n, warmup)
+	detail := fmt.Sprintf("%.0f ± %.0f bytes a generation, by the lowest of each %d generations past the first %d of their process, %d readings", slope, margin, window, warmup, n)
 	if math.IsNaN(margin) || margin > MaxSlope {
 		return unjudged(name, "too few generations in one process: "+detail)
 	}
@@ -244,7 +263,7 @@ func trendCheck(records []Record, warmup int) Check {
 
 // commonSlope is the least-squares slope of groups with a level each, and half the width of its 95 % confidence
 // interval; NaN with too few points.
-func commonSlope(groups map[string][][2]float64) (slope, margin float64, n int) {
+func commonSlope(groups map[processKey][][2]float64) (slope, margin float64, n int) {
 	var sxx, sxy, syy float64
 	free := -1
 	for _, points := range groups {

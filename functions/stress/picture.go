@@ -20,7 +20,7 @@ const mib = 1 << 20
 // curve is one line of the picture, in MiB over seconds.
 type curve struct {
 	x, y  []float64
-	small bool // on the right-hand axis
+	small bool // on the axis to the right
 }
 
 func (c *curve) add(x float64, bytes int64) {
@@ -59,30 +59,33 @@ func (s *Summary) Draw(w io.Writer, name string) error {
 	chart := chartdraw.Chart{
 		Width: 1000, Height: 480,
 		Background: chartdraw.Style{Padding: chartdraw.Box{Top: 30, Left: 20, Right: 20, Bottom: 10}},
-		XAxis:      chartdraw.XAxis{Name: "seconds"},
-		YAxis:      chartdraw.YAxis{Name: "MiB"}, YAxisSecondary: chartdraw.YAxis{Name: "MiB (right)"},
+		XAxis:      chartdraw.XAxis{Name: "seconds", ValueFormatter: whole},
+		// The library draws its first axis on the right.
+		YAxis: chartdraw.YAxis{Name: "MiB (right)"}, YAxisSecondary: chartdraw.YAxis{Name: "MiB", ValueFormatter: whole},
 	}
 	curves := s.curves()
 	if len(curves) == 0 {
 		return fmt.Errorf("there is nothing to draw: no instance told of its memory")
 	}
-	var high, wide float64
+	var high, small, wide float64
 	for i, name := range slices.Sorted(maps.Keys(curves)) {
 		c := curves[name]
 		color := drawing.ColorFromHex(lineColors[i%len(lineColors)])
 		series := chartdraw.ContinuousSeries{Name: name, XValues: c.x, YValues: c.y, Style: chartdraw.Style{StrokeColor: color, StrokeWidth: 1.5}}
 		if c.small {
-			series.YAxis = chartdraw.YAxisSecondary
+			small = max(small, slices.Max(c.y))
 		} else {
+			series.YAxis = chartdraw.YAxisSecondary
 			high = max(high, slices.Max(c.y))
 		}
 		wide = max(wide, slices.Max(c.x))
 		chart.Series = append(chart.Series, series)
 	}
 	high *= 1.15
-	chart.YAxis.Range = &chartdraw.ContinuousRange{Min: 0, Max: high}
+	chart.YAxis.Range = &chartdraw.ContinuousRange{Min: 0, Max: max(1.15*small, 0.01)}
+	chart.YAxisSecondary.Range = &chartdraw.ContinuousRange{Min: 0, Max: high}
 	chart.XAxis.Range = &chartdraw.ContinuousRange{Min: 0, Max: wide}
-	for _, dots := range []chartdraw.ContinuousSeries{s.marksAt("fault", high*0.03, "CC0000"), s.marksAt("cancel", high*0.06, "888888")} {
+	for _, dots := range []chartdraw.ContinuousSeries{s.marksAt("faults (red dots)", false, high*0.03, "CC0000"), s.marksAt("cancels (grey dots)", true, high*0.06, "888888")} {
 		if len(dots.XValues) > 0 {
 			chart.Series = append(chart.Series, dots)
 		}
@@ -95,12 +98,14 @@ func (s *Summary) Draw(w io.Writer, name string) error {
 	return chart.Render(format, w)
 }
 
+func whole(v any) string { return chartdraw.FloatValueFormatterWithFormat(v, "%.0f") }
+
 // marksAt are dots at one height.
-func (s *Summary) marksAt(what string, y float64, hex string) chartdraw.ContinuousSeries {
+func (s *Summary) marksAt(what string, cancels bool, y float64, hex string) chartdraw.ContinuousSeries {
 	color := drawing.ColorFromHex(hex)
-	dots := chartdraw.ContinuousSeries{Name: what, Style: chartdraw.Style{StrokeWidth: chartdraw.Disabled, DotWidth: 2, DotColor: color, StrokeColor: color}}
+	dots := chartdraw.ContinuousSeries{Name: what, YAxis: chartdraw.YAxisSecondary, Style: chartdraw.Style{StrokeWidth: chartdraw.Disabled, DotWidth: 2, DotColor: color, StrokeColor: color}}
 	for _, m := range s.marks {
-		if (m.Kind == Cancel) == (what == "cancel") {
+		if (m.Kind == Cancel) == cancels {
 			dots.XValues, dots.YValues = append(dots.XValues, m.At.Sub(s.began).Seconds()), append(dots.YValues, y)
 		}
 	}

@@ -10,7 +10,6 @@ package stress
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -188,14 +187,14 @@ func (s *Stress) requests(ctx context.Context, cases []Case) error {
 	s.mu.Lock()
 	s.tally.planned = len(cases)
 	s.mu.Unlock()
-	g, ctx := errgroup.WithContext(ctx)
+	g, each := errgroup.WithContext(ctx)
 	g.SetLimit(s.config.Parallel)
 	for _, c := range cases {
-		if ctx.Err() != nil {
+		if each.Err() != nil {
 			break
 		}
 		g.Go(func() error {
-			r, err := s.try(ctx, c)
+			r, err := s.try(each, c)
 			if err != nil {
 				return fmt.Errorf("request %d (%s): %w", c.Number, c.Kind, err)
 			}
@@ -203,7 +202,10 @@ func (s *Stress) requests(ctx context.Context, cases []Case) error {
 			return nil
 		})
 	}
-	return errors.Join(g.Wait(), context.Cause(ctx))
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // ended counts a request.
