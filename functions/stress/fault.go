@@ -1,6 +1,8 @@
 package stress
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -23,45 +25,57 @@ var deviceRules = map[Kind]string{
 
 // faultFile is where the virtual GPU's faults are written, one at a time. Safe for concurrent use.
 type faultFile struct {
-	path  string
-	mu    sync.Mutex
-	owner int // number of the request whose fault is written; 0: none is
+	path string
+	turn chan struct{} // holds one token: no fault is under way
+
+	mu     sync.Mutex
+	struck bool // the fault that is written was seen
 }
 
-// arm writes the fault of a request and reports whether it is written: another's may be.
-func (f *faultFile) arm(c Case) (bool, error) {
+func newFaultFile(path string) *faultFile {
+	f := &faultFile{path: path, turn: make(chan struct{}, 1)}
+	f.turn <- struct{}{}
+	return f
+}
+
+// arm waits until no other fault is under way and writes one. release must be called when the device is well again.
+func (f *faultFile) arm(ctx context.Context, k Kind) (release func(), err error) {
+	select {
+	case <-f.turn:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	release = func() { f.turn <- struct{}{} }
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.owner != 0 {
-		return false, nil
+	f.struck = false
+	if err := virtualgpu.WriteFaults(f.path, deviceRules[k]); err != nil {
+		release()
+		return nil, err
 	}
-	if err := virtualgpu.WriteFaults(f.path, deviceRules[c.Kind]); err != nil {
-		return false, err
-	}
-	f.owner = c.Number
-	return true, nil
+	return release, nil
 }
 
-// disarm takes back the fault of a request, once it was seen or the request has ended: in a fresh process a rule
-// would count from the start.
-func (f *faultFile) disarm(c Case) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.owner != c.Number {
-		return nil
-	}
-	f.owner = 0
-	return virtualgpu.WriteFaults(f.path, "")
-}
-
-func (f *faultFile) clear() error {
+// seen takes the fault back because a request, of this fault or of another, told of one: a fresh process would count
+// a rule's calls from the start.
+func (f *faultFile) seen() error {
 	if f.path == "" {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.owner = 0
+	f.struck = true
 	return virtualgpu.WriteFaults(f.path, "")
+}
+
+// clear takes back what is written, and reports whether it had been seen.
+func (f *faultFile) clear() (struck bool, err error) {
+	if f.path == "" {
+		return false, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.struck, virtualgpu.WriteFaults(f.path, "")
 }
 
 // startTolerance is how far the start of a process may be from when it was told: boot times are rounded.
@@ -70,7 +84,7 @@ const startTolerance = 5 * time.Second
 // signal sends the signal of a kind to a runner process. It is an error if that is not on this machine.
 func signal(k Kind, p *events.Process) error {
 	if p == nil {
-		return fmt.Errorf("the instance does not tell of its runner process")
+		return errors.New("the instance does not tell of its runner process")
 	}
 	if err := isRunner(p); err != nil {
 		return fmt.Errorf("process %d is not a runner of this machine: %w", p.PID, err)

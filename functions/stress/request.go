@@ -72,35 +72,54 @@ type attempt struct {
 // try makes one request. An error is of the broker or of this machine, not of the request.
 func (s *Stress) try(ctx context.Context, c Case) (Record, error) {
 	a := &attempt{stress: s, Record: Record{Case: c, ID: s.id(c.Number)}}
-	if slices.Contains(deviceFaults, c.Kind) {
-		armed, err := s.faults.arm(c)
-		if err != nil {
-			return a.Record, err
-		}
-		if !armed {
-			a.Missed = "the fault of another request was written"
-		}
-		defer func() { _ = s.faults.disarm(c) }() // cleared at the end in any case
+	if !slices.Contains(deviceFaults, c.Kind) {
+		err := a.whole(ctx)
+		return a.Record, err
 	}
+	release, err := s.faults.arm(ctx, c.Kind)
+	if err != nil {
+		return a.Record, err
+	}
+	defer release()
+	if err := a.whole(ctx); err != nil {
+		_, err2 := s.faults.clear()
+		return a.Record, errors.Join(err, err2)
+	}
+	if a.Injected, err = s.faults.clear(); err == nil {
+		_, err = s.watch.until(ctx, s.config.Patience, well(time.Now()))
+	}
+	return a.Record, err
+}
+
+// well returns whether all instances have said since then that they take requests.
+func well(since time.Time) func([]sample) bool {
+	return func(alive []sample) bool {
+		return !slices.ContainsFunc(alive, func(x sample) bool { return x.at.Before(since) || x.status.State != events.StateReady })
+	}
+}
+
+// whole publishes the request, follows it to its end and judges that.
+func (a *attempt) whole(ctx context.Context) error {
+	s := a.stress
 	began := time.Now()
 	patience, cancel := context.WithTimeout(ctx, s.config.Patience)
 	defer cancel()
 	if err := a.publish(patience); err != nil {
-		return a.Record, err
+		return err
 	}
 	defer a.follower.Close()
 	terminal, err := a.follow(patience)
 	a.MS = float64(time.Since(began)) / float64(time.Millisecond)
 	switch {
 	case ctx.Err() != nil:
-		return a.Record, ctx.Err()
+		return ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
-		a.Outcome, a.Problem = "lost", "no answer within "+s.config.Patience.String()
-		return a.Record, nil
+		a.Outcome, a.Problem = lost, "no answer within "+s.config.Patience.String()
+		return nil
 	case err != nil:
-		return a.Record, err
+		return err
 	}
-	return a.Record, a.judge(ctx, terminal)
+	return a.judge(ctx, terminal)
 }
 
 // publish follows the request and publishes it as any client of the broker could: what this client would refuse
@@ -173,9 +192,8 @@ func (a *attempt) progress(ctx context.Context, e events.Event) error {
 	}
 	if n := p.Notice; n != nil {
 		a.FellBack = a.FellBack || n.Code == events.NoticeFallback
-		if n.Code == events.NoticeFault && slices.Contains(deviceFaults, a.Kind) {
-			a.Injected = true
-			return a.stress.faults.disarm(a.Case)
+		if n.Code == events.NoticeFault && events.ClassOf(p.Device) == events.DeviceGPU {
+			return a.stress.faults.seen()
 		}
 		return nil
 	}

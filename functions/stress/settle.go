@@ -21,10 +21,7 @@ type settled struct {
 
 // settle has every instance make the same few pictures and notes what it holds then.
 func (s *Stress) settle(ctx context.Context, when string) (*settled, error) {
-	well := func(alive []sample) bool {
-		return !slices.ContainsFunc(alive, func(x sample) bool { return x.status.State != events.StateReady })
-	}
-	if _, err := s.watch.until(ctx, s.config.Patience, well); err != nil {
+	if _, err := s.watch.until(ctx, s.config.Patience, well(time.Time{})); err != nil {
 		return nil, err
 	}
 	out := &settled{instances: map[string]events.DeviceStatus{}}

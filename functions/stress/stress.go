@@ -134,7 +134,7 @@ func New(c Config) (*Stress, error) {
 	id := events.NewID()
 	return &Stress{
 		config: c, client: client.New(c.Broker, client.Options{Tenant: c.Tenant, Source: "/genfn/stress"}),
-		run: "stress-" + id[len(id)-12:], faults: &faultFile{path: c.FaultFile}, phase: "waiting for instances",
+		run: "stress-" + id[len(id)-12:], faults: newFaultFile(c.FaultFile), phase: "waiting for instances",
 	}, nil
 }
 
@@ -148,10 +148,9 @@ func (s *Stress) Run(ctx context.Context) (*Summary, error) {
 	}
 	s.watch = watch
 	defer watch.stop()
-	if err := s.faults.clear(); err != nil {
+	if _, err := s.faults.clear(); err != nil {
 		return nil, err
 	}
-	defer func() { _ = s.faults.clear() }() // told below
 	if err := watch.someone(ctx, s.config.Model, s.config.Patience); err != nil {
 		return nil, err
 	}
@@ -165,9 +164,7 @@ func (s *Stress) Run(ctx context.Context) (*Summary, error) {
 	var after *settled
 	if err == nil {
 		s.enter("settling again")
-		if err = s.faults.clear(); err == nil {
-			after, err = s.settle(ctx, "after")
-		}
+		after, err = s.settle(ctx, "after")
 	}
 	s.enter("done")
 	return s.summarize(ctx, before, after), err
