@@ -67,6 +67,21 @@ func TestLeaseGoesOnWithProgress(t *testing.T) {
 	l.Stop()
 }
 
+// TestLeaseEndsAtItsDeadline: a hang is found when the budget is over, not when the lease is extended next.
+func TestLeaseEndsAtItsDeadline(t *testing.T) {
+	ctx, l := newLease(t.Context(), newHolder(), time.Hour, time.Millisecond, slog.New(slog.DiscardHandler))
+	<-ctx.Done()
+	require.ErrorIs(t, context.Cause(ctx), errHang)
+	l.Stop()
+
+	ctx, l = newLease(t.Context(), newHolder(), time.Hour, time.Hour, slog.New(slog.DiscardHandler))
+	l.Progress(time.Hour)
+	l.Progress(time.Millisecond)
+	<-ctx.Done()
+	require.ErrorIs(t, context.Cause(ctx), errHang, "also when the budget became shorter")
+	l.Stop()
+}
+
 func TestLeaseNoticesAnotherHolder(t *testing.T) {
 	h := newHolder()
 	ctx, l := newLease(t.Context(), h, time.Millisecond, time.Hour, slog.New(slog.DiscardHandler))
