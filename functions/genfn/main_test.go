@@ -24,7 +24,7 @@ import (
 // TestMain makes the test binary stand for the program: in scripts as the command `genfn`, and as the
 // server, its clients and its runners (an instance starts its own executable).
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && slices.Contains([]string{"runner", "up", "generate", "cancel"}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{"runner", "up", "generate", "cancel", "stress"}, os.Args[1]) {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){"genfn": main})
@@ -94,11 +94,11 @@ type server struct {
 	log *bytes.Buffer
 }
 
-// startUp starts `genfn up` with a model store and waits until it says where it listens.
-func startUp(t *testing.T, models string) *server {
+// startUp starts `genfn up` with a model store, and with more flags, and waits until it says where it listens.
+func startUp(t *testing.T, models string, flags ...string) *server {
 	t.Helper()
 	root := repository(t)
-	cmd := exec.Command(os.Args[0], "up", "--json", "--port", "0", "--store-dir", t.TempDir())
+	cmd := exec.Command(os.Args[0], append([]string{"up", "--json", "--port", "0", "--store-dir", t.TempDir()}, flags...)...)
 	cmd.Env = append(os.Environ(),
 		"GENFN_OPENVINO_DIR="+filepath.Join(root, ".runtime", "openvino"),
 		"GENFN_MODELS="+models,

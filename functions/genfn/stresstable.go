@@ -58,7 +58,7 @@ func stressLine(s stress.Snapshot) string {
 	for _, m := range s.Instances {
 		words := fmt.Sprintf("%s %s rss %s ledger %+d", m.Device, m.State, mib(m.RSS), m.Outstanding)
 		if m.DeviceUsed != nil {
-			words += " device " + mib(*m.DeviceUsed)
+			words += fmt.Sprintf(" device %d KiB", *m.DeviceUsed>>10)
 		}
 		memory = append(memory, words)
 	}

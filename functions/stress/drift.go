@@ -254,6 +254,9 @@ func trendCheck(records []Record, warmup int) Check {
 		groups[at.process] = append(groups[at.process], point)
 	}
 	slope, margin, n := commonSlope(groups)
+	if n == 0 {
+		return unjudged(name, fmt.Sprintf("no process lived past its first %d generations for long enough", warmup))
+	}
 	detail := fmt.Sprintf("%.0f ± %.0f bytes a generation, by the lowest of each %d generations past the first %d of their process, %d readings", slope, margin, window, warmup, n)
 	if math.IsNaN(margin) || margin > MaxSlope {
 		return unjudged(name, "too few generations in one process: "+detail)
