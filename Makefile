@@ -55,7 +55,7 @@ faults: build $(TOOLS) ## the fault matrix on the virtual GPU alone, with its ta
 
 # The server listens on a free port and tells which as JSON.
 stress: build runtime ## 2,000 short generations with 10 % faults and 5 % cancels on the CPU: does anything drift? Flags through ARGS="-n 500"
-	@mkdir -p .cache; dir=$$(mktemp -d); bin/genfn up --json --port 0 --slots 2 --devices CPU --log-level error --store-dir $$dir/js >$$dir/ready & up=$$!; \
+	@mkdir -p .cache; dir=$$(mktemp -d); bin/genfn up --json --port 0 --slots 2 --devices CPU --log-level error --store-dir $$dir/js >$$dir/ready 2>.cache/stress.log & up=$$!; \
 	trap 'kill $$up; wait $$up; rm -rf $$dir' EXIT; \
 	until grep -q '"store"' $$dir/ready; do kill -0 $$up; sleep 0.2; done; \
 	bin/genfn stress --nats "$$(sed -n 's/.*"nats": "\(.*\)".*/\1/p' $$dir/ready)" -n 2000 --sizes 64x64,96x64 --kill-runners --picture .cache/stress.svg $(ARGS)
