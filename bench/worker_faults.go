@@ -106,9 +106,9 @@ func (r *faultRig) serve(ctx context.Context, in io.Reader, out io.Writer) error
 func (r *faultRig) config(name string) instance.Config {
 	c := instance.Config{
 		Name: strings.ToLower(name), Version: "bench", Broker: r.broker, BrokerConfig: broker.DefaultConfig(), Models: scriptedModels{},
-		Runner:  runnertest.Config(filepath.Join(r.dir, "runtime")),
-		Health:  device.Policy{Backoff: time.Millisecond, MaxBackoff: time.Millisecond, ShedAfter: 1 << 20, QuarantineAfter: 1 << 20},
-		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		Runner: runnertest.Config(filepath.Join(r.dir, "runtime")),
+		Health: device.Policy{Backoff: time.Millisecond, MaxBackoff: time.Millisecond, ShedAfter: 1 << 20, QuarantineAfter: 1 << 20},
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	}
 	c.Runner.Hello.Device, c.Runner.Hello.Slot = name, protocol.AnySlot
 	if name == "GPU" {

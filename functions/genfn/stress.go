@@ -108,8 +108,7 @@ func (f *stressFlags) complete() error {
 	for _, k := range f.kinds {
 		f.config.Kinds = append(f.config.Kinds, stress.Kind(k))
 	}
-	switch ext := strings.ToLower(filepath.Ext(f.picture)); {
-	case f.picture != "" && ext != ".svg" && ext != ".png":
+	if ext := strings.ToLower(filepath.Ext(f.picture)); f.picture != "" && ext != ".svg" && ext != ".png" {
 		return usageError{fmt.Errorf("--picture %s: expected the ending .svg or .png", f.picture)}
 	}
 	if f.config.FaultFile != "" {

@@ -40,7 +40,6 @@ type Summary struct {
 	marks   []Mark
 	samples []sample
 	began   time.Time
-	phases  [2]time.Time // the first and the last request
 }
 
 // Drift returns the checks that failed.

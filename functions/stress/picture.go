@@ -1,6 +1,7 @@
 package stress
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -65,7 +66,7 @@ func (s *Summary) Draw(w io.Writer, name string) error {
 	}
 	curves := s.curves()
 	if len(curves) == 0 {
-		return fmt.Errorf("there is nothing to draw: no instance told of its memory")
+		return errors.New("there is nothing to draw: no instance told of its memory")
 	}
 	var high, small, wide float64
 	for i, name := range slices.Sorted(maps.Keys(curves)) {

@@ -212,7 +212,7 @@ func (a *attempt) act(ctx context.Context) error {
 	case slices.Contains(signals, a.Kind):
 		if err := signal(a.Kind, a.process); err != nil {
 			a.Missed = err.Error()
-			return nil
+			return nil //nolint:nilerr // the process may just have ended
 		}
 		a.Injected = true
 	}
