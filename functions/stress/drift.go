@@ -142,7 +142,7 @@ func ledgerCheck(samples []sample, records []Record) Check {
 		}
 	}
 	for _, r := range records {
-		if r.memory != nil {
+		if r.memory != nil && r.process != nil { // one of an earlier release tells no baseline
 			look(r.memory.LedgerAfter, r.memory.LedgerBaseline)
 		}
 	}

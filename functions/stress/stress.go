@@ -53,7 +53,10 @@ type Config struct {
 }
 
 // Size is that of a picture, in pixels.
-type Size struct{ Width, Height int }
+type Size struct {
+	Width  int `json:"width"`
+	Height int `json:"height"`
+}
 
 func (s Size) String() string { return fmt.Sprintf("%dx%d", s.Width, s.Height) }
 

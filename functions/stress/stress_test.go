@@ -107,12 +107,12 @@ func TestDriftIsFound(t *testing.T) {
 	for name, c := range map[string]Check{
 		"device": deviceCheck(before, worse), "swap": swapCheck(before, worse), "files": filesCheck(before, worse),
 		"ledger":  ledgerCheck([]sample{{status: status(11, 1, 0, 1)}}, nil),
-		"ledger2": ledgerCheck(nil, []Record{{memory: &events.Memory{LedgerAfter: 5}}}),
+		"ledger2": ledgerCheck(nil, []Record{{process: &events.Process{}, memory: &events.Memory{LedgerAfter: 5}}}),
 		"queue":   queueCheck([]string{"gen.req.x"}, nil),
 	} {
 		require.False(t, c.OK, "%s: %+v", name, c)
 	}
-	for _, c := range []Check{deviceCheck(before, nil), swapCheck(nil, nil), ledgerCheck(nil, nil), filesCheck(before, at(events.DeviceStatus{}))} {
+	for _, c := range []Check{deviceCheck(before, nil), swapCheck(nil, nil), ledgerCheck(nil, []Record{{memory: &events.Memory{LedgerAfter: 5}}}), filesCheck(before, at(events.DeviceStatus{}))} {
 		require.True(t, c.OK && !c.Judged, "%+v", c)
 	}
 }
