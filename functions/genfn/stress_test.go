@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -55,6 +57,33 @@ func TestStress(t *testing.T) {
 	require.GreaterOrEqual(t, s.Retried, 3)
 	require.Greater(t, s.Processes, 2, "killed ones were replaced")
 	require.Subset(t, judged(s), []string{"lost", "answered twice", "outcomes", "queue", "ledger", "swap", "open files"})
+}
+
+func TestStressTable(t *testing.T) {
+	used := int64(239980)
+	s := stress.Snapshot{
+		Phase: "requests", Elapsed: 90 * time.Second, PerSecond: 2.5, P50: 70 * time.Millisecond, P99: 5 * time.Second,
+		Counts:    stress.Counts{Planned: 40, Done: 12, Succeeded: 9, Failed: map[string]int{"hang": 1, "invalid_request": 2}, Retried: 3, FellBack: 1},
+		Instances: []stress.InstanceMemory{{Instance: "gpu-1", Device: "GPU", State: "ready", RSS: 316 << 20, Ledger: 4096, Outstanding: 64, DeviceUsed: &used}},
+	}
+	line := stressLine(s)
+	for _, words := range []string{"90.0 s  requests: 12/40 done", "failed 1 hang, 2 invalid_request", "3 retried, 1 fell back", "2.5/s, p50 70ms p99 5s", "GPU ready rss 316 MiB ledger +64 device 234 KiB"} {
+		require.Contains(t, line, words)
+	}
+	for _, width := range []int{0, 60} {
+		drawn := stressDrawn(s, width)
+		require.Contains(t, drawn, "12/40")
+		require.Equal(t, width == 0, strings.Contains(drawn, "239980 B"))
+		for line := range strings.Lines(drawn) {
+			require.True(t, width == 0 || utf8.RuneCountInString(strings.TrimSpace(line)) <= width, line)
+		}
+	}
+	var out strings.Builder
+	printSummary(&out, &stress.Summary{
+		Counts: s.Counts, Checks: []stress.Check{{Name: "ledger", Judged: true, Detail: "3 readings differ"}, {Name: "swap", OK: true, Judged: true}, {Name: "trend", OK: true}},
+		Problems: []stress.Record{{ID: "r-1", Problem: "another picture"}},
+	})
+	require.Regexp(t, `(?s)ledger +│ DRIFT │ 3 readings differ.*swap +│ ok .*trend +│ - .*r-1 .*: another picture`, out.String())
 }
 
 func TestStressWithoutAnInstance(t *testing.T) {

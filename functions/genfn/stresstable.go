@@ -19,7 +19,7 @@ import (
 // stressTable shows a run of stress: a table that is drawn over on a terminal, a line now and then elsewhere.
 type stressTable struct {
 	w        io.Writer
-	terminal bool
+	terminal *os.File // nil: it is none
 	interval time.Duration
 	lines    int // of the table on the screen
 }
@@ -31,17 +31,21 @@ func newStressTable(w io.Writer, quiet bool) *stressTable {
 	}
 	t := &stressTable{w: w, interval: lineInterval}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		t.terminal, t.interval = true, tableInterval
+		t.terminal, t.interval = f, tableInterval
 	}
 	return t
 }
 
 func (t *stressTable) show(s stress.Snapshot) {
-	if !t.terminal {
+	if t.terminal == nil {
 		fmt.Fprintln(t.w, stressLine(s))
 		return
 	}
-	drawn := stressDrawn(s)
+	width, _, err := term.GetSize(int(t.terminal.Fd()))
+	if err != nil {
+		width = 0 // not known: not cut
+	}
+	drawn := stressDrawn(s, width)
 	if t.lines > 0 {
 		fmt.Fprint(t.w, text.CursorUp.Sprintn(t.lines), "\r")
 	}
@@ -67,9 +71,10 @@ func stressLine(s stress.Snapshot) string {
 		s.PerSecond, s.P50.Round(time.Millisecond), s.P99.Round(time.Millisecond), strings.Join(memory, "; "))
 }
 
-// stressDrawn is a snapshot as two tables.
-func stressDrawn(s stress.Snapshot) string {
+// stressDrawn is a snapshot as two tables, cut at a width, so that no line takes two; 0: not cut.
+func stressDrawn(s stress.Snapshot, width int) string {
 	w := table.NewWriter()
+	w.SetAllowedRowLength(width)
 	w.SetStyle(table.StyleLight)
 	w.SetTitle(fmt.Sprintf("%s, %s", s.Phase, s.Elapsed.Round(time.Second)))
 	w.AppendHeader(table.Row{"done", "succeeded", "failed", "cancelled", "expired", "retried", "fell back", "wrong", "per second", "p50", "p99"})
@@ -78,6 +83,7 @@ func stressDrawn(s stress.Snapshot) string {
 		fmt.Sprintf("%.1f", s.PerSecond), s.P50.Round(time.Millisecond), s.P99.Round(time.Millisecond),
 	})
 	m := table.NewWriter()
+	m.SetAllowedRowLength(width)
 	m.SetStyle(table.StyleLight)
 	m.AppendHeader(table.Row{"instance", "device", "state", "rss", "swap", "ledger", "outstanding", "device memory"})
 	for _, i := range s.Instances {
