@@ -80,7 +80,7 @@ func (f *stressFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&c.Tenant, "tenant", broker.DefaultTenant, "tenant of the requests")
 	flags.DurationVar(&c.Deadline, "deadline", 30*time.Millisecond, "time of the requests that have too little of it")
 	flags.DurationVar(&c.Patience, "patience", 5*time.Minute, "when a request without an answer counts as lost")
-	flags.IntVar(&c.Warmup, "warmup", 50, "generations of a process before the trend of its memory is looked at")
+	flags.IntVar(&c.Warmup, "warmup", 200, "generations of a process before the trend of its memory is looked at: until its heap has its size")
 	flags.Int64Var(&f.seed, "seed", -1, "seed of the order, to repeat it (default: drawn, and told)")
 	flags.StringVar(&f.picture, "picture", "", "draw the memory over time into this file, .svg or .png")
 	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a server that is not up yet")

@@ -257,7 +257,7 @@ func trendCheck(records []Record, warmup int) Check {
 		return unjudged(name, fmt.Sprintf("no process lived past its first %d generations for long enough", warmup))
 	}
 	detail := fmt.Sprintf("%.0f ± %.0f bytes a generation, by the lowest of each %d generations past the first %d of their process, %d readings", slope, margin, window, warmup, n)
-	if math.IsNaN(margin) || margin > MaxSlope {
+	if math.IsNaN(margin) || slope-margin < MaxSlope && slope+margin >= MaxSlope {
 		return unjudged(name, "too few generations in one process: "+detail)
 	}
 	return checkf(name, slope < MaxSlope, "%s", detail)

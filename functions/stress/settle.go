@@ -47,8 +47,11 @@ func (s *Stress) settle(ctx context.Context, when string) (*settled, error) {
 	idle := func(alive []sample) bool {
 		return len(alive) > 0 && !slices.ContainsFunc(alive, func(x sample) bool { return x.at.Before(out.at) || x.status.Busy > 0 })
 	}
-	if ok, err := s.watch.until(ctx, s.config.Patience, idle); err != nil || !ok {
-		return nil, fmt.Errorf("the instances do not come to rest within %s: %w", s.config.Patience, err)
+	switch ok, err := s.watch.until(ctx, s.config.Patience, idle); {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, events.Errorf(events.CodeDeviceUnavailable, "the instances do not come to rest, or are not heard of, within %s", s.config.Patience)
 	}
 	for _, x := range s.watch.alive() {
 		if slots[x.status.Device] > 0 {

@@ -45,7 +45,7 @@ type Config struct {
 
 	Deadline time.Duration // of requests that have a short one; 0: 30 ms
 	Patience time.Duration // after which a request without an answer is lost; 0: 5 minutes
-	Warmup   int           // generations of a process before the trend of its memory is looked at; 0: 50
+	Warmup   int           // generations of a process before the trend of its memory is looked at; 0: 200
 	Settle   int           // generations for each slot before and after; 0: 6, one more than between forced clean-ups
 
 	Ended  func(Record) // called for each request that has ended, one call at a time; may be nil
@@ -68,7 +68,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	def(&c.Generations, 200)
 	def(&c.Parallel, 2)
-	def(&c.Warmup, 50)
+	def(&c.Warmup, 200)
 	def(&c.Settle, 6)
 	if c.Tenant == "" {
 		c.Tenant = broker.DefaultTenant
