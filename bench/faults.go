@@ -40,7 +40,7 @@ func measureFaults(ctx context.Context, h *harness) (report.Group, error) {
 	if err != nil {
 		return g, err
 	}
-	for _, part := range []func(context.Context, *report.Group, string) error{h.recoveries, h.overhead, h.idle, h.load, h.matrix} {
+	for _, part := range []func(context.Context, *report.Group, string) error{h.recoveries, h.idle, h.load, h.overhead, h.matrix} {
 		if err := part(ctx, &g, self); err != nil {
 			return g, err
 		}
@@ -116,7 +116,7 @@ func (h *harness) overhead(ctx context.Context, g *report.Group, self string) (e
 			return w.Ask(pipelineRequest{Prompt: "a red apple", Seed: seed})
 		}})
 	}
-	s, err := h.compare(ctx, "overhead", h.rounds(5, 1), h.rounds(150, 2), sides...)
+	s, err := h.compare(ctx, "overhead", h.rounds(3, 1), h.rounds(50, 2), sides...)
 	if err != nil {
 		return err
 	}

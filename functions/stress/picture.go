@@ -43,13 +43,13 @@ func (s *Summary) curves() map[string]*curve {
 			continue
 		}
 		m := memoryOf(x.status)
-		line(m.Device+" runners, resident", false).add(at, m.RSS)
+		line(m.Device+" rss", false).add(at, m.RSS)
 		line(m.Device+" ledger (right)", true).add(at, m.Ledger)
 		if m.DeviceUsed != nil {
-			line(m.Device+" device memory (right)", true).add(at, *m.DeviceUsed)
+			line(m.Device+" memory (right)", true).add(at, *m.DeviceUsed)
 		}
 		if i := x.status.MemoryInfo.Instance; i != nil {
-			line(fmt.Sprintf("instance %d, resident", i.PID), false).add(at, i.RSS)
+			line(fmt.Sprintf("instance %d rss", i.PID), false).add(at, i.RSS)
 		}
 	}
 	return out
@@ -86,7 +86,7 @@ func (s *Summary) Draw(w io.Writer, name string) error {
 	chart.YAxis.Range = &chartdraw.ContinuousRange{Min: 0, Max: max(1.15*small, 0.01)}
 	chart.YAxisSecondary.Range = &chartdraw.ContinuousRange{Min: 0, Max: high}
 	chart.XAxis.Range = &chartdraw.ContinuousRange{Min: 0, Max: wide}
-	for _, dots := range []chartdraw.ContinuousSeries{s.marksAt("faults (red dots)", false, high*0.03, "CC0000"), s.marksAt("cancels (grey dots)", true, high*0.06, "888888")} {
+	for _, dots := range []chartdraw.ContinuousSeries{s.marksAt("faults (red)", false, high*0.03, "CC0000"), s.marksAt("cancels (grey)", true, high*0.06, "888888")} {
 		if len(dots.XValues) > 0 {
 			chart.Series = append(chart.Series, dots)
 		}

@@ -144,7 +144,7 @@ func TestDraw(t *testing.T) {
 		s.samples = append(s.samples, sample{began.Add(time.Duration(i+1) * time.Second), status(10<<20, 1<<20, 0, 1)})
 	}
 	require.NoError(t, s.Draw(&out, "x.svg"))
-	for _, words := range []string{"<svg", "GPU runners, resident", "GPU ledger", "GPU device memory", "instance 5", "rgb(204,0,0)", "rgb(136,136,136)"} {
+	for _, words := range []string{"<svg", "GPU rss", "GPU ledger", "GPU memory", "instance 5", "rgb(204,0,0)", "rgb(136,136,136)"} {
 		require.Contains(t, out.String(), words)
 	}
 	out.Reset()
