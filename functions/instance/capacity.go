@@ -35,13 +35,13 @@ func (c Config) fits(m Model, r events.ImageGenerate) error {
 // host is what a machine can do for a model.
 type host struct {
 	model  *model.Model
-	memory hostmemory.Limit // zero: not known
+	memory hostmemory.Memory // zero: not known
 	cores  int
 	budget time.Duration // of one step
 }
 
 func (h host) memoryFits(w model.Workload) bool {
-	return h.memory.Bytes == 0 || h.model.PeakBytes(w) <= h.memory.Bytes
+	return h.memory.Total == 0 || h.model.PeakBytes(w) <= h.memory.Total
 }
 
 func (h host) timeFits(w model.Workload) bool {
@@ -54,7 +54,7 @@ func (h host) check(w model.Workload) error {
 	switch {
 	case !h.memoryFits(w):
 		e = events.Errorf(events.CodeHostOutOfMemory, "%d x %s needs about %s of memory at its most economical, and %s has %s",
-			w.Count, size, gib(h.model.PeakBytes(w)), h.memory.Source, gib(h.memory.Bytes))
+			w.Count, size, gib(h.model.PeakBytes(w)), h.memory.Source, gib(h.memory.Total))
 		e.Retriable = false // this machine does not grow
 	case !h.timeFits(w):
 		least := time.Duration(h.model.MinStepSeconds(w, h.cores) * float64(time.Second)).Round(time.Second)

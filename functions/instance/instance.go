@@ -53,7 +53,7 @@ type Config struct {
 	Times          *Times        // learned times, shared with other instances of this process; nil: its own
 	Health         device.Policy // how much a GPU is forgiven
 	// HostMemory tells how much memory there is, for refusing what can never fit; nil: hostmemory.Read.
-	HostMemory func() (hostmemory.Limit, error)
+	HostMemory func() (hostmemory.Memory, error)
 	// CancelTimeout is how long a runner may take to end a job that is not wanted any more, before it is killed; 0: 5 s.
 	CancelTimeout time.Duration
 	Grace         time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
@@ -180,7 +180,7 @@ func New(c Config) (*Instance, error) {
 		ready:   make(chan struct{}),
 	}
 	if memory, err := c.HostMemory(); err == nil { // unknown, no percentage is told
-		i.hostBytes = memory.Bytes
+		i.hostBytes = memory.Total
 	}
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil

@@ -66,7 +66,7 @@ func (u *usage) sample() {
 			continue // it has just ended
 		}
 		if s, err := p.NewStatus(); err == nil {
-			m.RSS, m.PeakRSS, m.VMS, m.Swap = int64(s.VmRSS), int64(s.VmHWM), int64(s.VmSize), int64(s.VmSwap) //nolint:gosec // no process has that much
+			m.SetStatus(s)
 			u.memory[pid] = m
 		}
 	}

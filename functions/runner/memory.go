@@ -1,9 +1,9 @@
 package runner
 
 import (
-	"bytes"
 	"os"
-	"strconv"
+
+	"github.com/prometheus/procfs"
 
 	"genfn/functions/runner/protocol"
 )
@@ -15,26 +15,12 @@ func (r *runner) memory() protocol.Memory {
 		m.Ledger, m.LedgerPeak = r.engine.Ledger()
 		m.Device = r.engine.DeviceMemory()
 	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return m
-	}
-	m.RSS, m.PeakRSS = statusBytes(status, "VmRSS:"), statusBytes(status, "VmHWM:")
-	m.VMS, m.Swap = statusBytes(status, "VmSize:"), statusBytes(status, "VmSwap:")
-	return m
-}
-
-// statusBytes returns a "Key:  123 kB" line of /proc/<pid>/status in bytes.
-func statusBytes(status []byte, key string) int64 {
-	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte(key)); ok {
-			if fields := bytes.Fields(rest); len(fields) > 0 {
-				kib, _ := strconv.ParseInt(string(fields[0]), 10, 64)
-				return kib << 10
-			}
+	if p, err := procfs.Self(); err == nil {
+		if s, err := p.NewStatus(); err == nil {
+			m.SetStatus(s)
 		}
 	}
-	return 0
+	return m
 }
 
 // resetPeakRSS makes the resident set of now its highest so far (proc(5), clear_refs). Where that is not allowed the

@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/prometheus/procfs"
+
 	"genfn/events"
 	"genfn/functions/device/fault"
 	"genfn/functions/model"
@@ -351,6 +353,11 @@ type Memory struct {
 	LedgerPeak int64 `json:"ledger_peak"` // their highest since the last generation began
 
 	Device *DeviceMemory `json:"device,omitempty"` // nil: the device has none of its own
+}
+
+// SetStatus takes what the kernel says of a process: /proc/<pid>/status.
+func (m *Memory) SetStatus(s procfs.ProcStatus) {
+	m.RSS, m.PeakRSS, m.VMS, m.Swap = int64(s.VmRSS), int64(s.VmHWM), int64(s.VmSize), int64(s.VmSwap) //nolint:gosec // no process has that much
 }
 
 // Block is a range of the memory file.
