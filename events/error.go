@@ -94,11 +94,17 @@ type Error struct {
 	DriverCode string `json:"driver_code,omitempty"` // e.g. "-5" or "CL_OUT_OF_RESOURCES"
 	DriverText string `json:"driver_text,omitempty"`
 	// RequestedBytes is the allocation that failed, of an error about memory; 0: not known.
-	RequestedBytes int64   `json:"requested_bytes,omitempty"`
-	Retriable      bool    `json:"retriable"` // the same request may succeed if it is sent again
-	Detail         string  `json:"detail,omitempty"`
-	Memory         *Memory `json:"memory,omitempty"`
-	Cause          error   `json:"-"`
+	RequestedBytes int64 `json:"requested_bytes,omitempty"`
+	// PredictedBytes is what the work was expected to need in all, and AvailableBytes what there was for it, of an
+	// error about memory; 0: not known.
+	PredictedBytes int64 `json:"predicted_bytes,omitempty"`
+	AvailableBytes int64 `json:"available_bytes,omitempty"`
+	// UnloadedModels are those that were unloaded because memory ran out.
+	UnloadedModels []string `json:"unloaded_models,omitempty"`
+	Retriable      bool     `json:"retriable"` // the same request may succeed if it is sent again
+	Detail         string   `json:"detail,omitempty"`
+	Memory         *Memory  `json:"memory,omitempty"`
+	Cause          error    `json:"-"`
 }
 
 // Errorf returns an Error with a formatted message and the code's title, advice

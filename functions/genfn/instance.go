@@ -38,7 +38,7 @@ type instanceFlags struct {
 
 // shared is what the instances of one process have in common.
 type shared struct {
-	times   *instance.Times
+	figures *instance.Figures
 	metrics *instance.Metrics
 }
 
@@ -130,7 +130,7 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	}
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: broker.DefaultConfig(), Models: models,
-		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Times: with.times, Metrics: with.metrics,
+		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
 		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }

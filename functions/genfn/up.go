@@ -147,7 +147,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 		return err
 	}
 	defer stopMetrics()
-	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewTimes(), metrics}, log: log}
+	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewFigures(), metrics}, log: log}
 	serve, err := fleet.instance("CPU")
 	if err != nil {
 		return err

@@ -129,18 +129,19 @@ func TestLadder(t *testing.T) {
 }
 
 func TestDeadlineFallback(t *testing.T) {
-	times := NewTimes()
-	times.note(events.DeviceCPU, "shape", stageStep, time.Second)
+	figures := NewFigures()
+	figures.note(events.DeviceCPU, "shape", stageStep, time.Second)
 	s := &slot{
-		instance: &Instance{learned: newLearned(Budgets{}, events.DeviceGPU, times)}, log: slog.New(slog.DiscardHandler),
+		instance: &Instance{learned: newLearned(Budgets{}, events.DeviceGPU, figures)}, log: slog.New(slog.DiscardHandler),
 		config: Config{Runner: process.Config{Hello: protocol.Hello{Device: "GPU"}}},
 	}
+	s.instance.peers.note(events.DeviceStatus{Instance: "cpu", Class: events.DeviceCPU, Kind: events.DeviceCPU, Models: []string{"m"}})
 	steps := 20
 	policy := func(shape string, in time.Duration, away bool) string {
 		e := events.New(events.TypeImageGenerate)
 		e.SetExpiryTime(time.Now().Add(in))
 		w := &work{slot: s, event: e, asked: events.ImageGenerate{Fallback: events.FallbackDeadline}}
-		a := &attempt{work: w, slot: s, log: s.log, plan: &plan{shape: shape, request: events.ImageGenerate{Steps: &steps}}}
+		a := &attempt{work: w, slot: s, log: s.log, plan: &plan{shape: shape, asked: shape, request: events.ImageGenerate{Model: "m", Steps: &steps}}}
 		return a.fallback(away)
 	}
 	require.Equal(t, events.FallbackAllowed, policy("shape", time.Minute, true))

@@ -25,6 +25,8 @@ type failed struct {
 	cause string // for the record
 	err   *events.Error
 	keep  bool // the runner may go on
+
+	predicted bool // it was not even tried: neither the device nor a process is to blame
 }
 
 // recover settles an attempt that the device, the runner or the request ended: it records the cause, then tries
@@ -39,13 +41,18 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 		s.instance.health.Stuck(f.err)
 		return false
 	}
-	s.note(a.work.job.ID, f)
+	if !f.predicted {
+		s.note(a.work.job.ID, f)
+	}
 	away := s.instance.peers.serve(otherClass(s.class()), a.work.asked.Model)
 	was := slices.Clone(a.begun.Records())
 	was[len(was)-1].Cause, was[len(was)-1].Error = f.cause, f.err
 	now := situation{
 		class: s.class(), policy: a.fallback(away), kind: f.kind, records: was, other: away,
 		rungs: a.rungsLeft(was), limits: s.config.limits(),
+	}
+	if f.predicted { // none of them fits
+		now.rungs = 0
 	}
 	todo := decide(now)
 	if todo == fresh && !a.proveAgain(hard, f) {
@@ -119,10 +126,10 @@ func (a *attempt) stepUp(hard context.Context, records []broker.AttemptRecord) {
 	n := events.Notice{Code: events.NoticeDegraded, Message: "another try on " + a.slot.device() + " " + describeRung(a.work.rung)}
 	if r := a.slot.runner; a.full != nil && r != nil && r.Ready() != nil {
 		after := r.Ready().Memory
-		n.Memory = &events.Memory{
-			LedgerBefore: a.full.Ledger, LedgerPeak: a.full.LedgerPeak, LedgerAfter: after.Ledger,
-			RSSBefore: a.full.RSS, RSSPeak: a.full.PeakRSS, RSSAfter: after.RSS,
-			DeviceBefore: deviceUsed(*a.full), DeviceAfter: deviceUsed(after),
+		n.Memory = memoryBetween(*a.full, after)
+		n.Memory.LedgerPeak, n.Memory.RSSPeak = a.full.LedgerPeak, a.full.PeakRSS
+		if d := a.full.Device; d != nil {
+			n.Memory.DevicePeak = known(max(d.Used, d.Peak))
 		}
 	}
 	a.log.Warn(a.slot.field("less memory for the next try"), "rung", a.work.rung)
@@ -167,8 +174,10 @@ func (a *attempt) moveAway(hard context.Context, f failed) {
 	s := a.slot
 	to := otherClass(s.class())
 	if s.class() == events.DeviceGPU {
-		a.log.Warn("[GPU] Persistent GPU errors, falling back to CPU", "code", f.err.Code)
-		if f.kind == ofMemory {
+		if !f.predicted {
+			a.log.Warn("[GPU] Persistent GPU errors, falling back to CPU", "code", f.err.Code)
+		}
+		if f.kind == ofMemory && !f.predicted {
 			a.log.Warn("[GPU] Persistent GPU memory errors, falling back to CPU")
 		}
 	}
@@ -207,7 +216,18 @@ func (a *attempt) predict(class string) (time.Duration, bool) {
 	if a.plan == nil {
 		return 0, false
 	}
-	return a.slot.instance.learned.times.total(class, a.plan.shape, *a.plan.request.Steps)
+	r := a.plan.request
+	shape := a.plan.shape
+	if class != a.slot.class() { // a request begins there as it was asked for
+		shape = a.plan.asked
+	}
+	best, known := time.Duration(0), false
+	for _, kind := range a.slot.instance.peers.kinds(class, r.Model) {
+		if took, ok := a.slot.instance.learned.figures.total(kind, shape, *r.Steps); ok && (!known || took < best) {
+			best, known = took, true
+		}
+	}
+	return best, known
 }
 
 // notice tells those who follow the request what is done about trouble.

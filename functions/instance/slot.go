@@ -38,6 +38,8 @@ type slot struct {
 	loading   uint64           // the job that loads Config.Preload, 0 when it is done
 	jobs      uint64           // number of the last job sent to a runner
 	made      int              // generations of the current runner
+	models    []string         // that the current runner has loaded, the one used last comes last
+	shapes    map[string]bool  // of work that it has done, and for which it may hold something
 
 	canaryModel string           // the model that a canary uses: the last one that passed; "": none yet
 	economy     model.Economy    // with which it passed
@@ -130,8 +132,9 @@ func (s *slot) start(ctx context.Context) error {
 	ahead := s.ahead()
 	p, err := process.Start(ctx, s.config.Runner)
 	s.runner, s.condemned, s.made, s.loading = p, err != nil && p != nil, 0, 0
+	s.models, s.shapes = nil, nil
 	if err == nil {
-		s.instance.usage.started(p.Ready())
+		s.instance.found(p.Ready())
 		s.load(<-ahead)
 	}
 	return err
@@ -178,6 +181,10 @@ func (s *slot) load(m *Model) {
 	if m == nil {
 		return
 	}
+	if err := s.fitsAhead(*m); err != nil {
+		s.notAhead(err)
+		return
+	}
 	s.jobs++
 	p := s.config.Preload
 	s.runner.SetWork(crashreport.Work{Model: m.Name})
@@ -185,6 +192,7 @@ func (s *slot) load(m *Model) {
 		s.notAhead(err)
 		return
 	}
+	s.uses(m.Name, "ahead")
 	s.loading = s.jobs
 }
 

@@ -2,7 +2,6 @@ package instance
 
 import (
 	"context"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/prometheus/procfs"
 
 	"genfn/events"
+	"genfn/functions/hostmemory"
 	"genfn/functions/runner/protocol"
 )
 
@@ -25,6 +25,7 @@ type usage struct {
 	mu     sync.Mutex
 	ready  *protocol.Ready
 	memory map[int]protocol.Memory // by process id
+	claims map[int]int64           // bytes that their work is expected to hold, by process id
 }
 
 // started notes a runner that is ready.
@@ -35,11 +36,52 @@ func (u *usage) started(r *protocol.Ready) {
 	u.set(r.PID, r.Memory)
 }
 
+// found notes a runner that is ready, and what kind of device it has.
+func (i *Instance) found(r *protocol.Ready) {
+	hello := i.config.Runner.Hello
+	kind := kindOfDevice(events.ClassOf(hello.Device), r.DeviceName, hello.Precision, hello.Threads)
+	i.learned.device.Store(&kind)
+	i.usage.started(r)
+}
+
+// of returns what is known of a runner's memory.
+func (u *usage) of(pid int) protocol.Memory {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.memory[pid]
+}
+
+// claim notes how much a runner's work is expected to hold in all; 0 ends that.
+func (u *usage) claim(pid int, bytes int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.claims == nil {
+		u.claims = map[int]int64{}
+	}
+	u.claims[pid] = bytes
+	if bytes == 0 {
+		delete(u.claims, pid)
+	}
+}
+
+// outstanding is how much other runners than one are expected to take yet, for work that was admitted.
+func (u *usage) outstanding(pid int) (bytes int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for other, claim := range u.claims {
+		if other != pid {
+			bytes += max(0, claim-u.memory[other].RSS)
+		}
+	}
+	return bytes
+}
+
 // ended forgets a runner.
 func (u *usage) ended(pid int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.memory, pid)
+	delete(u.claims, pid)
 }
 
 // measured notes what a runner said of its memory.
@@ -72,8 +114,20 @@ func (u *usage) sample() {
 	}
 }
 
+// device is the memory of the device as a runner told it last, nil if it has none of its own.
+func (u *usage) device() (d *protocol.DeviceMemory) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, m := range u.memory {
+		if m.Device != nil {
+			d = m.Device
+		}
+	}
+	return d
+}
+
 // fill adds to a status what the runners said of device and memory.
-func (u *usage) fill(s *events.DeviceStatus, hostBytes int64) {
+func (u *usage) fill(s *events.DeviceStatus, host hostmemory.Memory) {
 	s.Busy = int(u.busy.Load())
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -84,7 +138,7 @@ func (u *usage) fill(s *events.DeviceStatus, hostBytes int64) {
 		}
 	}
 	const mib = 1 << 20
-	info := &events.MemoryInfo{}
+	info := &events.MemoryInfo{HostTotal: max(0, host.Total), HostFree: max(0, host.Free), SystemSwapTotal: host.SwapTotal, SystemSwapUsed: host.SwapUsed}
 	for _, m := range u.memory {
 		info.RSSMB += float64(m.RSS) / mib
 		info.VMSMB += float64(m.VMS) / mib
@@ -94,9 +148,7 @@ func (u *usage) fill(s *events.DeviceStatus, hostBytes int64) {
 			info.DeviceTotal, info.DeviceUsed, info.DeviceFree = known(d.Total), known(d.Used), known(d.Free)
 		}
 	}
-	if hostBytes > 0 {
-		info.Percent = math.Round(1000*info.RSSMB*mib/float64(hostBytes)) / 10
-	}
+	info.Percent = percent(int64(info.RSSMB*mib), host.Total)
 	s.MemoryInfo = info
 }
 
@@ -115,7 +167,11 @@ func (i *Instance) Status() events.DeviceStatus {
 func (i *Instance) complete(s events.DeviceStatus) events.DeviceStatus {
 	s.Instance, s.Device = i.config.Name, i.config.Runner.Hello.Device
 	s.Slots, s.Models = i.config.Slots, i.catalog.names()
-	i.usage.fill(&s, i.hostBytes)
+	s.Kind, s.Conditions = i.learned.kind(), i.pressure.conditions()
+	i.usage.fill(&s, i.host())
+	if total := s.MemoryInfo.DeviceTotal; total != nil {
+		s.MemoryInfo.DeviceUsable = known(i.limit.Usable(*total))
+	}
 	return s
 }
 
@@ -132,6 +188,7 @@ func (i *Instance) changed(s events.DeviceStatus) {
 // beat tells how the device is.
 func (i *Instance) beat() {
 	i.usage.sample()
+	i.watchMemory(i.usage.device(), i.host())
 	s := i.Status()
 	i.expose(s)
 	if err := i.config.Broker.PublishStatus(s, true, i.source()); err != nil {

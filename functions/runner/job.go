@@ -105,12 +105,14 @@ func (r *runner) generate(j *job, m *protocol.Generate, o *observer) (protocol.M
 		in.Latents = &imagefile.Array{Shape: m.Latents.Shape, Data: data}
 	}
 	resetPeakRSS()
+	r.devicePeak.reset()
 	before := r.memory()
 	r.house.before = before
 	generate := r.engine.Generate
 	if r.isNoop(m.Model) {
 		generate = generateNoop
 	}
+	defer r.watchMemory(j.id)()
 	out, err := generate(j.ctx, in, o)
 	if err != nil {
 		return nil, err
@@ -156,6 +158,9 @@ type observer struct {
 
 func (o *observer) Stage(name string) {
 	o.stage, o.step, o.steps = name, 0, 0
+	if r := o.runner; r.engine != nil { // what the last stage has left, and what was loaded for this one
+		r.devicePeak.note(r.engine.DeviceMemory())
+	}
 	o.send(&protocol.Stage{Job: o.job.id, Name: name})
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"genfn/bindings/kernels"
 	"genfn/bindings/libc"
@@ -30,7 +31,8 @@ type openVINO struct {
 	runtime *openvino.Runtime
 	kernels *kernels.Set
 	loader  *session.Loader
-	models  []*loaded // the one used last comes last
+	models  []*loaded   // the one used last comes last
+	shared  func() bool // the device uses the host's memory; asked once
 }
 
 var _ Engine = (*openVINO)(nil)
@@ -45,6 +47,7 @@ type loaded struct {
 // OpenOpenVINO loads OpenVINO and looks for the device. Without a device in hello the engine only lists devices.
 func OpenOpenVINO(_ context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error) {
 	e := &openVINO{log: log, hello: hello, ledger: tensor.NewLedger()}
+	e.shared = sync.OnceValue(e.integrated)
 	if err := e.open(); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -133,6 +136,12 @@ func (e *openVINO) findDevice() (err error) {
 	return nil
 }
 
+// integrated asks once whether the device is integrated: its memory is the host's then.
+func (e *openVINO) integrated() bool {
+	kind, err := e.loader.Property(e.hello.Device, "DEVICE_TYPE")
+	return err == nil && strings.EqualFold(strings.TrimSpace(kind), "integrated")
+}
+
 // DeviceMemory asks the driver.
 func (e *openVINO) DeviceMemory() *protocol.DeviceMemory {
 	if e.loader == nil || events.ClassOf(e.hello.Device) != events.DeviceGPU {
@@ -143,6 +152,7 @@ func (e *openVINO) DeviceMemory() *protocol.DeviceMemory {
 		e.log.Debug("device memory not known", "error", err)
 		return nil
 	}
+	m.Shared = e.shared()
 	return &m
 }
 

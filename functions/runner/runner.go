@@ -159,6 +159,8 @@ type runner struct {
 	work   chan *job
 	house  housekeeping
 
+	devicePeak devicePeak // of the job
+
 	mu   sync.Mutex
 	jobs map[uint64]*job // received and not yet answered
 }

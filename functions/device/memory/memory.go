@@ -21,7 +21,10 @@ import (
 // Unknown is a count of bytes that nobody tells.
 const Unknown = -1
 
-// Reserve is what is left free for others: of a total, so many bytes or a share.
+// maxShare bounds what a share keeps free: of large memories less is enough.
+const maxShare = 1 << 30
+
+// Reserve is what is left free for others: of a total, so many bytes, or a share and at most 1 GiB.
 type Reserve struct {
 	Bytes int64
 	Share float64 // 0 to 1; used if Bytes is 0
@@ -61,7 +64,7 @@ func (r Reserve) Of(total int64) int64 {
 	if r.Bytes > 0 {
 		return r.Bytes
 	}
-	return int64(r.Share * float64(max(0, total)))
+	return min(maxShare, int64(r.Share*float64(max(0, total))))
 }
 
 // Room is the memory that one process works in, in bytes.

@@ -22,6 +22,7 @@ func TestReserve(t *testing.T) {
 	r, err := ParseReserve("5%")
 	require.NoError(t, err)
 	require.Zero(t, r.Of(Unknown))
+	require.EqualValues(t, gib, r.Of(1000*gib), "a share is at most 1 GiB")
 }
 
 func TestRoom(t *testing.T) {

@@ -4,7 +4,7 @@
 //
 // A conversation: the instance sends Hello and the runner answers Ready or Failed. After that the runner
 // does one job (Devices, Load, Generate, Unload, Cleanup) at a time; Stage, Step and Preview tell of a job's
-// progress and DeviceList, Loaded, Result, Unloaded, Cleaned or Failed ends it. Cancel asks a running job to end early, it then
+// progress, Usage of its memory, and DeviceList, Loaded, Result, Unloaded, Cleaned or Failed ends it. Cancel asks a running job to end early, it then
 // still ends with one of its answers. Shutdown, or the end of the socket, ends the runner.
 package protocol
 
@@ -59,6 +59,7 @@ const (
 	KindStage      Kind = "stage"
 	KindStep       Kind = "step"
 	KindPreview    Kind = "preview"
+	KindUsage      Kind = "usage"
 	KindResult     Kind = "result"
 	KindFailed     Kind = "failed"
 )
@@ -110,6 +111,8 @@ func newMessage(k Kind) Message {
 		return &Step{}
 	case KindPreview:
 		return &Preview{}
+	case KindUsage:
+		return &Usage{}
 	case KindResult:
 		return &Result{}
 	case KindFailed:
@@ -244,6 +247,10 @@ type DeviceMemory struct {
 	Total int64 `json:"total"`
 	Used  int64 `json:"used"` // by this process
 	Free  int64 `json:"free"`
+	// Peak is the highest Used that was seen since the last generation began, 0: none was looked for.
+	Peak int64 `json:"peak,omitempty"`
+	// Shared says that the device has no memory of its own: what it uses is the host's.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // Device is one device the runtime sees.
@@ -301,6 +308,13 @@ type Preview struct {
 	Job   uint64 `json:"job"`
 	Index int    `json:"index"` // which of the request's pictures
 	Image Image  `json:"image"`
+}
+
+// Usage is the runner's memory while it generates, told at an interval. It is no sign of progress: a job that hangs
+// goes on telling it.
+type Usage struct {
+	Job    uint64 `json:"job"`
+	Memory Memory `json:"memory"`
 }
 
 // Result answers Generate. Its blocks hold until the next job is sent.
@@ -396,6 +410,7 @@ func (*Cleaned) kind() Kind     { return KindCleaned }
 func (*Stage) kind() Kind       { return KindStage }
 func (*Step) kind() Kind        { return KindStep }
 func (*Preview) kind() Kind     { return KindPreview }
+func (*Usage) kind() Kind       { return KindUsage }
 func (*Result) kind() Kind      { return KindResult }
 func (*Failed) kind() Kind      { return KindFailed }
 
@@ -421,6 +436,7 @@ func (m *Ready) validate() error       { return nil }
 func (m *DeviceList) validate() error  { return nil }
 func (m *Loaded) validate() error      { return nil }
 func (m *Unloaded) validate() error    { return nil }
+func (m *Usage) validate() error       { return nil }
 
 func (m *Generate) validate() error {
 	if err := m.Model.validate(); err != nil {
