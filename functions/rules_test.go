@@ -47,6 +47,7 @@ var rules = []rule{
 	{From: "genfn/functions/device/fault", To: "genfn/bindings", Why: "the instance classifies faults too, and it is free of native code"},
 	{From: "genfn/functions/device/cgroup", To: "genfn/bindings", Why: "the instance reads the counters, and it is free of native code"},
 	{From: "genfn/functions/hostmemory", To: "genfn/bindings", Why: "the instance reads it, and it is free of native code"},
+	{From: "genfn/functions/device/memory", To: "genfn/bindings", Why: "the instance decides what fits, and it is free of native code"},
 	{From: "genfn/functions/diffusion", To: "genfn/bindings", Except: []string{"genfn/bindings/kernels"}, Why: "schedulers are pure computation over the kernels"},
 	{From: "genfn/functions/diffusion", To: "genfn/events", Why: "schedulers are pure computation"},
 	{From: "genfn", To: "genfn/bench", Why: "the harness measures the product and is not part of it"},

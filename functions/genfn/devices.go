@@ -163,7 +163,7 @@ func (r deviceReport) print(out io.Writer) {
 // printInstances prints a table of instances, and below it why a device takes no requests and what failed last.
 func printInstances(out io.Writer, list []events.DeviceStatus) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\nINSTANCE\tDEVICE\tSTATE\tSINCE\tBUSY\tGENERATIONS\tFAULTS\tRSS\tDEVICE MEMORY\n")
+	fmt.Fprintf(w, "\nINSTANCE\tDEVICE\tSTATE\tSINCE\tBUSY\tGENERATIONS\tFAULTS\tRSS\tSWAP\tDEVICE MEMORY\tHOST FREE\n")
 	for _, s := range list {
 		m := s.MemoryInfo
 		if m == nil {
@@ -175,11 +175,21 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 			if m.DeviceUsed != nil {
 				memory = mib(*m.DeviceUsed) + " of " + memory
 			}
+			if m.DeviceUsable != nil {
+				memory += ", " + mib(*m.DeviceUsable) + " believed usable"
+			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d/%d\t%d\t%d\t%.0f MiB\t%s\n", s.Instance, s.Device, s.State, s.Since.Local().Format(time.TimeOnly),
-			s.Busy, s.Slots, s.GenerationCount, s.FaultCount, m.RSSMB, memory)
+		host := "-"
+		if m.HostTotal > 0 {
+			host = mib(m.HostFree) + " of " + mib(m.HostTotal)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d/%d\t%d\t%d\t%.0f MiB\t%.0f MiB\t%s\t%s\n", s.Instance, s.Device, s.State, s.Since.Local().Format(time.TimeOnly),
+			s.Busy, s.Slots, s.GenerationCount, s.FaultCount, m.RSSMB, m.SwapMB, memory, host)
 	}
 	_ = w.Flush()
+	if swap := systemSwap(list); swap != "" {
+		fmt.Fprintln(out, swap)
+	}
 	for _, s := range list {
 		if s.State != events.StateReady {
 			fmt.Fprintf(out, "%s: %s (%s): %s\n", s.Instance, s.State, s.Reason, oneLine(s.Message))
@@ -187,10 +197,24 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 				fmt.Fprintf(out, "  may prove itself again at %s\n", s.NextTry.Local().Format(time.TimeOnly))
 			}
 		}
+		for _, c := range s.Conditions {
+			fmt.Fprintf(out, "%s: %s (%s) since %s: %s\n", s.Instance, c.Type, c.Level, c.Since.Local().Format(time.TimeOnly), oneLine(c.Message))
+		}
 		for _, f := range s.LastFaults[max(0, len(s.LastFaults)-3):] {
 			fmt.Fprintf(out, "  %s  %s  %s\n", f.At.Local().Format(time.TimeOnly), f.Cause, oneLine(problem(f.Error)))
 		}
 	}
+}
+
+// systemSwap tells of machines that swap, which slows everything on them.
+func systemSwap(list []events.DeviceStatus) string {
+	var lines []string
+	for _, s := range list {
+		if m := s.MemoryInfo; m != nil && m.SystemSwapUsed > 0 {
+			lines = append(lines, fmt.Sprintf("%s: its machine has %s of swap in use, of %s", s.Instance, mib(m.SystemSwapUsed), mib(m.SystemSwapTotal)))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 func mib(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }

@@ -29,6 +29,7 @@ type instanceFlags struct {
 	serveNoop bool
 	compiled  bool
 	cleanup   int
+	memory    memoryFlags
 
 	properties map[string]string
 	precision  string
@@ -51,6 +52,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.preload.Model, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
+	f.memory.add(cmd)
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device, KEY=VALUE; several times. genfn devices --properties lists what a device has")
 	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16 or bf16 (default: f32 on the CPU, elsewhere the device's choice)")
@@ -124,6 +126,10 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	if err != nil {
 		return nil, err
 	}
+	reserve, thresholds, err := flags.memory.read()
+	if err != nil {
+		return nil, err
+	}
 	grace := flags.grace
 	if grace == 0 {
 		grace = -1 // Config's zero is its default; the flag's zero means none
@@ -131,6 +137,7 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: broker.DefaultConfig(), Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
+		MemoryReserve: reserve, Thresholds: thresholds,
 		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }

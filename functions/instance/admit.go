@@ -322,16 +322,19 @@ func (a *attempt) refused(e *events.Error) {
 	if len(s.models) > 0 {
 		e.Message += "; all models of the process are unloaded to free memory: " + list(s.models)
 	}
-	if a.plan == nil || s.runner == nil || a.plan.model.Dir == "" {
+	if a.plan == nil {
 		return
 	}
 	d := a.plan.demand
-	room := s.room()
-	capacity, known := room.Capacity()
-	e.PredictedBytes, e.AvailableBytes = d.peak, capacity
+	e.PredictedBytes = d.peak
 	if e.RequestedBytes == 0 && d.peak > 0 {
-		e.Message += fmt.Sprintf("; the work is expected to need %s in all, of %s", sayBytes(d.peak), sayBytes(capacity))
+		e.Message += fmt.Sprintf("; the work is expected to need %s in all", sayBytes(d.peak))
 	}
+	if s.runner == nil || a.plan.model.Dir == "" { // it is gone: what it held is not known any more
+		return
+	}
+	capacity, known := s.room().Capacity()
+	e.AvailableBytes = capacity
 	held := s.held(a.full)
 	// What succeeds with a fraction of what there is was not refused for its size: others had the memory.
 	if !known || capacity == 0 || e.RequestedBytes == 0 && max(held, d.peak) < capacity/2 {

@@ -258,6 +258,7 @@ func (a *attempt) died(cause string) failed {
 		k = death
 	case k == ofMemory:
 		cause = causeMemory
+		a.refused(f.Err)
 	}
 	return failed{kind: k, cause: cause, err: f.Err}
 }
