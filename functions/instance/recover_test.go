@@ -373,16 +373,7 @@ func TestMetrics(t *testing.T) {
 	id := r.publish(onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise}))
 	r.succeeded(id)
 	r.settled(id)
-	text := func() string {
-		families, err := registry.Gather()
-		require.NoError(t, err)
-		var b strings.Builder
-		for _, f := range families {
-			_, err := expfmt.MetricFamilyToText(&b, f)
-			require.NoError(t, err)
-		}
-		return b.String()
-	}
+	text := func() string { return gathered(t, registry) }
 	require.Eventually(t, func() bool {
 		return strings.Contains(text(), `genfn_requests_total{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded"} 1`)
 	}, patience, 5*time.Millisecond, "counted after the answer is out")
@@ -397,4 +388,17 @@ func TestMetrics(t *testing.T) {
 		require.Contains(t, all, line)
 	}
 	require.Regexp(t, `genfn_memory_bytes\{class="cpu",device="TEST",instance="cpu-1",kind="rss"\} [1-9]`, all)
+}
+
+// gathered is what a scrape of the metrics gives.
+func gathered(t *testing.T, registry prometheus.Gatherer) string {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	var b strings.Builder
+	for _, f := range families {
+		_, err := expfmt.MetricFamilyToText(&b, f)
+		require.NoError(t, err)
+	}
+	return b.String()
 }
