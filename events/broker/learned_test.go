@@ -1,7 +1,7 @@
 package broker_test
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -88,11 +88,11 @@ func TestLearnedOutlivesTheServer(t *testing.T) {
 func TestLearnedIsBounded(t *testing.T) {
 	b := newBench(t, func(c *broker.Config) { c.LearnedEntries = 3 })
 	for n := range 5 {
-		require.NoError(t, b.UpdateLearned(t.Context(), "cpu", fmt.Sprint(n), count))
+		require.NoError(t, b.UpdateLearned(t.Context(), "cpu", strconv.Itoa(n), count))
 	}
 	w := b.watchLearned(b.Broker)
 	for n, runs := range []int64{0, 0, 1, 1, 1} {
-		require.Equal(t, runs, w.of(fmt.Sprint(n)).Runs, n)
+		require.Equal(t, runs, w.of(strconv.Itoa(n)).Runs, n)
 	}
 	require.NoError(t, b.UpdateLearned(t.Context(), "cpu", "0", count), "what was forgotten is learned again")
 }

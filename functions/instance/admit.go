@@ -121,9 +121,9 @@ func (a *attempt) tellRungs(ctx context.Context, list []demand, room memory.Room
 	capacity, _ := room.Capacity()
 	for n, d := range list[:len(list)-1] {
 		next := list[n+1]
-		why := fmt.Sprintf("%s is expected to be needed", sayBytes(d.peak))
+		why := sayBytes(d.peak) + " is expected to be needed"
 		if d.refused > 0 && capacity <= d.refused {
-			why = fmt.Sprintf("memory ran out for it lately, with %s", sayBytes(d.refused))
+			why = "memory ran out for it lately, with " + sayBytes(d.refused)
 		}
 		words := fmt.Sprintf("not tried %s on %s: %s, and there are %s; next %s", describeTry(d.rung), a.slot.device(), why, sayBytes(capacity), describeRung(next.rung))
 		a.log.Warn(a.slot.field("less memory from the start"), "rung", next.rung, "predicted", d.peak, "available", capacity)

@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -170,7 +171,7 @@ func (f *Figures) store(ctx context.Context, update func(ctx context.Context, ki
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		for key, samples := range pending {
-			all := append(samples, f.pending[key]...)
+			all := slices.Concat(samples, f.pending[key])
 			f.pending[key] = all[max(0, len(all)-maxPending):]
 		}
 		return err

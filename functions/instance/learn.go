@@ -85,16 +85,16 @@ func kindOfDevice(class, name, precision string, threads int) string {
 
 // shapeKey is what the times and the memory of a generation depend on, beside the device.
 func shapeKey(name string, width, height, count int, guided bool, e model.Economy) string {
-	words := fmt.Sprintf("%s %dx%d x%d", name, width, height, count)
+	words := []string{fmt.Sprintf("%s %dx%d x%d", name, width, height, count)}
 	for _, w := range []struct {
 		on   bool
 		word string
 	}{{guided, "guided"}, {e.SequentialGuidance, events.DegradationSequentialGuidance}, {e.TiledVAE, events.DegradationTiledVAE}, {e.OffloadModels, events.DegradationModelOffload}} {
 		if w.on {
-			words += " " + w.word
+			words = append(words, w.word)
 		}
 	}
-	return words
+	return strings.Join(words, " ")
 }
 
 func (l *learned) note(shape, stage string, took time.Duration) {
