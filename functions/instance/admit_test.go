@@ -160,7 +160,7 @@ func TestPredictedToFitNowhere(t *testing.T) {
 	never.Fallback = events.FallbackNever
 	require.Equal(t, events.CodeGPUOutOfMemory, r.failed(r.publish(never)).Error.Code)
 	smaller := never
-	smaller.Degrade, smaller.Width, smaller.Height = events.DegradeAllowed, ptr(512), ptr(512)
+	smaller.Degrade = events.DegradeAllowed // half of each side fits
 	s = r.succeeded(r.publish(smaller))
 	require.Contains(t, s.Degradations, events.DegradationSmallerSize)
 	require.Len(t, s.Attempts, 1)
