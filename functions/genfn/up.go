@@ -87,6 +87,7 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 				}
 				defer os.RemoveAll(dir)
 				server.storeDir = dir
+				server.sync = server.sync && cmd.Flags().Changed("sync") // it does not outlive this process
 			}
 			if server.preload.Model == "" {
 				server.preload = instance.Preload{Model: request.model, Width: request.width, Height: request.height, GuidanceScale: request.guidance, Meanwhile: true}

@@ -120,7 +120,7 @@ func TestDefaults(t *testing.T) {
 	dir := copyTiny(t, "unet/config.json", map[string]any{"sample_size": 4})
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "generation_config.json"), []byte(`{"num_inference_steps": 3}`), 0o644))
 	b := open(t, dir, session.Options{})
-	require.NoError(t, b.Prepare(t.Context(), 0, 0, false))
+	require.NoError(t, b.Prepare(t.Context(), pipeline.Form{}))
 	var o recorder
 	r, err := b.Generate(t.Context(), pipeline.ImageRequest{Prompt: "x"}, &o)
 	require.NoError(t, err)
@@ -397,7 +397,7 @@ func BenchmarkGenerate(b *testing.B) {
 	p := sharedTiny(b)
 	r := request()
 	r.Steps = 20
-	require.NoError(b, p.Prepare(b.Context(), r.Width, r.Height, true))
+	require.NoError(b, p.Prepare(b.Context(), pipeline.Form{Width: r.Width, Height: r.Height, Guided: true}))
 	host := 0.0
 	for b.Loop() {
 		got, err := p.Generate(b.Context(), r, nil)

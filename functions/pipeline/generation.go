@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -222,11 +223,13 @@ func (p *TextToImage) ready(j *job) bool {
 	return p.textEncoder.Ready(text) && p.unet.Ready(unet) && p.vae.Ready(vae)
 }
 
-// acquire compiles what is not compiled yet, concurrently.
+// acquire compiles what is not compiled yet, concurrently. With two processors the UNet, which takes longest, has one
+// of them to itself.
 func (p *TextToImage) acquire(ctx context.Context, j *job) (*networks, error) {
 	text, unet, vae := p.shapes(j)
 	n := &networks{}
 	var group errgroup.Group
+	group.SetLimit(max(2, runtime.NumCPU()))
 	for _, w := range []struct {
 		network *session.Network
 		shapes  session.Shapes

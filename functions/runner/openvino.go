@@ -36,8 +36,8 @@ var _ Engine = (*openVINO)(nil)
 // loaded is a model that is ready to generate.
 type loaded struct {
 	name, dir string
+	model     *model.Model
 	pipeline  *pipeline.TextToImage
-	guided    bool // by default
 }
 
 // OpenOpenVINO loads OpenVINO and looks for the device. Without a device in hello the engine only lists devices.
@@ -64,8 +64,11 @@ func (e *openVINO) open() (err error) {
 	e.loader = session.NewLoader(e.runtime, session.Options{
 		Device: e.hello.Device, Threads: e.hello.Threads, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
-	e.loader.Prepare()
-	return e.findDevice()
+	if err := e.findDevice(); err != nil {
+		return err
+	}
+	e.loader.Prepare() // not beside findDevice: both load libraries, one at a time
+	return nil
 }
 
 // openKernels takes the C kernels, or the Go reference in a binary that was built without them.
@@ -149,19 +152,22 @@ func (e *openVINO) Devices(ctx context.Context) (list []protocol.Device, err err
 
 // Load opens the model and compiles its networks.
 func (e *openVINO) Load(ctx context.Context, want *protocol.Load, o Observer) error {
-	l, err := e.use(ctx, want.Model, o)
+	form := func(m *model.Model) pipeline.Form {
+		guidance := want.GuidanceScale
+		if guidance == 0 {
+			guidance = m.DefaultGuidance
+		}
+		return pipeline.Form{Width: want.Width, Height: want.Height, Guided: guidance > 1}
+	}
+	l, err := e.use(ctx, want.Model, form, o)
 	if err != nil {
 		return err
 	}
-	guided := l.guided
-	if want.GuidanceScale != 0 {
-		guided = want.GuidanceScale > 1
-	}
-	return l.pipeline.Prepare(ctx, want.Width, want.Height, guided)
+	return l.pipeline.Prepare(ctx, form(l.model))
 }
 
-// use returns the model, loaded if it was not, and frees the ones that were not used for longest.
-func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*loaded, error) {
+// use returns the model, loaded and compiled for a form if it was not, and frees the ones that were not used for longest.
+func (e *openVINO) use(ctx context.Context, want protocol.Model, form func(*model.Model) pipeline.Form, o Observer) (*loaded, error) {
 	i := slices.IndexFunc(e.models, func(l *loaded) bool { return l.name == want.Name && l.dir == want.Dir })
 	if i >= 0 {
 		l := e.models[i]
@@ -187,11 +193,12 @@ func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*l
 	if err != nil {
 		return nil, err
 	}
-	p, err := pipeline.NewTextToImage(m, e.loader, e.kernels, pipeline.Options{Logger: e.log})
+	first := form(m)
+	p, err := pipeline.NewTextToImage(ctx, m, e.loader, e.kernels, pipeline.Options{First: &first, Logger: e.log})
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p, guided: m.DefaultGuidance > 1}
+	l := &loaded{name: want.Name, dir: want.Dir, model: m, pipeline: p}
 	e.models = append(e.models, l)
 	return l, nil
 }
@@ -240,11 +247,13 @@ func (e *openVINO) Close() error {
 
 // Generate runs the model's pipeline.
 func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output, error) {
-	l, err := e.use(ctx, in.Model, o)
+	r := in.Request
+	l, err := e.use(ctx, in.Model, func(*model.Model) pipeline.Form {
+		return pipeline.Form{Width: r.Width, Height: r.Height, Guided: r.GuidanceScale > 1}
+	}, o)
 	if err != nil {
 		return nil, err
 	}
-	r := in.Request
 	result, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
 		Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: r.Width, Height: r.Height, Steps: r.Steps, Count: r.Count,
 		GuidanceScale: r.GuidanceScale, Seed: r.Seed, Scheduler: r.Scheduler, Latents: in.Latents,

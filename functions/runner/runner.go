@@ -109,7 +109,7 @@ func Run(ctx context.Context, conn *protocol.Conn, bulk *protocol.Bulk, o Option
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	r := &runner{conn: conn, bulk: bulk, log: o.Logger, work: make(chan *job, 1), jobs: map[uint64]*job{}}
+	r := &runner{conn: conn, bulk: bulk, log: o.Logger, work: make(chan *job, 2), jobs: map[uint64]*job{}}
 	defer conn.Close()
 	defer bulk.Close()
 	ctx, cancel := context.WithCancel(ctx)
@@ -211,8 +211,8 @@ func (r *runner) receive(ctx context.Context) error {
 	}
 }
 
-// accept queues a job. There is room for one beside the running one, because the instance may send the next
-// as soon as it has the answer to the last.
+// accept queues a job. There is room for two beside the running one: the instance may have the model loaded ahead
+// while the job before has been answered but is not over, and send the next job without waiting for that.
 func (r *runner) accept(ctx context.Context, id uint64, m protocol.Message) {
 	j := newJob(ctx, id, m)
 	r.mu.Lock()
