@@ -24,7 +24,7 @@ type instanceFlags struct {
 	slots     int
 	threads   int
 	maxModels int
-	preload   instance.Preload
+	preload   string
 	grace     time.Duration
 	serveNoop bool
 	compiled  bool
@@ -37,7 +37,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.slots, "slots", 1, "runner processes, each with one request at a time")
 	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
-	flags.StringVar(&f.preload.Model, "preload", "", "model to load before the first request")
+	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")

@@ -89,9 +89,6 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 				server.storeDir = dir
 				server.sync = server.sync && cmd.Flags().Changed("sync") // it does not outlive this process
 			}
-			if server.preload.Model == "" {
-				server.preload = instance.Preload{Model: request.model, Width: request.width, Height: request.height, GuidanceScale: request.guidance, Meanwhile: true}
-			}
 			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker, serve *instance.Instance) error {
 				published := serve.Ready()
 				if temporary { // a store that stays would keep the request if the instance cannot start

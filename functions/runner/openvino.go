@@ -150,21 +150,17 @@ func (e *openVINO) Devices(ctx context.Context) (list []protocol.Device, err err
 	return list, nil
 }
 
-// Load opens the model and compiles its networks.
-func (e *openVINO) Load(ctx context.Context, want *protocol.Load, o Observer) error {
-	form := func(m *model.Model) pipeline.Form {
-		guidance := want.GuidanceScale
-		if guidance == 0 {
-			guidance = m.DefaultGuidance
-		}
-		return pipeline.Form{Width: want.Width, Height: want.Height, Guided: guidance > 1}
-	}
-	l, err := e.use(ctx, want.Model, form, o)
+// Load opens the model and compiles its networks for the default size.
+func (e *openVINO) Load(ctx context.Context, m protocol.Model, o Observer) error {
+	l, err := e.use(ctx, m, ownForm, o)
 	if err != nil {
 		return err
 	}
-	return l.pipeline.Prepare(ctx, form(l.model))
+	return l.pipeline.Prepare(ctx, ownForm(l.model))
 }
+
+// ownForm is what a model is compiled for before there is a request.
+func ownForm(m *model.Model) pipeline.Form { return pipeline.Form{Guided: m.DefaultGuidance > 1} }
 
 // use returns the model, loaded and compiled for a form if it was not, and frees the ones that were not used for longest.
 func (e *openVINO) use(ctx context.Context, want protocol.Model, form func(*model.Model) pipeline.Form, o Observer) (*loaded, error) {

@@ -38,8 +38,8 @@ type OpenFunc func(ctx context.Context, hello *protocol.Hello, log *slog.Logger)
 type Engine interface {
 	Info() Info
 	Devices(ctx context.Context) ([]protocol.Device, error)
-	// Load makes the model of want ready for requests of its size; if it is already, it costs nothing.
-	Load(ctx context.Context, want *protocol.Load, o Observer) error
+	// Load makes the model ready; a loaded one costs nothing.
+	Load(ctx context.Context, m protocol.Model, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
 	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
 	// Keep writes what was loaded to caches, so that the next process loads faster. It is called between jobs.
@@ -109,7 +109,7 @@ func Run(ctx context.Context, conn *protocol.Conn, bulk *protocol.Bulk, o Option
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	r := &runner{conn: conn, bulk: bulk, log: o.Logger, work: make(chan *job, 2), jobs: map[uint64]*job{}}
+	r := &runner{conn: conn, bulk: bulk, log: o.Logger, work: make(chan *job, 1), jobs: map[uint64]*job{}}
 	defer conn.Close()
 	defer bulk.Close()
 	ctx, cancel := context.WithCancel(ctx)
@@ -211,8 +211,8 @@ func (r *runner) receive(ctx context.Context) error {
 	}
 }
 
-// accept queues a job. There is room for two beside the running one: the instance may have the model loaded ahead
-// while the job before has been answered but is not over, and send the next job without waiting for that.
+// accept queues a job. There is room for one beside the running one, because the instance may send the next
+// as soon as it has the answer to the last.
 func (r *runner) accept(ctx context.Context, id uint64, m protocol.Message) {
 	j := newJob(ctx, id, m)
 	r.mu.Lock()

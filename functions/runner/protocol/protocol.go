@@ -134,13 +134,10 @@ type Model struct {
 	Dir  string `json:"dir,omitempty"` // empty for built-in models
 }
 
-// Load makes a model ready for requests of a size without generating. Answer: Loaded.
+// Load makes a model ready without generating. Answer: Loaded.
 type Load struct {
-	Job           uint64  `json:"job"`
-	Model         Model   `json:"model"`
-	Width         int     `json:"width,omitempty"`  // pixels; 0: the model's default
-	Height        int     `json:"height,omitempty"` // pixels; 0: the model's default
-	GuidanceScale float64 `json:"guidance_scale,omitempty"`
+	Job   uint64 `json:"job"`
+	Model Model  `json:"model"`
 }
 
 // Unload frees a model; one that is not loaded is no error. Answer: Unloaded.
