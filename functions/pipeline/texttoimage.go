@@ -105,7 +105,7 @@ func (p *TextToImage) open(ctx context.Context, first *Form) error {
 		if err := p.openNetworks(); err != nil || first == nil {
 			return err
 		}
-		if err := p.prepare(ctx, *first); err != nil {
+		if err := p.prepare(ctx, *first, false); err != nil {
 			p.logger.Debug("not compiled ahead", "model", p.model.Name, "error", err)
 		}
 		return nil
@@ -296,10 +296,11 @@ func (p *TextToImage) Prepare(ctx context.Context, f Form) error {
 		return err
 	}
 	defer release()
-	return p.prepare(ctx, f)
+	return p.prepare(ctx, f, true)
 }
 
-func (p *TextToImage) prepare(ctx context.Context, f Form) error {
+// prepare leaves out what Generate fetches while it denoises, unless all is asked for.
+func (p *TextToImage) prepare(ctx context.Context, f Form, all bool) error {
 	r := ImageRequest{Prompt: "x", Width: f.Width, Height: f.Height, GuidanceScale: 1}
 	if f.Guided {
 		r.GuidanceScale = 2
@@ -308,11 +309,15 @@ func (p *TextToImage) prepare(ctx context.Context, f Form) error {
 	if err != nil {
 		return err
 	}
-	run, err := p.acquire(ctx, j)
-	if err != nil {
+	n := &networks{}
+	wanted := p.wanted(j, n)
+	if !all && p.vae.Kept(wanted[2].shapes) {
+		wanted = wanted[:2]
+	}
+	if err := p.acquireAll(ctx, j, n, wanted); err != nil {
 		return staged(ctx, events.StageLoad, err)
 	}
-	run.release()
+	n.release()
 	return nil
 }
 
