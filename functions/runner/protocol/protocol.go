@@ -116,7 +116,7 @@ type Hello struct {
 	TokenizersLibrary string `json:"tokenizers_library,omitempty"` // OpenVINO tokenizers; empty: beside OpenVINO
 	MaxModels         int    `json:"max_models,omitempty"`         // models kept loaded; 0: 1
 	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: the runtime's choice
-	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // let the runtime keep compiled networks under CacheDir
+	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // keep compiled networks under CacheDir
 	ServeNoop         bool   `json:"serve_noop,omitempty"`         // also serve the built-in model "noop"
 }
 
