@@ -38,11 +38,6 @@ func TestNetworkOfRealFilesIsWhatAnXMLDecoderReads(t *testing.T) {
 // decoded reads the element types of the inputs, the bytes of weights and the network's rt_info with encoding/xml.
 func decoded(t *testing.T, data []byte) (inputs []string, weightBytes int64, info map[string]string) {
 	t.Helper()
-	type attributes struct {
-		ElementType string `xml:"element_type,attr"`
-		Offset      string `xml:"offset,attr"`
-		Size        string `xml:"size,attr"`
-	}
 	inputs, info = []string{}, map[string]string{}
 	d := xml.NewDecoder(bytes.NewReader(data))
 	kind, depth, inInfo := "", 0, false

@@ -88,7 +88,7 @@ func NewLoader(runtime *openvino.Runtime, o Options) *Loader {
 
 // Prepare starts to load what every model needs, in the background. An error is that of the first use.
 func (l *Loader) Prepare() {
-	go l.tokenizers.get()
+	go func() { _, _ = l.tokenizers.get() }()
 }
 
 // Device returns OpenVINO's name of the device.
