@@ -82,7 +82,7 @@ func (g *generator) open() (err error) {
 	if err != nil {
 		return err
 	}
-	g.pipeline, err = pipeline.NewTextToImage(m, g.loader, set, pipeline.Options{})
+	g.pipeline, err = pipeline.NewTextToImage(context.Background(), m, g.loader, set, pipeline.Options{})
 	return err
 }
 

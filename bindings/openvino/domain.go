@@ -73,6 +73,7 @@ func load(path string) (*domains, error) {
 		}
 		return loaded.domains, nil
 	}
+	limitHeaps()
 	p := &domains{path: resolved, limit: maxDomains, total: 1}
 	p.freed.L = &p.mu
 	first := &domain{}

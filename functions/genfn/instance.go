@@ -24,7 +24,7 @@ type instanceFlags struct {
 	slots     int
 	threads   int
 	maxModels int
-	preload   instance.Preload
+	preload   string
 	grace     time.Duration
 	serveNoop bool
 	compiled  bool
@@ -48,7 +48,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.slots, "slots", 1, "runner processes of the CPU, each with one request at a time; a GPU has one")
 	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
-	flags.StringVar(&f.preload.Model, "preload", "", "model to load before the first request")
+	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")

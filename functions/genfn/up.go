@@ -92,6 +92,7 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 				}
 				defer os.RemoveAll(dir)
 				server.storeDir = dir
+				server.sync = server.sync && cmd.Flags().Changed("sync") // it does not outlive this process
 			}
 			return s.up(signals, server, log, func(ctx context.Context, b *broker.Broker, serve *instance.Instance) error {
 				published := serve.Ready()

@@ -208,7 +208,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 			return m, nil
 		}
 	case *protocol.Failed:
-		if m.Job != a.job && !m.Fatal { // the model could not be loaded ahead; this job says so itself
+		if m.Job != a.job {
 			break
 		}
 		a.job = 0

@@ -41,7 +41,7 @@ type Config struct {
 	Runner       process.Config // how to start runners; Hello.Device says on which device. Hello.Slot is set by New
 	Slots        int            // runner processes, each with one request at a time; 0: 1. Only CPUs can have more
 	Lanes        []broker.Lane  // nil: those of the device's class
-	Preload      Preload        // what each runner loads first
+	Preload      string         // model to load before the first request; "": none
 
 	LeaseInterval  time.Duration // between extensions of the lease; 0: a quarter of the ack wait
 	Budgets        Budgets
@@ -59,15 +59,6 @@ type Config struct {
 	Grace         time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
 	Logger        *slog.Logger  // nil: discard
 	Metrics       *Metrics      // nil: none
-}
-
-// Preload is a model that a runner loads as soon as it runs, and what it is to be compiled for.
-type Preload struct {
-	Model         string  // "": none
-	Width, Height int     // pixels; 0: the model's default
-	GuidanceScale float64 // 0: the model's default
-	// Meanwhile takes requests before the model is loaded. Without it, other instances that are ready get them.
-	Meanwhile bool
 }
 
 func (c Config) withDefaults() (Config, error) {

@@ -74,7 +74,7 @@ func (r *runner) try(j *job, o *observer) (protocol.Message, error) {
 		devices, err := r.engine.Devices(j.ctx, m.Validate)
 		return &protocol.DeviceList{Job: j.id, Devices: devices, Versions: r.engine.Info().Versions}, err
 	case *protocol.Load:
-		err := r.load(j.ctx, m, o)
+		err := r.load(j.ctx, m.Model, o)
 		return &protocol.Loaded{Job: j.id, Model: m.Model.Name, ElapsedMS: time.Since(began).Milliseconds(), Memory: r.memory()}, err
 	case *protocol.Unload:
 		err := r.engine.Unload(m.Name)
@@ -88,11 +88,11 @@ func (r *runner) try(j *job, o *observer) (protocol.Message, error) {
 	return nil, fmt.Errorf("%s is not a job", protocol.KindOf(j.message))
 }
 
-func (r *runner) load(ctx context.Context, want *protocol.Load, o Observer) error {
-	if r.isNoop(want.Model) {
+func (r *runner) load(ctx context.Context, m protocol.Model, o Observer) error {
+	if r.isNoop(m) {
 		return nil
 	}
-	return r.engine.Load(ctx, want, o)
+	return r.engine.Load(ctx, m, o)
 }
 
 func (r *runner) generate(j *job, m *protocol.Generate, o *observer) (protocol.Message, error) {

@@ -38,8 +38,8 @@ var _ Engine = (*openVINO)(nil)
 // loaded is a model that is ready to generate.
 type loaded struct {
 	name, dir string
+	model     *model.Model
 	pipeline  *pipeline.TextToImage
-	guided    bool // by default
 }
 
 // OpenOpenVINO loads OpenVINO and looks for the device. Without a device in hello the engine only lists devices.
@@ -184,21 +184,20 @@ func (e *openVINO) Devices(ctx context.Context, validate string) (list []protoco
 	return list, nil
 }
 
-// Load opens the model and compiles its networks.
-func (e *openVINO) Load(ctx context.Context, want *protocol.Load, o Observer) error {
-	l, err := e.use(ctx, want.Model, o)
+// Load opens the model and compiles its networks for the default size.
+func (e *openVINO) Load(ctx context.Context, m protocol.Model, o Observer) error {
+	l, err := e.use(ctx, m, ownForm, o)
 	if err != nil {
 		return err
 	}
-	guided := l.guided
-	if want.GuidanceScale != 0 {
-		guided = want.GuidanceScale > 1
-	}
-	return l.pipeline.Prepare(ctx, want.Width, want.Height, guided)
+	return l.pipeline.Prepare(ctx, *ownForm(l.model))
 }
 
-// use returns the model, loaded if it was not, and frees the ones that were not used for longest.
-func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*loaded, error) {
+// ownForm is what a model is compiled for before there is a request.
+func ownForm(m *model.Model) *pipeline.Form { return &pipeline.Form{Guided: m.DefaultGuidance > 1} }
+
+// use returns the model, loaded and compiled for a form if it was not, and frees the ones that were not used for longest.
+func (e *openVINO) use(ctx context.Context, want protocol.Model, form func(*model.Model) *pipeline.Form, o Observer) (*loaded, error) {
 	i := slices.IndexFunc(e.models, func(l *loaded) bool { return l.name == want.Name && l.dir == want.Dir })
 	if i >= 0 {
 		l := e.models[i]
@@ -224,11 +223,11 @@ func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*l
 	if err != nil {
 		return nil, err
 	}
-	p, err := pipeline.NewTextToImage(m, e.loader, e.kernels, pipeline.Options{Logger: e.log})
+	p, err := pipeline.NewTextToImage(ctx, m, e.loader, e.kernels, pipeline.Options{First: form(m), Logger: e.log})
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p, guided: m.DefaultGuidance > 1}
+	l := &loaded{name: want.Name, dir: want.Dir, model: m, pipeline: p}
 	e.models = append(e.models, l)
 	return l, nil
 }
@@ -311,13 +310,18 @@ func (e *openVINO) Close() error {
 
 // Generate runs the model's pipeline.
 func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output, error) {
-	l, err := e.use(ctx, in.Model, o)
+	r := in.Request
+	l, err := e.use(ctx, in.Model, func(*model.Model) *pipeline.Form {
+		if r.Economy != (model.Economy{}) { // it has forms of its own
+			return nil
+		}
+		return &pipeline.Form{Width: r.Width, Height: r.Height, Guided: r.GuidanceScale > 1}
+	}, o)
 	if err != nil {
 		return nil, err
 	}
 	e.ledger.ResetPeak()
 	defer e.settle()
-	r := in.Request
 	result, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
 		Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: r.Width, Height: r.Height, Steps: r.Steps, Count: r.Count,
 		GuidanceScale: r.GuidanceScale, Seed: r.Seed, Scheduler: r.Scheduler, Latents: in.Latents,

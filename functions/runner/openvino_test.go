@@ -52,7 +52,7 @@ func TestDevices(t *testing.T) {
 	require.NotEmpty(t, cpu.FullName)
 	require.Contains(t, cpu.Properties, "OPTIMIZATION_CAPABILITIES")
 	require.Contains(t, e.Info().Versions, "openvino")
-	require.ErrorIs(t, e.Load(t.Context(), &protocol.Load{Model: protocol.Model{Name: "m", Dir: "/m"}}, nil), &events.Error{Code: events.CodeDeviceUnavailable})
+	require.ErrorIs(t, e.Load(t.Context(), protocol.Model{Name: "m", Dir: "/m"}, nil), &events.Error{Code: events.CodeDeviceUnavailable})
 }
 
 // TestValidation: a device is looked at before any model is loaded, and everything that is wrong is told at once.

@@ -39,8 +39,8 @@ type Engine interface {
 	Info() Info
 	// Devices lists the devices, or validates the one named validate and lists no other.
 	Devices(ctx context.Context, validate string) ([]protocol.Device, error)
-	// Load makes the model of want ready for requests of its size; if it is already, it costs nothing.
-	Load(ctx context.Context, want *protocol.Load, o Observer) error
+	// Load makes the model ready; a loaded one costs nothing.
+	Load(ctx context.Context, m protocol.Model, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
 	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
 	// Keep writes what was loaded to caches, so that the next process loads faster. It is called between jobs.

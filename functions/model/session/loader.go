@@ -6,7 +6,7 @@
 //
 // Some networks cannot be compiled with static shapes: OpenVINO fails, or crashes and takes the process with it.
 // A journal in the cache directory remembers both, see journal.go; such a network is compiled with the dimensions its file leaves
-// open, and Executable.Dynamic says so.
+// open, and Executable.Dynamic says so. What was compiled for the CPU is kept there for later processes, see cache.go.
 package session
 
 import (

@@ -127,7 +127,7 @@ type Hello struct {
 	TokenizersLibrary string `json:"tokenizers_library,omitempty"` // OpenVINO tokenizers; empty: beside OpenVINO
 	MaxModels         int    `json:"max_models,omitempty"`         // models kept loaded; 0: 1
 	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: the runtime's choice
-	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // let the runtime keep compiled networks under CacheDir
+	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // keep compiled networks under CacheDir
 	ServeNoop         bool   `json:"serve_noop,omitempty"`         // also serve the built-in model "noop"
 	CleanupEvery      int    `json:"cleanup_every,omitempty"`      // generations between forced clean-ups; 0: DefaultCleanupEvery; negative: none but those asked for
 	Validate          bool   `json:"validate,omitempty"`           // look at the device before Ready; one that fails is not ready
@@ -154,13 +154,10 @@ type Model struct {
 	Dir  string `json:"dir,omitempty"` // empty for built-in models
 }
 
-// Load makes a model ready for requests of a size without generating. Answer: Loaded.
+// Load makes a model ready without generating. Answer: Loaded.
 type Load struct {
-	Job           uint64  `json:"job"`
-	Model         Model   `json:"model"`
-	Width         int     `json:"width,omitempty"`  // pixels; 0: the model's default
-	Height        int     `json:"height,omitempty"` // pixels; 0: the model's default
-	GuidanceScale float64 `json:"guidance_scale,omitempty"`
+	Job   uint64 `json:"job"`
+	Model Model  `json:"model"`
 }
 
 // Unload frees a model; one that is not loaded is no error. Answer: Unloaded.
