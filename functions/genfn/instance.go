@@ -34,6 +34,7 @@ type instanceFlags struct {
 	precision  string
 	virtual    virtualFlags
 	metrics    string
+	streams    streamFlags
 }
 
 // shared is what the instances of one process have in common.
@@ -56,6 +57,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16 or bf16 (default: f32 on the CPU, elsewhere the device's choice)")
 	flags.StringVar(&f.metrics, "metrics", "", "address that serves Prometheus metrics under /metrics, such as 127.0.0.1:9464 (default: none)")
 	f.virtual.add(cmd)
+	f.streams.add(cmd)
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
 }
 
@@ -109,6 +111,10 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	if err != nil {
 		return nil, err
 	}
+	streams, err := flags.streams.broker()
+	if err != nil {
+		return nil, err
+	}
 	name := flags.name
 	if name == "" {
 		name = defaultName()
@@ -129,7 +135,7 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 		grace = -1 // Config's zero is its default; the flag's zero means none
 	}
 	return instance.New(instance.Config{
-		Name: name, Version: version, Broker: b, BrokerConfig: broker.DefaultConfig(), Models: models,
+		Name: name, Version: version, Broker: b, BrokerConfig: streams, Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Times: with.times, Metrics: with.metrics,
 		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})
