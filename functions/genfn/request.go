@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -47,7 +48,7 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.latents, "latents", "", "start from these latents: .npy, float32, shape (count, channels, height, width)")
 	f.StringVar(&r.outputLatents, "output-latents", "", "write the final latents to this .npy file")
 	f.StringVar(&r.out, "out", "", "picture file; with --count n, name-0.png, name-1.png, ... (default: REQUEST-ID.png)")
-	f.StringVar(&r.id, "id", "", "request id, for idempotent retries (default: a new UUID)")
+	f.StringVar(&r.id, "id", "", "request id, for idempotent retries (default: a new one)")
 	f.StringVar(&r.tenant, "tenant", "default", "tenant whose subjects and bucket are used")
 	f.StringVar(&r.priority, "priority", "interactive", "interactive or batch")
 	f.StringVar(&r.device, "device", "", "where the work is to begin: auto, cpu, gpu, or a device such as GPU.0 (default: auto)")
@@ -65,6 +66,9 @@ func (r *requestFlags) check() error {
 	}
 	if r.timeout < 0 || r.wait < 0 {
 		return usageError{errors.New("--timeout and --wait: expected no negative durations")}
+	}
+	if !slices.Contains(priorities, r.priority) {
+		return usageError{fmt.Errorf("--priority %q: expected %s", r.priority, strings.Join(priorities, " or "))}
 	}
 	if math.IsNaN(r.guidance) || math.IsInf(r.guidance, 0) { // which JSON cannot carry
 		e := events.Errorf(events.CodeInvalidRequest, "found %v", r.guidance)
