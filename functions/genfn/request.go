@@ -70,6 +70,9 @@ func (r *requestFlags) check() error {
 	if !slices.Contains(priorities, r.priority) {
 		return usageError{fmt.Errorf("--priority %q: expected %s", r.priority, strings.Join(priorities, " or "))}
 	}
+	if !events.ValidTenant(r.tenant) {
+		return usageError{fmt.Errorf("--tenant %q: expected 1 to 64 of A-Z a-z 0-9 _ and -", r.tenant)}
+	}
 	if math.IsNaN(r.guidance) || math.IsInf(r.guidance, 0) { // which JSON cannot carry
 		e := events.Errorf(events.CodeInvalidRequest, "found %v", r.guidance)
 		e.Field, e.Expected = "/guidance_scale", "a number from 0 to 100"
