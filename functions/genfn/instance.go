@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,31 @@ type instanceFlags struct {
 	metrics    string
 	streams    streamFlags
 }
+
+// maxSlots bounds the processes that a mistyped --slots starts.
+const maxSlots = 256
+
+// check finds values that make no instance.
+func (f *instanceFlags) check() error {
+	switch {
+	case f.slots < 1 || f.slots > maxSlots:
+		return usageError{fmt.Errorf("--slots %d: expected 1 to %d", f.slots, maxSlots)}
+	case f.threads < 0:
+		return usageError{fmt.Errorf("--threads %d: expected 1 or more, or 0 for OpenVINO's choice", f.threads)}
+	case f.maxModels < 1:
+		return usageError{fmt.Errorf("--max-models %d: expected 1 or more", f.maxModels)}
+	case f.cleanup < 0:
+		return usageError{fmt.Errorf("--cleanup-every %d: expected 1 or more, or 0 for none", f.cleanup)}
+	case f.grace < 0:
+		return usageError{fmt.Errorf("--grace %s: expected no negative duration", f.grace)}
+	case f.precision != "" && !slices.Contains(precisions, f.precision):
+		return usageError{fmt.Errorf("--precision %q: expected one of %s", f.precision, strings.Join(precisions, ", "))}
+	}
+	return nil
+}
+
+// precisions are the values of --precision.
+var precisions = []string{"f32", "f16", "bf16"}
 
 // shared is what the instances of one process have in common.
 type shared struct {
@@ -71,6 +97,9 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.logger(cmd)
 			if err != nil {
+				return err
+			}
+			if err := flags.check(); err != nil {
 				return err
 			}
 			b, err := broker.Connect(s.nats, broker.Options{Name: "genfn instance", Credentials: s.creds, Logger: log})

@@ -546,6 +546,18 @@ func TestTokenizerThatCuts(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, long.Truncated)
 	assert.Equal(t, short.IDs[1], long.IDs[3], "the end token is kept")
+
+	// What just fills the limit may have been cut by such a tokenizer, and is whole from any other.
+	for _, cuts := range []bool{true, false} {
+		m.TokenizerTruncates = cuts
+		other, err := l.OpenTokenizer(m)
+		require.NoError(t, err)
+		full, err := other.Tokenize(t.Context(), "a a")
+		require.NoError(t, err)
+		require.NoError(t, other.Close())
+		assert.Equal(t, 4, full.used)
+		assert.Equal(t, cuts, full.Truncated)
+	}
 }
 
 // TestTokenizerWithoutExtension: the library is not there.
