@@ -18,6 +18,7 @@ import (
 	"genfn/events"
 	"genfn/events/broker"
 	"genfn/functions/runner/process"
+	"genfn/functions/runner/protocol"
 )
 
 // heartbeatLife is how old the last word of an instance may be for it to count as alive.
@@ -30,6 +31,7 @@ type deviceLine struct {
 	Class      string               `json:"class"`
 	OK         bool                 `json:"ok"`
 	Error      *events.Error        `json:"error,omitempty"`
+	Driver     *protocol.Driver     `json:"driver,omitempty"` // of a GPU
 	Checks     []events.DeviceCheck `json:"checks,omitempty"`
 	Memory     *events.MemoryInfo   `json:"memory_info,omitempty"`
 	Use        map[string]string    `json:"use,omitempty"` // properties genfn sets
@@ -99,7 +101,7 @@ func describeDevice(d process.Found, properties bool) deviceLine {
 		line.Properties = d.Properties
 	}
 	if v := d.Validation; v != nil {
-		line.FullName, line.Checks, line.Use = v.Name, v.Checks, v.Properties
+		line.FullName, line.Driver, line.Checks, line.Use = v.Name, v.Driver, v.Checks, v.Properties
 		if v.Memory.Total >= 0 {
 			line.Memory = &events.MemoryInfo{DeviceTotal: &v.Memory.Total}
 			if v.Memory.Used >= 0 {

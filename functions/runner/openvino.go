@@ -127,6 +127,9 @@ func (e *openVINO) findDevice() (err error) {
 	}
 	v := e.validate(core, device)
 	e.info.Validation, e.info.DeviceName = v, v.Name
+	if d := v.Driver; d != nil && d.Version != "" {
+		e.info.Versions["driver"] = d.Version
+	}
 	if v.Error != nil {
 		return v.Error
 	}

@@ -48,7 +48,10 @@ func (e *openVINO) validate(core *openvino.Core, device string) *protocol.Valida
 	}
 	name, err := core.Property(device, "FULL_DEVICE_NAME")
 	v.Name = name
-	if !check(checkDriver, describeDriver(core, device, name), err) {
+	if err == nil {
+		v.Driver = driverOf(core.Property, device)
+	}
+	if !check(checkDriver, describeDriver(core.Property, device, name, v.Driver), err) {
 		return v
 	}
 	v.Properties, err = e.checkProperties(core, device, v.Class)
@@ -68,17 +71,6 @@ func (e *openVINO) properties() map[string]string {
 		return v.Properties
 	}
 	return e.hello.Properties
-}
-
-// describeDriver tells what OpenVINO knows of the device beside its name. Its C API has no driver version.
-func describeDriver(core *openvino.Core, device, name string) string {
-	words := []string{name}
-	for _, key := range []string{"DEVICE_ARCHITECTURE", "GPU_UARCH_VERSION"} {
-		if value, err := core.Property(device, key); err == nil && value != "" {
-			words = append(words, value)
-		}
-	}
-	return strings.Join(words, ", ")
 }
 
 // instead lists properties that people ask for and OpenVINO never had, and what does what they hoped for.
@@ -133,7 +125,7 @@ const unknownBytes = -1
 
 // deviceMemory asks the device for its memory. Where the driver gives no free count, what this process does not
 // use counts as free. The counts are those of the core that property asks: each has its own context.
-func deviceMemory(property func(device, key string) (string, error), device, class string) (protocol.DeviceMemory, error) {
+func deviceMemory(property properties, device, class string) (protocol.DeviceMemory, error) {
 	m := protocol.DeviceMemory{Total: unknownBytes, Used: unknownBytes, Free: unknownBytes}
 	if class != events.DeviceGPU {
 		return m, nil // that of the host, which the instance watches

@@ -231,10 +231,26 @@ type Ready struct {
 type Validation struct {
 	Class      string               `json:"class"` // events.DeviceCPU, DeviceGPU
 	Name       string               `json:"name"`
+	Driver     *Driver              `json:"driver,omitempty"`     // nil: the device has none of its own
 	Properties map[string]string    `json:"properties,omitempty"` // it is used with
 	Memory     DeviceMemory         `json:"memory"`
 	Checks     []events.DeviceCheck `json:"checks"`
 	Error      *events.Error        `json:"error,omitempty"` // of the first failed check; nil: the device may be used
+}
+
+// Driver is what OpenCL says of a GPU and of its driver.
+type Driver struct {
+	Version       string `json:"version"`       // "": not known
+	Why           string `json:"why,omitempty"` // it is not known
+	OpenCL        string `json:"opencl,omitempty"`
+	Vendor        string `json:"vendor,omitempty"`
+	Name          string `json:"name,omitempty"` // of the device
+	UUID          string `json:"uuid,omitempty"`
+	PCI           string `json:"pci,omitempty"`
+	MatchedBy     string `json:"matched_by,omitempty"` // how it is known to be the device that the runtime means
+	Memory        int64  `json:"global_memory,omitempty"`
+	MaxAllocation int64  `json:"max_allocation,omitempty"`
+	Unified       bool   `json:"host_unified_memory"` // its memory is the host's
 }
 
 // DeviceMemory is the memory of a device in bytes; -1 where the driver does not tell, or where it is the host's.
