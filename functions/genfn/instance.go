@@ -2,9 +2,11 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/tuning"
 	"genfn/functions/instance"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
@@ -23,6 +26,8 @@ type instanceFlags struct {
 	device    string
 	slots     int
 	threads   int
+	streams   int
+	guidance  string
 	maxModels int
 	preload   instance.Preload
 	grace     time.Duration
@@ -46,14 +51,16 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "name of the instance, unique among those alive (default: host name and a random part)")
 	flags.IntVar(&f.slots, "slots", 1, "runner processes of the CPU, each with one request at a time; a GPU has one")
-	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
+	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner on the CPU (default: the cores that affinity and control group allow, shared by the slots)")
+	flags.IntVar(&f.streams, "streams", 0, "streams of the device (default: 1, as a runner has one request at a time)")
+	flags.StringVar(&f.guidance, "guidance-batch", "auto", "batch of classifier-free guidance: 2 (both halves in one pass), 1 (one after the other, in less memory), or auto: what memory and measured steps say")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
 	flags.StringVar(&f.preload.Model, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device, KEY=VALUE; several times. genfn devices --properties lists what a device has")
-	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16 or bf16 (default: f32 on the CPU, elsewhere the device's choice)")
+	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16, bf16, or auto for the fastest that the device has in hardware (default: f32 on the CPU, auto elsewhere)")
 	flags.StringVar(&f.metrics, "metrics", "", "address that serves Prometheus metrics under /metrics, such as 127.0.0.1:9464 (default: none)")
 	f.virtual.add(cmd)
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
@@ -69,6 +76,9 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.logger(cmd)
 			if err != nil {
+				return err
+			}
+			if err := flags.checkTuning(); err != nil {
 				return err
 			}
 			b, err := broker.Connect(s.nats, broker.Options{Name: "genfn instance", Credentials: s.creds, Logger: log})
@@ -103,6 +113,31 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 	return cmd
 }
 
+// guidanceBatch is --guidance-batch as a number; 0: auto.
+func (f *instanceFlags) guidanceBatch() (int, error) {
+	switch f.guidance {
+	case "auto", "":
+		return 0, nil
+	case "1":
+		return 1, nil
+	case "2":
+		return 2, nil
+	}
+	return 0, usageError{fmt.Errorf("--guidance-batch %q: expected 1, 2 or auto", f.guidance)}
+}
+
+// checkTuning finds the mistakes that need no device.
+func (f *instanceFlags) checkTuning() error {
+	if f.precision != "" && !slices.Contains(tuning.Precisions, f.precision) {
+		return usageError{fmt.Errorf("--precision %q: expected one of %s", f.precision, strings.Join(tuning.Precisions, ", "))}
+	}
+	if f.threads < 0 || f.streams < 0 {
+		return usageError{errors.New("--threads and --streams: expected no negative numbers")}
+	}
+	_, err := f.guidanceBatch()
+	return err
+}
+
 // newInstance makes an instance that is ready to run. It shares what with holds with others.
 func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shared, log *slog.Logger) (*instance.Instance, error) {
 	models, err := s.openModels()
@@ -118,6 +153,10 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	hello.CleanupEvery = flags.cleanup
 	if flags.cleanup == 0 {
 		hello.CleanupEvery = -1 // Hello's zero is its default; the flag's zero means none
+	}
+	hello.Streams = flags.streams
+	if hello.GuidanceBatch, err = flags.guidanceBatch(); err != nil {
+		return nil, err
 	}
 	hello.Properties, hello.Precision, hello.Validate = flags.properties, flags.precision, len(flags.properties) > 0
 	env, err := flags.virtual.apply(s, &hello)

@@ -78,7 +78,7 @@ func (u *usage) fill(s *events.DeviceStatus, hostBytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if r := u.ready; r != nil {
-		s.DeviceName, s.Versions = r.DeviceName, r.Versions
+		s.DeviceName, s.Versions, s.Tuning = r.DeviceName, r.Versions, r.Tuning
 		if v := r.Validation; v != nil {
 			s.Properties, s.Checks = v.Properties, v.Checks
 		}

@@ -69,18 +69,16 @@ func (e *openVINO) open() (err error) {
 		}
 	}
 	e.loader = session.NewLoader(e.runtime, session.Options{
-		Device: e.hello.Device, Threads: e.hello.Threads, Precision: e.hello.Precision, Properties: e.properties(),
-		CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
+		Device: e.hello.Device, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
 	e.loader.Prepare()
-	if e.hello.Validate {
-		return nil
+	if !e.hello.Validate {
+		var failed error
+		if e.info.DeviceName, failed = e.loader.DeviceName(); failed != nil {
+			return errors.Join(e.findDevice(), failed)
+		}
 	}
-	var failed error
-	if e.info.DeviceName, failed = e.loader.DeviceName(); failed != nil {
-		return errors.Join(e.findDevice(), failed)
-	}
-	return nil
+	return e.tune()
 }
 
 // openKernels takes the C kernels, or the Go reference in a binary that was built without them.

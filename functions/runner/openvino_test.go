@@ -80,8 +80,28 @@ func TestValidation(t *testing.T) {
 	var said *events.Error
 	require.ErrorAs(t, err, &said)
 	require.Contains(t, said.Advice, "GPU_ENABLE_KERNELS_REUSE")
-	h.Properties = map[string]string{"INFERENCE_NUM_THREADS": "1"}
-	require.Equal(t, h.Properties, openEngine(t, h).Info().Validation.Properties)
+	for key, value := range map[string]string{"NUM_STREAMS": "many", "FULL_DEVICE_NAME": "mine"} { // a bad value, and one that can only be read
+		h.Properties = map[string]string{key: value}
+		_, err = OpenOpenVINO(t.Context(), h, slog.New(slog.DiscardHandler))
+		require.ErrorContains(t, err, "does not take the property "+key+"="+value)
+	}
+	h.Properties = map[string]string{"INFERENCE_NUM_THREADS": "2"}
+	require.Equal(t, "2", openEngine(t, h).Info().Validation.Properties["INFERENCE_NUM_THREADS"], "a property wins over --threads")
+}
+
+// TestTuning: what is chosen without validation is told.
+func TestTuning(t *testing.T) {
+	h := hello(t, "CPU")
+	h.Threads, h.Slots = 0, 1<<10
+	e := openEngine(t, h)
+	chosen := map[string]string{}
+	for _, s := range e.Info().Tuning {
+		chosen[s.Name] = s.Value
+	}
+	require.Equal(t, map[string]string{"threads": "1", "pinning": "no", "streams": "1", "precision": "f32", "guidance": "auto"}, chosen)
+	h.RuntimeDir, h.Properties = t.TempDir(), map[string]string{"NO_SUCH": "1"}
+	_, err := OpenOpenVINO(t.Context(), h, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, `the device CPU has no property "NO_SUCH"`)
 }
 
 // TestKnownComputation: one wrong value is found.

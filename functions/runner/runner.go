@@ -73,6 +73,7 @@ type Info struct {
 	Kernels    string
 	Versions   map[string]string
 	Validation *protocol.Validation // with Hello.Validate
+	Tuning     []events.DeviceSetting
 }
 
 // Input is a job for Engine.Generate.
@@ -190,7 +191,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	r.house = newHousekeeping(hello.CleanupEvery)
 	info := r.engine.Info()
 	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
-	ready.Validation = info.Validation
+	ready.Validation, ready.Tuning = info.Validation, info.Tuning
 	return r.conn.Send(ready)
 }
 
