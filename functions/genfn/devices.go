@@ -195,10 +195,28 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 				fmt.Fprintf(out, "  may prove itself again at %s\n", s.NextTry.Local().Format(time.TimeOnly))
 			}
 		}
+		if driver := s.Versions["driver"]; driver != "" {
+			fmt.Fprintf(out, "%s: %s, driver %s\n", s.Instance, s.DeviceName, driver)
+		}
+		if len(s.Tuning) > 0 {
+			fmt.Fprintf(out, "%s: %s\n", s.Instance, choices(s.Tuning).line())
+		}
 		for _, f := range s.LastFaults[max(0, len(s.LastFaults)-3):] {
 			fmt.Fprintf(out, "  %s  %s  %s\n", f.At.Local().Format(time.TimeOnly), f.Cause, oneLine(problem(f.Error)))
 		}
 	}
+}
+
+// choices are how a device is used.
+type choices []events.DeviceSetting
+
+// line is each with its reason.
+func (c choices) line() string {
+	words := make([]string, len(c))
+	for i, s := range c {
+		words[i] = s.Name + " " + s.Value + " (" + oneLine(s.Reason) + ")"
+	}
+	return strings.Join(words, "; ")
 }
 
 func mib(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }

@@ -56,7 +56,7 @@ func (a *attempt) makePlan(ctx context.Context) (*plan, error) {
 	if err := a.slot.config.fits(p.model, p.request); err != nil {
 		return nil, err
 	}
-	p.rungs = rungs(p.request, model, a.slot.made > 0)
+	p.rungs = rungs(p.request, model, a.slot.made > 0, a.slot.sequential(p.request, model))
 	p.request, p.given = reduced(p.request, model, a.work.rung)
 	r := p.request
 	p.shape = shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1)
@@ -205,6 +205,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 			a.job = 0
 			a.slot.made++
 			a.slot.instance.usage.measured(runner.PID(), m.After)
+			a.slot.instance.usage.tuned(m.Guidance)
 			return m, nil
 		}
 	case *protocol.Failed:
@@ -213,7 +214,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 		}
 		a.job = 0
 		a.slot.instance.usage.measured(runner.PID(), m.Memory)
-		a.full = &m.Memory
+		a.left = &m.Memory
 		return nil, runnerFault{m.Fault()}
 	}
 	return nil, nil

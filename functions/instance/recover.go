@@ -117,12 +117,12 @@ func (a *attempt) proveAgain(hard context.Context, f failed) bool {
 func (a *attempt) stepUp(hard context.Context, records []broker.AttemptRecord) {
 	a.work.rung, _ = nextRung(a.plan.rungs, records, a.slot.class())
 	n := events.Notice{Code: events.NoticeDegraded, Message: "another try on " + a.slot.device() + " " + describeRung(a.work.rung)}
-	if r := a.slot.runner; a.full != nil && r != nil && r.Ready() != nil {
+	if r := a.slot.runner; a.left != nil && r != nil && r.Ready() != nil {
 		after := r.Ready().Memory
 		n.Memory = &events.Memory{
-			LedgerBefore: a.full.Ledger, LedgerPeak: a.full.LedgerPeak, LedgerAfter: after.Ledger,
-			RSSBefore: a.full.RSS, RSSPeak: a.full.PeakRSS, RSSAfter: after.RSS,
-			DeviceBefore: deviceUsed(*a.full), DeviceAfter: deviceUsed(after),
+			LedgerBefore: a.left.Ledger, LedgerPeak: a.left.LedgerPeak, LedgerAfter: after.Ledger,
+			RSSBefore: a.left.RSS, RSSPeak: a.left.PeakRSS, RSSAfter: after.RSS,
+			DeviceBefore: deviceUsed(*a.left), DeviceAfter: deviceUsed(after),
 		}
 	}
 	a.log.Warn(a.slot.field("less memory for the next try"), "rung", a.work.rung)
@@ -246,14 +246,22 @@ func (w *work) route(hard context.Context, begun *broker.Attempt) (gone bool) {
 		w.log.Info("nobody serves the class of device that was asked for, the request runs here", "wanted", w.asked.Device)
 		return false
 	}
-	if err := begun.End(ctx, causeRouted, nil); err != nil {
-		w.log.Warn("request not moved, it is delivered again", "to", to, "error", err)
-	} else if err := w.job.Move(ctx, broker.LaneOf(to)); err != nil {
-		w.log.Warn("request not moved, it is delivered again", "to", to, "error", err)
-	} else {
-		w.log.Info("request moved to the class of device it is for", "to", to)
-	}
+	w.handOver(ctx, begun, string(broker.LaneOf(to)), func() error { return w.job.Move(ctx, broker.LaneOf(to)) })
 	return true
+}
+
+// handOver ends the attempt that was begun and gives the request away. If that fails it is delivered again, and handed
+// over then.
+func (w *work) handOver(ctx context.Context, begun *broker.Attempt, to string, give func() error) {
+	err := begun.End(ctx, causeRouted, nil)
+	if err == nil {
+		err = give()
+	}
+	if err != nil {
+		w.log.Warn("request not handed over, it is delivered again", "to", to, "error", err)
+		return
+	}
+	w.log.Info("request handed over to the device it is for", "to", to)
 }
 
 // restoreRung finds the rung on which a request stands that ran out of memory on this class before.
@@ -263,18 +271,18 @@ func (w *work) restoreRung(records []broker.AttemptRecord) {
 		return
 	}
 	if m, err := s.instance.catalog.get(w.asked.Model); err == nil {
-		w.rung, _ = nextRung(rungs(withDefaults(w.asked, m), m, false), records, s.class())
+		r := withDefaults(w.asked, m)
+		w.rung, _ = nextRung(rungs(r, m, false, s.sequential(r, m)), records, s.class())
 	}
 }
 
 // toDevice hands a request back that is for another device of this class, if there is an instance that has it.
 func (w *work) toDevice(ctx context.Context, device string, begun *broker.Attempt) (gone bool) {
 	if w.slot.instance.peers.any(func(s events.DeviceStatus) bool { return s.Device == device }) {
-		if err := begun.End(ctx, causeRouted, nil); err != nil {
-			w.log.Warn("request not handed back, it is delivered again", "error", err)
-			return true
-		}
-		w.job.HandBackLater(handBackPause)
+		w.handOver(ctx, begun, device, func() error {
+			w.job.HandBackLater(handBackPause)
+			return nil
+		})
 		return true
 	}
 	if w.asked.Fallback != events.FallbackNever {

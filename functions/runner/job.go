@@ -122,7 +122,7 @@ func (r *runner) generate(j *job, m *protocol.Generate, o *observer) (protocol.M
 func (r *runner) result(j *job, out *Output, before protocol.Memory, offset int64) (*protocol.Result, error) {
 	res := &protocol.Result{
 		Job: j.id, Scheduler: out.Scheduler, Precision: out.Precision,
-		PromptTruncated: out.PromptTruncated, Degradations: out.Degradations, TimingsMS: out.TimingsMS, Before: before,
+		PromptTruncated: out.PromptTruncated, Degradations: out.Degradations, Guidance: out.Guidance, TimingsMS: out.TimingsMS, Before: before,
 	}
 	for _, image := range out.Images {
 		block, err := r.bulk.Write(offset, image.Pix)

@@ -9,12 +9,14 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"genfn/bindings/kernels"
 	"genfn/bindings/libc"
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/events"
+	"genfn/functions/device/tuning"
 	"genfn/functions/model"
 	"genfn/functions/model/session"
 	"genfn/functions/pipeline"
@@ -31,6 +33,8 @@ type openVINO struct {
 	kernels *kernels.Set
 	loader  *session.Loader
 	models  []*loaded // the one used last comes last
+	trials  *tuning.Trials
+	uses    map[string]string // properties that are set
 }
 
 var _ Engine = (*openVINO)(nil)
@@ -40,6 +44,8 @@ type loaded struct {
 	name, dir string
 	pipeline  *pipeline.TextToImage
 	guided    bool // by default
+	model     *model.Model
+	compiled  time.Duration // of the last load stage, all networks together; 0: nothing was compiled yet
 }
 
 // OpenOpenVINO loads OpenVINO and looks for the device. Without a device in hello the engine only lists devices.
@@ -229,7 +235,7 @@ func (e *openVINO) use(ctx context.Context, want protocol.Model, o Observer) (*l
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p, guided: m.DefaultGuidance > 1}
+	l := &loaded{name: want.Name, dir: want.Dir, pipeline: p, guided: m.DefaultGuidance > 1, model: m}
 	e.models = append(e.models, l)
 	return l, nil
 }
@@ -319,16 +325,19 @@ func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output,
 	e.ledger.ResetPeak()
 	defer e.settle()
 	r := in.Request
+	g := e.generation(l, in.Request)
+	batch, guidance := e.guidanceBatch(l, g, in.Request)
 	result, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
 		Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: r.Width, Height: r.Height, Steps: r.Steps, Count: r.Count,
 		GuidanceScale: r.GuidanceScale, Seed: r.Seed, Scheduler: r.Scheduler, Latents: in.Latents,
-		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents, Economy: r.Economy,
+		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents, Economy: r.Economy, GuidanceBatch: batch,
 	}, o)
 	if err != nil {
 		return nil, err
 	}
+	guidance = e.measured(l, g, batch, guidance, result)
 	return &Output{
 		Images: result.Images, Latents: result.Latents, Scheduler: result.Scheduler, Precision: result.Precision,
-		PromptTruncated: result.PromptTruncated, Degradations: result.Degradations, TimingsMS: result.TimingsMS,
+		PromptTruncated: result.PromptTruncated, Degradations: result.Degradations, Guidance: guidance, TimingsMS: result.TimingsMS,
 	}, nil
 }

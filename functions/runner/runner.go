@@ -91,6 +91,7 @@ type Output struct {
 	Precision       string
 	PromptTruncated bool
 	Degradations    []string
+	Guidance        *events.DeviceSetting // nil: there was none
 	TimingsMS       map[string]float64
 }
 

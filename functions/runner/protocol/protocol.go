@@ -326,16 +326,18 @@ type Preview struct {
 
 // Result answers Generate. Its blocks hold until the next job is sent.
 type Result struct {
-	Job             uint64             `json:"job"`
-	Images          []Image            `json:"images"`
-	Latents         *Array             `json:"latents,omitempty"`
-	Scheduler       string             `json:"scheduler,omitempty"`
-	Precision       string             `json:"precision,omitempty"`
-	PromptTruncated bool               `json:"prompt_truncated,omitempty"`
-	Degradations    []string           `json:"degradations,omitempty"`
-	TimingsMS       map[string]float64 `json:"timings_ms,omitempty"`
-	Before          Memory             `json:"memory_before"`
-	After           Memory             `json:"memory_after"`
+	Job             uint64   `json:"job"`
+	Images          []Image  `json:"images"`
+	Latents         *Array   `json:"latents,omitempty"`
+	Scheduler       string   `json:"scheduler,omitempty"`
+	Precision       string   `json:"precision,omitempty"`
+	PromptTruncated bool     `json:"prompt_truncated,omitempty"`
+	Degradations    []string `json:"degradations,omitempty"`
+	// Guidance is how guidance was done, and why; nil: there was none.
+	Guidance  *events.DeviceSetting `json:"guidance,omitempty"`
+	TimingsMS map[string]float64    `json:"timings_ms,omitempty"`
+	Before    Memory                `json:"memory_before"`
+	After     Memory                `json:"memory_after"`
 }
 
 // Failed ends a job, or answers Hello (then Job is 0), with an error.
