@@ -102,7 +102,7 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 				case <-signals.soft.Done():
 				}
 			}()
-			return serve.Run(signals.soft, signals.hard)
+			return s.runInstance(signals.soft, signals.hard, serve, flags.device, log)
 		},
 	}
 	s.addNATS(cmd)

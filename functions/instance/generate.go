@@ -16,6 +16,9 @@ import (
 	"genfn/functions/runner/protocol"
 )
 
+// modeTextToImage is the only mode so far, for logs.
+const modeTextToImage = "text_to_image"
+
 // plan is a request with every default filled in.
 type plan struct {
 	model   Model
@@ -120,6 +123,10 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	}
 	runner := a.slot.runner
 	runner.SetWork(crashreport.Work{Request: a.work.job.ID, Attempt: a.begun.Number, Model: p.model.Name})
+	a.slot.uses(p.model.Name)
+	r := message.Request
+	a.log.Info("generation begins", "mode", modeTextToImage, "seed", r.Seed, "model", p.model.Name, "device", a.slot.device(),
+		"width", r.Width, "height", r.Height, "steps", r.Steps, "count", r.Count, "guidance_scale", r.GuidanceScale, "latents", message.Latents != nil)
 	switch err := runner.Send(message); {
 	case errors.Is(err, process.ErrHung):
 		return nil, errors.Join(errHang, err)

@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -27,6 +28,12 @@ type failed struct {
 	keep  bool // the runner may go on
 }
 
+// ofMemory reports whether it is what the field calls a GPU memory error: too little memory, and also the driver's
+// CL_OUT_OF_RESOURCES and the failed wait that comes with it.
+func (f failed) ofMemory() bool {
+	return f.kind == ofMemory || f.kind == ofDevice && (f.err.DriverCode == "-5" || f.err.DriverCode == "-14")
+}
+
 // recover settles an attempt that the device, the runner or the request ended: it records the cause, then tries
 // again here, moves the request to another class of device or fails it. It reports whether another attempt is to
 // follow here. The attempt's lease goes on meanwhile.
@@ -34,8 +41,13 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 	s := a.slot
 	a.log.Error(s.field("attempt failed"), "cause", f.cause, "code", f.err.Code, "stage", f.err.Stage, "error", f.err, "driver_code", f.err.DriverCode, "driver_text", f.err.DriverText, "detail", f.err.Detail)
 	s.instance.countFault(f)
+	if f.kind == ofMemory && len(s.loaded) > 0 {
+		e := *f.err
+		e.Message += "; unloaded to free memory: " + strings.Join(s.loaded, ", ")
+		f.err = &e
+	}
 	a.notice(hard, events.Notice{Code: events.NoticeFault, Message: f.err.Title + ": " + f.err.Message, Error: f.err})
-	if !f.keep && !a.killRunner(fault.KilledForShutdown) {
+	if !f.keep && !a.emergency() {
 		s.instance.health.Stuck(f.err)
 		return false
 	}
@@ -79,6 +91,24 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 	case sameAgain:
 		return a.pause(hard, f)
 	}
+	return true
+}
+
+// emergency ends the runner, and with it every model, buffer and context that it holds. It reports whether it is gone.
+func (a *attempt) emergency() bool {
+	s := a.slot
+	if s.runner == nil { // it has died, which did the same
+		return true
+	}
+	began, before := time.Now(), protocol.Memory{}
+	if a.left != nil {
+		before = *a.left
+	}
+	a.log.Warn(s.field("Emergency memory cleanup begins: the runner ends, and with it all it has loaded"), "models", s.loaded, "rss", before.RSS, "ledger", before.Ledger)
+	if !a.killRunner(fault.KilledForShutdown) {
+		return false
+	}
+	a.log.Info(s.field("Emergency memory cleanup completed"), "ms", time.Since(began).Milliseconds())
 	return true
 }
 
@@ -167,10 +197,11 @@ func (a *attempt) moveAway(hard context.Context, f failed) {
 	s := a.slot
 	to := otherClass(s.class())
 	if s.class() == events.DeviceGPU {
-		a.log.Warn("[GPU] Persistent GPU errors, falling back to CPU", "code", f.err.Code)
-		if f.kind == ofMemory {
-			a.log.Warn("[GPU] Persistent GPU memory errors, falling back to CPU")
+		words := "[GPU] Persistent GPU errors, falling back to CPU"
+		if f.ofMemory() {
+			words = "[GPU] Persistent GPU memory errors, falling back to CPU"
 		}
+		a.log.Warn(words, "cause", f.cause, "code", f.err.Code, "driver_code", f.err.DriverCode)
 	}
 	n := events.Notice{Code: events.NoticeFallback, Message: "the request goes on on the " + to + ": " + f.err.Message, Error: f.err}
 	if took, ok := a.predict(to); ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type slot struct {
 	loading   uint64           // the job that loads Config.Preload, 0 when it is done
 	jobs      uint64           // number of the last job sent to a runner
 	made      int              // generations of the current runner
+	loaded    []string         // models it was given work for, the newest last, as many as it keeps
 
 	canaryModel string           // the model that a canary uses: the last one that passed; "": none yet
 	economy     model.Economy    // with which it passed
@@ -52,7 +54,7 @@ func newSlot(i *Instance, n int) *slot {
 // run takes requests until soft ends.
 func (s *slot) run(soft, hard context.Context) {
 	defer s.acks.Wait()
-	pause := minRestartPause
+	pause, failures := minRestartPause, 0
 	for soft.Err() == nil {
 		if !s.admit(soft) {
 			continue
@@ -60,16 +62,23 @@ func (s *slot) run(soft, hard context.Context) {
 		if err := s.start(soft); soft.Err() != nil {
 			return
 		} else if err != nil {
-			s.log.Error("no runner, no requests are taken", "error", err, "next_try_in", pause)
+			failures++
+			e := unavailableError{err}.failure()
+			s.log.Error("no runner, no requests are taken", "error", err, "failures_in_a_row", failures, "next_try_in", pause)
+			s.instance.health.NoRunner(e, pause)
 			if !sleep(soft, pause) {
 				return
 			}
 			pause = min(2*pause, maxRestartPause)
 			continue
 		}
-		pause = minRestartPause
+		if failures > 0 {
+			s.log.Info("a runner has started again", "failures_before", failures)
+			s.instance.health.Runner()
+		}
+		pause, failures = minRestartPause, 0
 		if !s.config.Preload.Meanwhile {
-			s.loaded(soft)
+			s.awaitLoaded(soft)
 		}
 		job, err := s.queue.Next(soft)
 		if err == nil {
@@ -129,7 +138,7 @@ func (s *slot) start(ctx context.Context) error {
 	}
 	ahead := s.ahead()
 	p, err := process.Start(ctx, s.config.Runner)
-	s.runner, s.condemned, s.made, s.loading = p, err != nil && p != nil, 0, 0
+	s.runner, s.condemned, s.made, s.loading, s.loaded = p, err != nil && p != nil, 0, 0, nil
 	if err == nil {
 		s.instance.usage.started(p.Ready())
 		s.load(<-ahead)
@@ -181,6 +190,7 @@ func (s *slot) load(m *Model) {
 	s.jobs++
 	p := s.config.Preload
 	s.runner.SetWork(crashreport.Work{Model: m.Name})
+	s.uses(m.Name)
 	if err := s.runner.Send(&protocol.Load{Job: s.jobs, Model: m.protocol(), Width: p.Width, Height: p.Height, GuidanceScale: p.GuidanceScale}); err != nil {
 		s.notAhead(err)
 		return
@@ -188,8 +198,14 @@ func (s *slot) load(m *Model) {
 	s.loading = s.jobs
 }
 
-// loaded waits until the runner has loaded what it was told to.
-func (s *slot) loaded(ctx context.Context) {
+// uses notes that the runner loads a model, for which it may unload another.
+func (s *slot) uses(model string) {
+	s.loaded = append(slices.DeleteFunc(s.loaded, func(m string) bool { return m == model }), model)
+	s.loaded = s.loaded[max(0, len(s.loaded)-max(1, s.config.Runner.Hello.MaxModels)):]
+}
+
+// awaitLoaded waits until the runner has loaded what it was told to.
+func (s *slot) awaitLoaded(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Budgets.Load)
 	defer cancel()
 	for s.loading != 0 {

@@ -150,6 +150,7 @@ func (s *slot) canary(ctx context.Context, name string, economy model.Economy) e
 	s.jobs++
 	job := s.jobs
 	s.runner.SetWork(crashreport.Work{Model: name})
+	s.uses(name)
 	err = s.runner.Send(&protocol.Generate{Job: job, Model: m.protocol(), Request: protocol.Request{
 		Prompt: protocol.CanaryPrompt, Width: m.Width, Height: m.Height, Steps: canarySteps, GuidanceScale: m.GuidanceScale,
 		Seed: canarySeed, Count: 1, OutputLatents: true, Economy: economy,
