@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -147,5 +148,5 @@ func problem(e *events.Error) string {
 	if e == nil {
 		return ""
 	}
-	return e.Code.Title() + ": " + e.Message
+	return cmp.Or(e.Title, e.Code.Title()) + ": " + e.Message
 }

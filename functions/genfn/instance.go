@@ -59,7 +59,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
-	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device, KEY=VALUE; several times. genfn devices --properties lists what a device has")
+	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device (of up: of its GPUs), KEY=VALUE; several times. genfn devices --properties lists what a device has")
 	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16, bf16, or auto for the fastest that the device has in hardware (default: f32 on the CPU, auto elsewhere)")
 	flags.StringVar(&f.metrics, "metrics", "", "address that serves Prometheus metrics under /metrics, such as 127.0.0.1:9464 (default: none)")
 	f.virtual.add(cmd)
@@ -202,11 +202,19 @@ type readyLine struct {
 	Store  string `json:"store,omitempty"`
 }
 
+// devices says who does the work.
+func (r readyLine) devices() string {
+	if r.Store == "" {
+		return "device " + r.Device
+	}
+	return "default device " + r.Device + " (GPUs join once they are validated)"
+}
+
 func (s *settings) sayReady(cmd *cobra.Command, line readyLine) {
 	if s.json {
 		printJSON(cmd.OutOrStdout(), line)
 		return
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "genfn is ready: NATS %s, device %s, models of %s\n", line.NATS, line.Device, line.Models)
+	fmt.Fprintf(cmd.OutOrStdout(), "genfn is ready: NATS %s, %s, models of %s\n", line.NATS, line.devices(), line.Models)
 	fmt.Fprintf(cmd.OutOrStdout(), "In another terminal: genfn generate --nats %s --prompt \"a red apple\" --out apple.png\n", line.NATS)
 }

@@ -121,7 +121,7 @@ func TestDeadContextAgain(t *testing.T) {
 	s := r.succeeded(id)
 	require.Equal(t, "TEST", s.Device)
 	require.Equal(t, []string{"device_fault", "device_fault"}, causes(s.Attempts))
-	run.waitLog(t, "[GPU] Persistent GPU errors, falling back to CPU")
+	run.waitLog(t, "[GPU] Persistent GPU memory errors, falling back to CPU")
 	r.settled(id)
 }
 

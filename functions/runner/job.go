@@ -41,8 +41,8 @@ func (r *runner) do(j *job) (answer protocol.Message) {
 	o := &observer{runner: r, job: j}
 	defer func() {
 		if v := recover(); v != nil {
-			err := events.Errorf(events.CodeInternal, "the generation function panicked: %v", v)
-			err.Detail = string(debug.Stack())
+			err := events.Errorf(events.CodeInternal, "the generation function ended over a mistake in this program")
+			err.Detail = fmt.Sprintf("panic: %v\n%s", v, debug.Stack())
 			f := classify(err, o.describe(), r.device)
 			r.log.Error("panic in a job", "job", j.id, "panic", v, "stage", f.Err.Stage)
 			answer = protocol.NewFailed(j.id, f, r.memory())

@@ -11,7 +11,6 @@ import (
 	"genfn/events"
 
 	"genfn/functions/device/tuning"
-	"genfn/functions/device/virtualgpu"
 	"genfn/functions/hostcpu"
 	"genfn/functions/hostmemory"
 	"genfn/functions/model"
@@ -25,7 +24,9 @@ func (e *openVINO) plan(property properties, device string, supported []string) 
 	if capabilities, err := property(device, "OPTIMIZATION_CAPABILITIES"); err == nil { // untold, nothing depends on it
 		d.Capabilities = strings.Fields(capabilities)
 	}
-	_, d.Virtual = virtualgpu.OwnCount()
+	if name, err := property(device, "FULL_DEVICE_NAME"); err == nil {
+		d.Virtual = strings.Contains(name, "virtual GPU")
+	}
 	var err error
 	if d.Cores, err = hostcpu.Read(); err != nil {
 		e.log.Warn("the cores of this process are not known, the runtime chooses its threads", "error", err)
