@@ -74,7 +74,12 @@ func (f *fleet) serveAgain(soft, hard context.Context, device string) {
 		if err == nil || soft.Err() != nil {
 			return
 		}
-		f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "error", err, "failures_in_a_row", failures, "next_try_in", pause)
+		e := events.AsError(err)
+		if e.Code == events.CodeInvalidRequest { // a mistake in the command line, which does not go away
+			f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "advice", e.Advice, "error", err)
+			return
+		}
+		f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "advice", e.Advice, "error", err, "failures_in_a_row", failures, "next_try_in", pause)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:

@@ -144,14 +144,15 @@ func arguments(params string) string {
 func sources(t *testing.T) (headers, own string) {
 	t.Helper()
 	folder := filepath.Join("..", "..", "..", "..", ".runtime", "vgpu", "include", "CL")
+	var all strings.Builder
 	for _, name := range []string{"cl.h", "cl_ext.h"} {
 		text, err := os.ReadFile(filepath.Join(folder, name))
 		require.NoError(t, err, "no OpenCL headers: run `make vgpu`")
-		headers += string(text)
+		all.Write(text)
 	}
 	text, err := os.ReadFile("capi.go")
 	require.NoError(t, err)
-	return headers, string(text)
+	return all.String(), string(text)
 }
 
 func TestBindingsAgreeWithHeaders(t *testing.T) {
