@@ -239,6 +239,7 @@ type DeviceStatus struct {
 	NextTry    *time.Time        `json:"next_try,omitempty"`
 	Versions   map[string]string `json:"versions,omitempty"` // of driver and runtime
 	Properties map[string]string `json:"properties,omitempty"`
+	Tuning     []DeviceSetting   `json:"tuning,omitempty"` // how it is used, and why
 	Checks     []DeviceCheck     `json:"checks,omitempty"` // of the last validation
 	Models     []string          `json:"models,omitempty"`
 	Slots      int               `json:"slots"`
@@ -249,6 +250,13 @@ type DeviceStatus struct {
 	GPUFailed       bool          `json:"gpu_failed"` // a GPU that takes no requests because of faults
 	MemoryInfo      *MemoryInfo   `json:"memory_info,omitempty"`
 	LastFaults      []DeviceFault `json:"last_faults,omitempty"` // the newest last
+}
+
+// DeviceSetting is one choice of how a device is used.
+type DeviceSetting struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Reason string `json:"reason"` // for people
 }
 
 // DeviceCheck is one check of a device's validation.

@@ -8,6 +8,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/tuning"
 	"genfn/functions/diffusion"
 	"genfn/functions/model"
 )
@@ -19,7 +20,7 @@ var flagValues = map[string][]string{
 	"priority":  priorities,
 	"fallback":  {events.FallbackAllowed, events.FallbackNever, events.FallbackDeadline},
 	"degrade":   {events.DegradeAllowed, events.DegradeNever},
-	"precision": precisions,
+	"precision": tuning.Precisions,
 	"log-level": {"debug", "info", "warn", "error"},
 }
 

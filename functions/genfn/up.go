@@ -166,7 +166,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve.Run(soft, signals.hard)
+		ended <- s.runInstance(soft, signals.hard, serve, "CPU", log)
 		stop()
 	}()
 	fleet.addDevices(soft, signals.hard)

@@ -7,6 +7,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/hostcpu"
 	"genfn/functions/hostmemory"
 	"genfn/functions/model"
 )
@@ -23,6 +24,9 @@ func (c Config) fits(m Model, r events.ImageGenerate) error {
 		c.Logger.Warn("it is not known how much memory there is, so nothing is refused for it", "error", err)
 	}
 	h := host{model: m.Folder, memory: memory, cores: runtime.NumCPU(), budget: c.Budgets.Stage}
+	if cores, err := hostcpu.Read(); err == nil {
+		h.cores = cores.Whole()
+	}
 	if n := c.Runner.Hello.Threads; n > 0 {
 		h.cores = min(h.cores, n)
 	}

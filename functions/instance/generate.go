@@ -16,6 +16,9 @@ import (
 	"genfn/functions/runner/protocol"
 )
 
+// modeTextToImage is the only mode so far, for logs.
+const modeTextToImage = "text_to_image"
+
 // plan is a request with every default filled in.
 type plan struct {
 	model   Model
@@ -56,7 +59,7 @@ func (a *attempt) makePlan(ctx context.Context) (*plan, error) {
 	if err := a.slot.config.fits(p.model, p.request); err != nil {
 		return nil, err
 	}
-	p.rungs = rungs(p.request, model, a.slot.made > 0)
+	p.rungs = rungs(p.request, model, a.slot.made > 0, a.slot.sequential(p.request, model))
 	p.request, p.given = reduced(p.request, model, a.work.rung)
 	r := p.request
 	p.shape = shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1)
@@ -120,6 +123,10 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	}
 	runner := a.slot.runner
 	runner.SetWork(crashreport.Work{Request: a.work.job.ID, Attempt: a.begun.Number, Model: p.model.Name})
+	a.slot.uses(p.model.Name)
+	r := message.Request
+	a.log.Info("generation begins", "mode", modeTextToImage, "seed", r.Seed, "model", p.model.Name, "device", a.slot.device(),
+		"width", r.Width, "height", r.Height, "steps", r.Steps, "count", r.Count, "guidance_scale", r.GuidanceScale, "latents", message.Latents != nil)
 	switch err := runner.Send(message); {
 	case errors.Is(err, process.ErrHung):
 		return nil, errors.Join(errHang, err)
@@ -205,6 +212,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 			a.job = 0
 			a.slot.made++
 			a.slot.instance.usage.measured(runner.PID(), m.After)
+			a.slot.instance.usage.tuned(m.Guidance)
 			return m, nil
 		}
 	case *protocol.Failed:
@@ -213,7 +221,7 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 		}
 		a.job = 0
 		a.slot.instance.usage.measured(runner.PID(), m.Memory)
-		a.full = &m.Memory
+		a.left = &m.Memory
 		return nil, runnerFault{m.Fault()}
 	}
 	return nil, nil

@@ -77,7 +77,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Runner.Hello.RuntimeDir == "" {
 		c.Runner.Hello.RuntimeDir = process.DefaultRuntimeDir()
 	}
-	c.Runner.Hello.Slot = protocol.AnySlot
+	c.Runner.Hello.Slot, c.Runner.Hello.Slots = protocol.AnySlot, c.Slots
 	if class := c.class(); class != broker.LaneCPU {
 		c.Runner.Hello.Validate = true
 		if c.Slots > 1 {

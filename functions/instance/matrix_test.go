@@ -73,7 +73,9 @@ func startVirtual(t *testing.T) *virtual {
 	}
 	v.gpu = v.start(func(s *settings) { s.Name = "gpu-1" })
 	for range 2 { // compile, and learn how long steps take
-		require.Equal(t, "GPU", v.run(v.request(32, 32)).device)
+		made := v.run(v.request(32, 32))
+		require.Equal(t, "GPU", made.device)
+		require.NotEmpty(t, made.result.Versions["driver"], "OpenCL tells it")
 	}
 	return v
 }

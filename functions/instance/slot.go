@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type slot struct {
 	preloaded *process.Process // the runner that was told to load Config.Preload
 	jobs      uint64           // number of the last job sent to a runner
 	made      int              // generations of the current runner
+	loaded    []string         // models it was given work for, the newest last, as many as it keeps
 
 	canaryModel string           // the model that a canary uses: the last one that passed; "": none yet
 	economy     model.Economy    // with which it passed
@@ -52,7 +54,7 @@ func newSlot(i *Instance, n int) *slot {
 // run takes requests until soft ends.
 func (s *slot) run(soft, hard context.Context) {
 	defer s.acks.Wait()
-	pause := minRestartPause
+	pause, failures := minRestartPause, 0
 	for soft.Err() == nil {
 		if !s.admit(soft) {
 			continue
@@ -60,14 +62,21 @@ func (s *slot) run(soft, hard context.Context) {
 		if err := s.start(soft); soft.Err() != nil {
 			return
 		} else if err != nil {
-			s.log.Error("no runner, no requests are taken", "error", err, "next_try_in", pause)
+			failures++
+			e := unavailableError{err}.failure()
+			s.log.Error("no runner, no requests are taken", "error", err, "failures_in_a_row", failures, "next_try_in", pause)
+			s.instance.health.NoRunner(e, pause)
 			if !sleep(soft, pause) {
 				return
 			}
 			pause = min(2*pause, maxRestartPause)
 			continue
 		}
-		pause = minRestartPause
+		if failures > 0 {
+			s.log.Info("a runner has started again", "failures_before", failures)
+			s.instance.health.Runner()
+		}
+		pause, failures = minRestartPause, 0
 		if s.config.Preload != "" && s.preloaded != s.runner {
 			s.preloaded = s.runner
 			s.preload(soft)
@@ -129,7 +138,7 @@ func (s *slot) start(ctx context.Context) error {
 		s.log.Warn("runner ended between requests", "exit", s.exit.String(), "stderr", s.exit.Stderr)
 	}
 	p, err := process.Start(ctx, s.config.Runner)
-	s.runner, s.condemned, s.made = p, err != nil && p != nil, 0
+	s.runner, s.condemned, s.made, s.loaded = p, err != nil && p != nil, 0, nil
 	if err == nil {
 		s.instance.usage.started(p.Ready())
 	}
@@ -145,6 +154,12 @@ func (s *slot) first(ctx context.Context) error {
 	return nil
 }
 
+// uses notes that the runner loads a model, for which it may unload another.
+func (s *slot) uses(model string) {
+	s.loaded = append(slices.DeleteFunc(s.loaded, func(m string) bool { return m == model }), model)
+	s.loaded = s.loaded[max(0, len(s.loaded)-max(1, s.config.Runner.Hello.MaxModels)):]
+}
+
 // preload loads the configured model. If that fails, the first request says so in words.
 func (s *slot) preload(ctx context.Context) {
 	m, err := s.instance.catalog.get(s.config.Preload)
@@ -156,6 +171,7 @@ func (s *slot) preload(ctx context.Context) {
 	defer cancel()
 	s.jobs++
 	s.runner.SetWork(crashreport.Work{Model: m.Name})
+	s.uses(m.Name)
 	if err := s.runner.Send(&protocol.Load{Job: s.jobs, Model: m.protocol()}); err != nil {
 		s.log.Error("model cannot be loaded ahead", "error", err)
 		return

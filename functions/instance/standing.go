@@ -150,12 +150,13 @@ func (s *slot) canary(ctx context.Context, name string, economy model.Economy) e
 	s.jobs++
 	job := s.jobs
 	s.runner.SetWork(crashreport.Work{Model: name})
+	s.uses(name)
 	err = s.runner.Send(&protocol.Generate{Job: job, Model: m.protocol(), Request: protocol.Request{
 		Prompt: protocol.CanaryPrompt, Width: m.Width, Height: m.Height, Steps: canarySteps, GuidanceScale: m.GuidanceScale,
 		Seed: canarySeed, Count: 1, OutputLatents: true, Economy: economy,
 	}})
 	if err != nil {
-		return diedIn("canary", s, err)
+		return s.canaryDied(err)
 	}
 	result, err := s.await(ctx, job)
 	if err != nil {
@@ -180,7 +181,7 @@ func (s *slot) await(ctx context.Context, job uint64) (*protocol.Result, error) 
 		select {
 		case m, ok := <-s.runner.Messages():
 			if !ok {
-				return nil, diedIn("canary", s, process.ErrHung)
+				return nil, s.canaryDied(process.ErrHung)
 			}
 			silence.Reset(s.config.Budgets.Stage)
 			switch m := m.(type) {
@@ -206,13 +207,13 @@ func (s *slot) await(ctx context.Context, job uint64) (*protocol.Result, error) 
 	}
 }
 
-// diedIn is the error of a runner that ended while it did something that is no request's.
-func diedIn(what string, s *slot, cause error) error {
+// canaryDied is the error of a runner that ended while it made a canary.
+func (s *slot) canaryDied(cause error) error {
 	words := cause.Error()
 	if err := s.kill(fault.KilledNot); err == nil {
 		words = s.exit.String()
 	}
-	e := events.Errorf(events.CodeDeviceUnavailable, "the %s ended the runner: %s", what, words)
+	e := events.Errorf(events.CodeDeviceUnavailable, "the canary ended the runner: %s", words)
 	e.Device, e.Detail, e.Cause = s.device(), printable(s.exit.Stderr), cause
 	return e
 }

@@ -30,6 +30,9 @@ type generation struct {
 	truncated bool
 	sample    []float32 // [count, channels, height, width]
 	images    []imagefile.Image
+
+	guidanceBatch int           // of the UNet; 0: no guidance
+	stepTime      time.Duration // median
 }
 
 func newGeneration(p *TextToImage, j *job, o Observer) *generation {
@@ -169,6 +172,7 @@ func (g *generation) result() *ImageResult {
 	r := &ImageResult{
 		Images: g.images, PromptTruncated: g.truncated, Scheduler: g.job.scheduler.Class(), Width: g.job.Width, Height: g.job.Height, Steps: g.job.Steps,
 		TimingsMS: map[string]float64{}, Degradations: g.degradations(), Precision: g.nets.unet.Precision(),
+		GuidanceBatch: g.guidanceBatch, StepTime: g.stepTime,
 	}
 	for name, d := range g.times {
 		r.TimingsMS[name] = float64(d.Microseconds()) / 1000

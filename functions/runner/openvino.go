@@ -9,12 +9,14 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"genfn/bindings/kernels"
 	"genfn/bindings/libc"
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/events"
+	"genfn/functions/device/tuning"
 	"genfn/functions/model"
 	"genfn/functions/model/session"
 	"genfn/functions/pipeline"
@@ -31,6 +33,8 @@ type openVINO struct {
 	kernels *kernels.Set
 	loader  *session.Loader
 	models  []*loaded // the one used last comes last
+	trials  *tuning.Trials
+	uses    map[string]string // properties that are set
 }
 
 var _ Engine = (*openVINO)(nil)
@@ -40,6 +44,7 @@ type loaded struct {
 	name, dir string
 	model     *model.Model
 	pipeline  *pipeline.TextToImage
+	compiled  time.Duration // of the last load stage, all networks together; 0: nothing was compiled yet
 }
 
 // OpenOpenVINO loads OpenVINO and looks for the device. Without a device in hello the engine only lists devices.
@@ -69,18 +74,16 @@ func (e *openVINO) open() (err error) {
 		}
 	}
 	e.loader = session.NewLoader(e.runtime, session.Options{
-		Device: e.hello.Device, Threads: e.hello.Threads, Precision: e.hello.Precision, Properties: e.properties(),
-		CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
+		Device: e.hello.Device, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
 	e.loader.Prepare()
-	if e.hello.Validate {
-		return nil
+	if !e.hello.Validate {
+		var failed error
+		if e.info.DeviceName, failed = e.loader.DeviceName(); failed != nil {
+			return errors.Join(e.findDevice(), failed)
+		}
 	}
-	var failed error
-	if e.info.DeviceName, failed = e.loader.DeviceName(); failed != nil {
-		return errors.Join(e.findDevice(), failed)
-	}
-	return nil
+	return e.tune()
 }
 
 // openKernels takes the C kernels, or the Go reference in a binary that was built without them.
@@ -127,6 +130,9 @@ func (e *openVINO) findDevice() (err error) {
 	}
 	v := e.validate(core, device)
 	e.info.Validation, e.info.DeviceName = v, v.Name
+	if d := v.Driver; d != nil && d.Version != "" {
+		e.info.Versions["driver"] = d.Version
+	}
 	if v.Error != nil {
 		return v.Error
 	}
@@ -308,30 +314,38 @@ func (e *openVINO) Close() error {
 	return errors.Join(errs...)
 }
 
+// firstForm is what a model is compiled for while it is loaded for a request; nil: what the request needs is decided
+// later.
+func (e *openVINO) firstForm(m *model.Model, in Input) *pipeline.Form {
+	l, r := &loaded{name: in.Model.Name, dir: in.Model.Dir, model: m}, in.Request
+	if batch, _ := e.guidanceBatch(l, e.generation(l, r), r); batch == tuning.Sequential || r.Economy != (model.Economy{}) {
+		return nil
+	}
+	return &pipeline.Form{Width: r.Width, Height: r.Height, Guided: guided(r)}
+}
+
 // Generate runs the model's pipeline.
 func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output, error) {
 	r := in.Request
-	l, err := e.use(ctx, in.Model, func(*model.Model) *pipeline.Form {
-		if r.Economy != (model.Economy{}) { // it has forms of its own
-			return nil
-		}
-		return &pipeline.Form{Width: r.Width, Height: r.Height, Guided: r.GuidanceScale > 1}
-	}, o)
+	l, err := e.use(ctx, in.Model, func(m *model.Model) *pipeline.Form { return e.firstForm(m, in) }, o)
 	if err != nil {
 		return nil, err
 	}
 	e.ledger.ResetPeak()
 	defer e.settle()
+	g := e.generation(l, r)
+	batch, guidance := e.guidanceBatch(l, g, r)
 	result, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
 		Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: r.Width, Height: r.Height, Steps: r.Steps, Count: r.Count,
 		GuidanceScale: r.GuidanceScale, Seed: r.Seed, Scheduler: r.Scheduler, Latents: in.Latents,
-		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents, Economy: r.Economy,
+		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents, Economy: r.Economy, GuidanceBatch: batch,
 	}, o)
 	if err != nil {
 		return nil, err
 	}
+	guidance = e.measured(l, g, batch, guidance, result)
 	return &Output{
 		Images: result.Images, Latents: result.Latents, Scheduler: result.Scheduler, Precision: result.Precision,
-		PromptTruncated: result.PromptTruncated, Degradations: result.Degradations, TimingsMS: result.TimingsMS,
+		PromptTruncated: result.PromptTruncated, Degradations: result.Degradations, Guidance: guidance, TimingsMS: result.TimingsMS,
 	}, nil
 }

@@ -73,6 +73,7 @@ type Info struct {
 	Kernels    string
 	Versions   map[string]string
 	Validation *protocol.Validation // with Hello.Validate
+	Tuning     []events.DeviceSetting
 }
 
 // Input is a job for Engine.Generate.
@@ -90,6 +91,7 @@ type Output struct {
 	Precision       string
 	PromptTruncated bool
 	Degradations    []string
+	Guidance        *events.DeviceSetting // nil: there was none
 	TimingsMS       map[string]float64
 }
 
@@ -190,7 +192,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	r.house = newHousekeeping(hello.CleanupEvery)
 	info := r.engine.Info()
 	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
-	ready.Validation = info.Validation
+	ready.Validation, ready.Tuning = info.Validation, info.Tuning
 	return r.conn.Send(ready)
 }
 
