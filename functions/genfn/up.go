@@ -126,6 +126,10 @@ func waitFor(ctx context.Context, done <-chan struct{}) bool {
 // up runs the server and an instance, and meanwhile calls use. It ends when use returns, whose context ends
 // with the first signal, or if the instance cannot start.
 func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker, *instance.Instance) error) error {
+	hello := s.hello("")
+	if _, err := flags.virtual.apply(s, &hello); err != nil { // said before anything is started
+		return err
+	}
 	port := flags.port
 	if port == 0 {
 		port = embedded.AnyPort

@@ -21,6 +21,7 @@ import (
 	"genfn/events/client"
 	"genfn/functions/device"
 	"genfn/functions/device/virtualgpu"
+	"genfn/functions/device/virtualgpu/virtualgputest"
 	"genfn/functions/instance"
 	"genfn/functions/model"
 	"genfn/functions/runner/process"
@@ -36,8 +37,6 @@ type virtual struct {
 
 // startVirtual starts both, with a model that has been warmed up.
 func startVirtual(t *testing.T) *virtual {
-	parts, err := virtualgpu.Find(repositoryPath(t, "this test needs the virtual GPU: run make vgpu", ".runtime", "vgpu"))
-	require.NoError(t, err)
 	v := &virtual{rig: newRig(t), folder: t.TempDir()}
 	models := t.TempDir()
 	nano, err := filepath.Abs(filepath.Join("testdata", "nano-sd"))
@@ -45,16 +44,9 @@ func startVirtual(t *testing.T) *virtual {
 	require.NoError(t, os.Symlink(nano, filepath.Join(models, "nano")))
 	v.startReal(models)
 
-	// Compiled kernels are kept from run to run: a cold run takes minutes longer.
-	cache := os.Getenv("GENFN_CACHE_DIR")
-	if cache == "" {
-		cache = filepath.Join("..", "..", ".cache", "genfn")
-	}
-	kernels, err := filepath.Abs(filepath.Join(cache, "vgpu"))
-	require.NoError(t, err)
-	env, err := virtualgpu.Config{
-		Dir: parts, FaultFile: v.faults(), Cache: kernels, Counter: filepath.Join(v.folder, "count-%p"), Memory: 1 << 30,
-	}.Environment()
+	env, err := virtualgputest.Installed(t).Env(virtualgpu.Options{
+		FaultFile: v.faults(), CacheDir: virtualgputest.KernelCache(t), CountersDir: v.counters(), Memory: 1 << 30,
+	})
 	require.NoError(t, err)
 	store, err := model.OpenStore(models)
 	require.NoError(t, err)
@@ -79,6 +71,8 @@ func startVirtual(t *testing.T) *virtual {
 }
 
 func (v *virtual) faults() string { return filepath.Join(v.folder, "faults") }
+
+func (v *virtual) counters() string { return filepath.Join(v.folder, "counters") }
 
 func (v *virtual) request(width, height int) events.ImageGenerate {
 	return events.ImageGenerate{Model: "nano", Prompt: "a red apple", Steps: ptr(3), Seed: ptr(uint64(7)), Width: &width, Height: &height, Device: events.DeviceGPU}
@@ -158,24 +152,24 @@ func cases() (list []matrixCase) {
 		after int
 	}{{"text encoder", 0}, {"step 1", 1}, {"step 3", 3}, {"VAE", 4}}
 	for _, p := range places {
-		at := func(call, what string) string { return fmt.Sprintf("%s:%s,after=%d", call, what, p.after) }
+		at := func(call, what string) string { return fmt.Sprintf("%s %s after=%d", call, what, p.after) }
 		for _, code := range []int{-5, -14, -36} {
-			add(matrixCase{name: fmt.Sprintf("clFlush %d, %s", code, p.name), rule: at("clFlush", "code="+strconv.Itoa(code)), code: events.CodeDeviceLost, end: "GPU", done: freshAndRetry})
+			add(matrixCase{name: fmt.Sprintf("clFlush %d, %s", code, p.name), rule: at("clFlush", "error="+strconv.Itoa(code)), code: events.CodeDeviceLost, end: "GPU", done: freshAndRetry})
 		}
-		add(matrixCase{name: "clFlush -4, " + p.name, rule: at("clFlush", "code=-4"), code: events.CodeGPUOutOfMemory, end: "GPU", done: lessMemory})
-		add(matrixCase{name: "clFlush -2, " + p.name, rule: at("clFlush", "code=-2"), code: events.CodeDeviceUnavailable, end: "GPU", done: sameProcess})
-		add(matrixCase{name: "crash SIGSEGV, " + p.name, rule: at("clFlush", "crash=SEGV"), code: events.CodeGPURuntimeError, end: "CPU", done: toCPU})
-		add(matrixCase{name: "crash SIGABRT, " + p.name, rule: at("clFlush", "crash=ABRT"), code: events.CodeGPURuntimeError, end: "CPU", done: toCPU})
+		add(matrixCase{name: "clFlush -4, " + p.name, rule: at("clFlush", "error=-4"), code: events.CodeGPUOutOfMemory, end: "GPU", done: lessMemory})
+		add(matrixCase{name: "clFlush -2, " + p.name, rule: at("clFlush", "error=-2"), code: events.CodeDeviceUnavailable, end: "GPU", done: sameProcess})
+		add(matrixCase{name: "crash SIGSEGV, " + p.name, rule: at("clFlush", "crash=SIGSEGV"), code: events.CodeGPURuntimeError, end: "CPU", done: toCPU})
+		add(matrixCase{name: "crash SIGABRT, " + p.name, rule: at("clFlush", "crash=SIGABRT"), code: events.CodeGPURuntimeError, end: "CPU", done: toCPU})
 		add(matrixCase{name: "hang, " + p.name, rule: at("clFlush", "hang"), code: events.CodeHang, end: "CPU", done: toCPU})
-		add(matrixCase{name: "dead for good, " + p.name, rule: at("clFlush", "code=-5,sticky"), goesOn: true, code: events.CodeDeviceLost, end: "CPU", done: unprovedToCPU})
+		add(matrixCase{name: "dead for good, " + p.name, rule: at("clFlush", "error=-5 sticky=all"), goesOn: true, code: events.CodeDeviceLost, end: "CPU", done: unprovedToCPU})
 	}
 	for _, code := range []int{-38, -48, -52} {
-		add(matrixCase{name: fmt.Sprintf("kernel start %d", code), rule: fmt.Sprintf("clEnqueueNDRangeKernel:code=%d", code), code: events.CodeGPURuntimeError, end: "GPU", done: freshAndRetry})
+		add(matrixCase{name: fmt.Sprintf("kernel start %d", code), rule: fmt.Sprintf("clEnqueueNDRangeKernel error=%d", code), code: events.CodeGPURuntimeError, end: "GPU", done: freshAndRetry})
 	}
-	add(matrixCase{name: "kernel start -61", rule: "clEnqueueNDRangeKernel:code=-61", code: events.CodeGPUOutOfMemory, end: "GPU", done: lessMemory})
-	add(matrixCase{name: "kernel start -5", rule: "clEnqueueNDRangeKernel:code=-5", code: events.CodeDeviceLost, end: "GPU", done: freshAndRetry})
-	add(matrixCase{name: "kernel hangs", rule: "clEnqueueNDRangeKernel:hang", code: events.CodeHang, end: "CPU", done: toCPU})
-	add(matrixCase{name: "slow, no fault", rule: "clFlush:delay=20", goesOn: true, end: "GPU"})
+	add(matrixCase{name: "kernel start -61", rule: "clEnqueueNDRangeKernel error=-61", code: events.CodeGPUOutOfMemory, end: "GPU", done: lessMemory})
+	add(matrixCase{name: "kernel start -5", rule: "clEnqueueNDRangeKernel error=-5", code: events.CodeDeviceLost, end: "GPU", done: freshAndRetry})
+	add(matrixCase{name: "kernel hangs", rule: "clEnqueueNDRangeKernel hang", code: events.CodeHang, end: "CPU", done: toCPU})
+	add(matrixCase{name: "slow, no fault", rule: "clFlush delay=20ms", goesOn: true, end: "GPU"})
 	return list
 }
 
@@ -186,23 +180,23 @@ func TestFaultMatrix(t *testing.T) {
 	var table strings.Builder
 	fmt.Fprintf(&table, "\n| fault | named | stage | done | picture by | attempts | recovery |\n|---|---|---|---|---|---:|---:|\n")
 	for i, c := range cases() {
-		require.NoError(t, virtualgpu.WriteFaults(v.faults(), ""))
+		virtualgputest.WriteFaults(t, v.faults(), "")
 		v.ready(c.name)
 		data := v.request(32, 32)
 		rule := c.rule
 		if !c.goesOn {
-			rule += ",once=" + filepath.Join(v.folder, "once-"+strconv.Itoa(i))
+			rule += " once=" + filepath.Join(v.folder, "once-"+strconv.Itoa(i))
 		}
-		require.NoError(t, virtualgpu.WriteFaults(v.faults(), rule))
+		virtualgputest.WriteFaults(t, v.faults(), rule)
 		o := v.run(data)
-		require.NoError(t, virtualgpu.WriteFaults(v.faults(), ""))
+		virtualgputest.WriteFaults(t, v.faults(), "")
 		fmt.Fprintf(&table, "| %s | %s | %s | %s | %s | %d | %s |\n", c.name, o.code, o.stage, strings.Join(o.done, ", "), o.device, o.attempts, o.recovery.Round(time.Millisecond))
 		if o.code != c.code || o.device != c.end || !slices.Equal(o.done, c.done) {
 			t.Errorf("%s: named %q, %v, picture by %s; expected %q, %v, %s", c.name, o.code, o.done, o.device, c.code, c.done, c.end)
 		}
 	}
 	t.Log(table.String())
-	require.NoError(t, virtualgpu.WriteFaults(v.faults(), ""))
+	virtualgputest.WriteFaults(t, v.faults(), "")
 	v.ready("at the end")
 	v.leavesNothing()
 }
@@ -213,25 +207,12 @@ func (v *virtual) leavesNothing() {
 	v.t.Helper()
 	v.gpu.soft()
 	require.NoError(v.t, v.gpu.wait(v.t.(*testing.T)))
-	files, err := filepath.Glob(filepath.Join(v.folder, "count-*"))
+	entries, err := os.ReadDir(v.counters())
 	require.NoError(v.t, err)
-	require.NotEmpty(v.t, files)
-	newest := slices.MaxFunc(files, func(a, b string) int { return v.changed(a).Compare(v.changed(b)) })
-	for _, file := range files {
-		pid := strings.TrimPrefix(filepath.Base(file), "count-")
-		require.NoDirExists(v.t, "/proc/"+pid, "the runner has ended")
+	require.NotEmpty(v.t, entries)
+	for _, entry := range entries {
+		require.NoDirExists(v.t, "/proc/"+entry.Name(), "the runner has ended")
 	}
-	count, err := virtualgpu.ReadCount(newest)
-	require.NoError(v.t, err)
-	require.Positive(v.t, count.Peak)
-	require.Zero(v.t, count.Now, "the device's memory is freed to the last byte")
-	require.Zero(v.t, count.Allocations)
-}
-
-func (v *virtual) changed(file string) time.Time {
-	info, err := os.Stat(file)
-	require.NoError(v.t, err)
-	return info.ModTime()
 }
 
 // ready has the GPU serve again: its canary passes, and a request works there.

@@ -99,6 +99,9 @@ func (e *openVINO) checkProperties(core *openvino.Core, device, class string) (m
 			use[key] = value
 		}
 	}
+	if e.hello.Precision != "" {
+		use["INFERENCE_PRECISION_HINT"] = e.hello.Precision
+	}
 	for key, value := range e.hello.Properties {
 		if slices.Contains(supported, key) {
 			use[key] = value
@@ -145,8 +148,8 @@ func deviceMemory(property func(device, key string) (string, error), device, cla
 	if m.Total, err = strconv.ParseInt(strings.TrimSpace(total), 10, 64); err != nil {
 		return m, fmt.Errorf("device memory of %s: %w", device, err)
 	}
-	if count, ok := virtualgpu.OwnCount(); ok {
-		m.Used = count.Now
+	if own, ok := virtualgpu.OwnMemory(device); ok {
+		m.Used = own.Current
 	} else if statistics, err := property(device, "GPU_MEMORY_STATISTICS"); err == nil { // older drivers do not have it
 		m.Used = sumStatistics(statistics)
 	}
