@@ -127,7 +127,7 @@ static void apply(struct fault_spec *spec, enum call call, const char *kernel, s
         bool meant = f->call >= 0 ? f->call == (int)call : f->group == GROUP_ALL || f->group == call_groups[call];
         if (*f->kernel && !strstr(kernel, f->kernel)) continue;
         if (!meant || !hit(f)) continue;
-        TRACE("fault %zu at %s, time %llu", i + 1, call_names[call], (unsigned long long)f->hits);
+        TRACE("fault %zu at %s %s, time %llu", i + 1, call_names[call], kernel, (unsigned long long)f->hits);
         o->delay_us += f->delay_us;
         o->hang |= f->hang;
         if (f->crash) o->crash = f->crash;

@@ -29,6 +29,7 @@ struct kernel {
     const struct unit *unit;
     cl_kernel below; // of program->built
     struct rewritten *rewritten;
+    cl_program described; // for is_output, NULL until bits are to be inverted
     cl_uint count;
     struct argument args[]; // count of them
 };
@@ -74,6 +75,7 @@ static void release(struct kernel *k) {
         NEXT(clReleaseKernel)(r->below);
         free(r);
     }
+    if (k->described) NEXT(clReleaseProgram)(k->described);
     NEXT(clReleaseKernel)(k->below);
     for (cl_uint i = 0; i < k->count; i++) free(k->args[i].value);
     __atomic_sub_fetch(&k->program->kernels, 1, __ATOMIC_RELAXED);
@@ -309,11 +311,11 @@ static cl_int spoil_argument(const struct argument *a, cl_command_queue queue, c
 }
 
 // spoil inverts bits in what a kernel has written.
-static cl_int spoil(const struct kernel *k, cl_command_queue queue, const struct flip *flip) {
+static cl_int spoil(struct kernel *k, cl_command_queue queue, const struct flip *flip) {
     char name[1024] = "";
-    cl_program program = program_described(k->program);
+    if (!k->described) k->described = program_described(k->program, k->unit);
     cl_int error = NEXT(clGetKernelInfo)(k->below, CL_KERNEL_FUNCTION_NAME, sizeof name, name, NULL);
-    cl_kernel described = program && !error ? NEXT(clCreateKernel)(program, name, &error) : NULL;
+    cl_kernel described = k->described && !error ? NEXT(clCreateKernel)(k->described, name, &error) : NULL;
     if (!error) error = NEXT(clFinish)(queue);
     for (cl_uint i = 0; described && !error && i < k->count; i++) {
         if (is_output(described, i)) error = spoil_argument(&k->args[i], queue, flip);

@@ -25,9 +25,8 @@ struct program {
     char *log;        // the layer's own complaint, or NULL
     struct source source; // once built
     cl_program built;     // the runtime's, or NULL
-    pthread_mutex_t lock; // of variants and described
+    pthread_mutex_t lock; // of variants
     struct variant *variants;
-    cl_program described; // the source compiled once more for its argument information, see program_described
 };
 
 // variant is one kernel of a program, rewritten for a local size that was not known when the program was built.
@@ -45,9 +44,8 @@ void program_release(struct program *p);
 // program_variant returns the runtime's program for a variant, compiled on first use.
 cl_int program_variant(struct program *p, const struct unit *u, const size_t local[3], cl_program *out);
 
-
-// program_described returns the runtime's program with information on the arguments of its kernels, which programs
-// from the cache lack; NULL if there is none to be had.
-cl_program program_described(struct program *p);
+// program_described compiles one unit once more, for information on the arguments of its kernel, which programs from
+// the cache lack. The caller releases it; NULL: it cannot be had.
+cl_program program_described(struct program *p, const struct unit *u);
 
 #endif

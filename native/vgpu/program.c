@@ -23,8 +23,6 @@ static void unbuild(struct program *p) {
         free(v);
     }
     p->variants = NULL;
-    if (p->described) NEXT(clReleaseProgram)(p->described);
-    p->described = NULL;
     if (p->built) NEXT(clReleaseProgram)(p->built);
     p->built = NULL;
     source_free(&p->source);
@@ -219,21 +217,17 @@ cl_int program_variant(struct program *p, const struct unit *u, const size_t loc
     return error;
 }
 
-cl_program program_described(struct program *p) {
-    pthread_mutex_lock(&p->lock);
-    char *source = p->described ? NULL : source_render(&p->source);
-    if (source) {
-        const char *text = source;
-        p->described = NEXT(clCreateProgramWithSource)(p->context, 1, &text, NULL, NULL);
-        if (p->described && NEXT(clBuildProgram)(p->described, 1, &p->device, "-cl-std=CL3.0 -cl-opt-disable -cl-kernel-arg-info", NULL, NULL)) {
-            COMPLAIN("no information on the arguments of kernels: they are not spoilt");
-            NEXT(clReleaseProgram)(p->described);
-            p->described = NULL;
-        }
+cl_program program_described(struct program *p, const struct unit *u) {
+    char *source = source_render_unit(&p->source, u, (const size_t[3]){1, 1, 1});
+    if (!source) return NULL;
+    cl_program described = NEXT(clCreateProgramWithSource)(p->context, 1, (const char **)&source, NULL, NULL);
+    if (described && NEXT(clBuildProgram)(described, 1, &p->device, "-cl-std=CL3.0 -cl-opt-disable -cl-kernel-arg-info", NULL, NULL)) {
+        COMPLAIN("no information on the arguments of kernel %s: it is not spoilt", u->name ? u->name : "?");
+        NEXT(clReleaseProgram)(described);
+        described = NULL;
     }
     free(source);
-    pthread_mutex_unlock(&p->lock);
-    return p->described;
+    return described;
 }
 
 static cl_int answer_text(const char *s, size_t room, void *out, size_t *size) { return answer(s, strlen(s) + 1, room, out, size); }
