@@ -92,14 +92,16 @@ func whileGenerating() (list []matrixCase) {
 	return list
 }
 
-// wrongNumbers are inverted bits. Invalid numbers are found at once, wrong ones when a canary is compared. A few wrong
-// bits in one request, with finite numbers, are found by nobody: the picture is another one.
+// wrongNumbers are inverted bits. Invalid numbers are found at once, wrong ones by a fresh process's validation or when
+// its canary is compared. A few wrong bits in one request, with finite numbers, are found by nobody: the picture is
+// another one.
 func wrongNumbers() []matrixCase {
-	const few = "flip=20 seed=4 kernel=fully_connected" // in what the text encoder gives out
+	const few = "clEnqueueNDRangeKernel flip=20 seed=4 kernel=" // gather is in the text encoder only
 	return []matrixCase{
 		{name: "1000 bits of a convolution", rule: "clEnqueueNDRangeKernel flip=1000 kernel=convolution", code: events.CodeNumericalError, class: fault.ClassNumerical, stage: "denoise step 1 of 3", end: "CPU", done: toCPU, says: "NaN or infinite"},
-		{name: "20 bits in the canary", rule: "clFlush error=-5; clEnqueueNDRangeKernel " + few, code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU, says: "apart from those of the first"},
-		{name: undetected, rule: "clEnqueueNDRangeKernel " + few, end: "GPU"},
+		{name: "20 bits in the canary", rule: "clFlush error=-5; " + few + "gather", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU, says: "apart from those of the first"},
+		{name: "20 bits in a fresh process's validation", rule: "clFlush error=-5; " + few + "fully_connected", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU, says: "the known computation is wrong"},
+		{name: undetected, rule: few + "gather", end: "GPU"},
 	}
 }
 

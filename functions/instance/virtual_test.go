@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
@@ -34,6 +35,7 @@ import (
 type virtual struct {
 	*rig
 	folder   string // of the file of faults and of once-files
+	device   string // of the next GPU instance that is started
 	gpu      *running
 	baseline int64  // bytes of device memory with the model "nano" loaded and nothing under way
 	latents  string // checksum of what the request for it gives
@@ -41,7 +43,7 @@ type virtual struct {
 
 // startVirtual starts both over a virtual GPU with the given memory.
 func startVirtual(t *testing.T, o virtualgpu.Options) *virtual {
-	v := &virtual{rig: newRig(t), folder: t.TempDir()}
+	v := &virtual{rig: newRig(t), folder: t.TempDir(), device: "GPU"}
 	models := t.TempDir()
 	nano, err := filepath.Abs(filepath.Join("testdata", "nano-sd"))
 	require.NoError(t, err)
@@ -61,7 +63,7 @@ func startVirtual(t *testing.T, o virtualgpu.Options) *virtual {
 		c.Runner = process.Config{
 			Command: []string{"/proc/self/exe"}, Env: append(env, envOpenVINO+"=1"), Stderr: t.Output(),
 			Hello: protocol.Hello{
-				Device: "GPU", RuntimeDir: v.set.RuntimeDir, CacheDir: private, Precision: "f32", CleanupEvery: 1,
+				Device: v.device, RuntimeDir: v.set.RuntimeDir, CacheDir: private, Precision: "f32", CleanupEvery: 1,
 				LibraryDir: repositoryPath(t, "this test needs OpenVINO: run make runtime", ".runtime", "openvino"),
 			},
 		}
@@ -221,6 +223,50 @@ func (v *virtual) memory() (sum int64) {
 		sum += list[0].Current
 	}
 	return sum
+}
+
+// TestSeveralVirtualGPUs: each has an instance, a lock and a count of memory of its own, and computes the same.
+func TestSeveralVirtualGPUs(t *testing.T) {
+	v := startVirtual(t, virtualgpu.Options{Devices: 2})
+	v.device = "GPU.1"
+	second := v.start(func(s *settings) { s.Name = "gpu-2" })
+	var latents []string
+	for _, device := range []string{"GPU", "GPU.1"} {
+		data := v.request(32)
+		data.Device, data.Fallback = device, events.FallbackNever
+		o := v.run(data)
+		assert.Equal(t, device, o.device)
+		latents = append(latents, o.latents())
+	}
+	assert.Equal(t, latents[0], latents[1])
+
+	// Who has something on the second device has nothing on the first.
+	entries, err := os.ReadDir(v.counters())
+	require.NoError(t, err)
+	var has [2]int
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		require.NoError(t, err)
+		list, err := virtualgpu.ReadMemory(v.counters(), pid)
+		require.NoError(t, err)
+		require.Len(t, list, 2)
+		assert.Zero(t, min(list[0].Current, list[1].Current))
+		for i, m := range list {
+			if m.Current > 0 {
+				has[i]++
+			}
+		}
+	}
+	assert.Equal(t, [2]int{1, 1}, has)
+
+	_, err = process.Start(t.Context(), process.Config{
+		Command: []string{"/proc/self/exe"}, Env: []string{envOpenVINO + "=1"}, Stderr: t.Output(),
+		Hello: protocol.Hello{Device: "GPU.1", RuntimeDir: v.set.RuntimeDir, LibraryDir: repositoryPath(t, "run make runtime", ".runtime", "openvino")},
+	})
+	require.ErrorContains(t, err, "device GPU.1 is in use")
+	second.soft()
+	require.NoError(t, second.wait(t))
+	v.leavesNothing()
 }
 
 // leavesNothing ends the GPU instance: no process of it is left, and with it no memory.
