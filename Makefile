@@ -54,7 +54,7 @@ $(VGPU)/.installed: $(wildcard deploy/vgpu/* native/vgpu/*.c native/vgpu/*.h nat
 	touch $@
 
 faults: build $(TOOLS) ## the fault matrix on the virtual GPU alone, with its table
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -run TestFaultMatrix -v ./functions/instance | grep -E '^(ok|FAIL|---|\||#)|Error'
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -run TestFaultMatrix -v ./functions/instance | grep -E '^ *(ok|FAIL|---|\|)|Error'
 
 $(OLDER)/.installed: deploy/runtime/requirements-2024.6.txt deploy/runtime/install.sh deploy/runtime/unpack.py
 	PYTHON=$(PYTHON) deploy/runtime/install.sh $(OLDER) deploy/runtime/requirements-2024.6.txt

@@ -96,12 +96,12 @@ func whileGenerating() (list []matrixCase) {
 // its canary is compared. A few wrong bits in one request, with finite numbers, are found by nobody: the picture is
 // another one.
 func wrongNumbers() []matrixCase {
-	const few = "clEnqueueNDRangeKernel flip=20 seed=4 kernel=" // gather is in the text encoder only
+	const few = "clEnqueueNDRangeKernel flip=20 seed=4 kernel=" // reduce is in the UNet only
 	return []matrixCase{
 		{name: "1000 bits of a convolution", rule: "clEnqueueNDRangeKernel flip=1000 kernel=convolution", code: events.CodeNumericalError, class: fault.ClassNumerical, stage: "denoise step 1 of 3", end: "CPU", done: toCPU, says: "NaN or infinite"},
-		{name: "20 bits in the canary", rule: "clFlush error=-5; " + few + "gather", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU, says: "apart from those of the first"},
+		{name: "20 bits in the canary", rule: "clFlush error=-5; " + few + "reduce", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU, says: "apart from those of the first"},
 		{name: "20 bits in a fresh process's validation", rule: "clFlush error=-5; " + few + "fully_connected", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU, says: "the known computation is wrong"},
-		{name: undetected, rule: few + "gather", end: "GPU"},
+		{name: undetected, rule: few + "reduce", end: "GPU"},
 	}
 }
 
