@@ -107,7 +107,7 @@ func (f *fleet) find(ctx context.Context) (devices []string) {
 		f.log.Warn("[GPU] devices cannot be looked for", "error", err)
 	}
 	wanted := func(name string) bool {
-		return slices.Contains(f.flags.devices, allDevices) || slices.Contains(f.flags.devices, name) || f.flags.virtual.on
+		return slices.Contains(f.flags.devices, allDevices) || slices.Contains(f.flags.devices, name) || f.flags.virtual.on && slices.Equal(f.flags.devices, []string{"CPU"})
 	}
 	for _, d := range found {
 		switch {

@@ -138,6 +138,10 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	if err := flags.check(); err != nil {
 		return err
 	}
+	hello := s.hello("")
+	if _, err := flags.virtual.apply(s, &hello); err != nil { // said before anything is started
+		return err
+	}
 	port := flags.port
 	if port == 0 {
 		port = embedded.AnyPort

@@ -107,8 +107,8 @@ func deviceMemory(property properties, device, class string) (protocol.DeviceMem
 	if m.Total, err = strconv.ParseInt(strings.TrimSpace(total), 10, 64); err != nil {
 		return m, fmt.Errorf("device memory of %s: %w", device, err)
 	}
-	if count, ok := virtualgpu.OwnCount(); ok {
-		m.Used = count.Now
+	if own, ok := virtualgpu.OwnMemory(device); ok {
+		m.Used = own.Current
 	} else if statistics, err := property(device, "GPU_MEMORY_STATISTICS"); err == nil { // older drivers do not have it
 		m.Used = sumStatistics(statistics)
 	}
