@@ -64,7 +64,8 @@ func startVirtual(t *testing.T, o virtualgpu.Options) *virtual {
 			Command: []string{"/proc/self/exe"}, Env: append(env, envOpenVINO+"=1"), Stderr: t.Output(),
 			Hello: protocol.Hello{
 				Device: v.device, RuntimeDir: v.set.RuntimeDir, CacheDir: private, Precision: "f32", CleanupEvery: 1,
-				LibraryDir: repositoryPath(t, "this test needs OpenVINO: run make runtime", ".runtime", "openvino"),
+				GuidanceBatch: 2, // so that it is the ladder that takes to sequential guidance, not a prediction
+				LibraryDir:    repositoryPath(t, "this test needs OpenVINO: run make runtime", ".runtime", "openvino"),
 			},
 		}
 		c.Budgets = instance.Budgets{Stage: time.Minute, Floor: 3 * time.Second, Factor: 10}
