@@ -255,6 +255,7 @@ type DeviceStatus struct {
 	NextTry    *time.Time        `json:"next_try,omitempty"`
 	Versions   map[string]string `json:"versions,omitempty"` // of driver and runtime
 	Properties map[string]string `json:"properties,omitempty"`
+	Tuning     []DeviceSetting   `json:"tuning,omitempty"` // how it is used, and why
 	Checks     []DeviceCheck     `json:"checks,omitempty"` // of the last validation
 	Models     []string          `json:"models,omitempty"`
 	Slots      int               `json:"slots"`
@@ -278,6 +279,13 @@ type Condition struct {
 	Level   string    `json:"level"` // warning or critical
 	Since   time.Time `json:"since"` // of the level
 	Message string    `json:"message"`
+}
+
+// DeviceSetting is one choice of how a device is used.
+type DeviceSetting struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Reason string `json:"reason"` // for people
 }
 
 // DeviceCheck is one check of a device's validation.

@@ -32,8 +32,7 @@ type Config struct {
 
 	AckWait time.Duration // without a sign of life from its holder a request is delivered again
 
-	// Grow lets Setup raise the limits of existing streams to those given here,
-	// and let them republish what they store.
+	// Grow lets Setup raise the limits of existing streams to those given here.
 	// Without it any difference is refused; what would lower a limit or change
 	// anything else always is.
 	Grow bool

@@ -294,19 +294,14 @@ func (s *slot) unloadIdle(ctx context.Context, keep string) (unloaded []string, 
 // ask has the runner do a job that is no request's.
 func (s *slot) ask(ctx context.Context, m protocol.Message, job uint64) (protocol.Message, error) {
 	if err := s.runner.Send(m); err != nil {
-		return nil, diedIn(string(protocol.KindOf(m)), s, err)
+		return nil, s.died(string(protocol.KindOf(m)), err)
 	}
 	return s.await(ctx, job)
 }
 
 // fitsAhead reports what speaks against loading a model before anybody has asked for it.
 func (s *slot) fitsAhead(m Model) error {
-	p := s.config.Preload
-	whole := withDefaults(events.ImageGenerate{Model: m.Name, Width: &p.Width, Height: &p.Height}, m)
-	if p.GuidanceScale > 0 {
-		whole.GuidanceScale = &p.GuidanceScale
-	}
-	d := s.instance.demand(m, whole, "")
+	d := s.instance.demand(m, withDefaults(events.ImageGenerate{Model: m.Name}, m), "")
 	if room := s.room(); !d.fits(room) {
 		capacity, _ := room.Capacity()
 		return fmt.Errorf("it is expected to need %s, and there are %s: its first request will choose how it is loaded", sayBytes(d.peak), sayBytes(capacity))
@@ -335,7 +330,7 @@ func (a *attempt) refused(e *events.Error) {
 	}
 	capacity, known := s.room().Capacity()
 	e.AvailableBytes = capacity
-	held := s.held(a.full)
+	held := s.held(a.left)
 	// What succeeds with a fraction of what there is was not refused for its size: others had the memory.
 	if !known || capacity == 0 || e.RequestedBytes == 0 && max(held, d.peak) < capacity/2 {
 		return

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"genfn/events"
+	"genfn/functions/hostcpu"
 	"genfn/functions/model"
 )
 
@@ -16,6 +17,9 @@ func (c Config) timeFits(m Model, w model.Workload) error {
 		return nil
 	}
 	cores := runtime.NumCPU()
+	if allowed, err := hostcpu.Read(); err == nil {
+		cores = allowed.Whole()
+	}
 	if n := c.Runner.Hello.Threads; n > 0 {
 		cores = min(cores, n)
 	}

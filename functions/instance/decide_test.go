@@ -95,10 +95,11 @@ func TestLadder(t *testing.T) {
 	request := func(width int, guidance float64, count int, degrade string) events.ImageGenerate {
 		return events.ImageGenerate{Width: &width, Height: &width, GuidanceScale: &guidance, Count: &count, Degrade: degrade}
 	}
-	all := rungs(request(512, 7.5, 2, events.DegradeAllowed), tiled, true)
+	all := rungs(request(512, 7.5, 2, events.DegradeAllowed), tiled, true, false)
 	require.Equal(t, []string{rungFreshProcess, rungSequentialGuidance, rungTiledVAE, rungModelOffload, rungFewerPictures, rungSmallerSize}, all)
-	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeNever), tiled, false))
-	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeAllowed), tiled, false), "64 pixels are not made fewer")
+	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeNever), tiled, false, false))
+	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeAllowed), tiled, false, false), "64 pixels are not made fewer")
+	require.NotContains(t, rungs(request(512, 7.5, 1, events.DegradeNever), tiled, false, true), rungSequentialGuidance, "it is done already")
 
 	var records []broker.AttemptRecord
 	var stood []string

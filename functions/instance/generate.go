@@ -17,6 +17,9 @@ import (
 	"genfn/functions/runner/protocol"
 )
 
+// modeTextToImage is the only mode so far, for logs.
+const modeTextToImage = "text_to_image"
+
 // plan is a request with every default filled in.
 type plan struct {
 	model   Model
@@ -58,7 +61,7 @@ func (a *attempt) makePlan(ctx context.Context) (*plan, error) {
 	}
 	p := &plan{model: m, request: withDefaults(a.work.asked, m), sum: a.slot.instance.catalog.sum(ctx, m)}
 	p.whole, p.asked = p.request, shapeOf(p.request, model.Economy{})
-	p.rungs = rungs(p.request, m, a.slot.made > 0)
+	p.rungs = rungs(p.request, m, a.slot.made > 0, a.slot.sequential(p.request, m))
 	p.take(a.slot.instance.demand(m, p.whole, a.work.rung))
 	if ref := p.request.Latents; ref != nil {
 		if p.latents, err = a.fetchLatents(ctx, *ref); err != nil {
@@ -130,6 +133,9 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	}
 	runner := a.slot.runner
 	runner.SetWork(crashreport.Work{Request: a.work.job.ID, Attempt: a.begun.Number, Model: p.model.Name})
+	r := message.Request
+	a.log.Info("generation begins", "mode", modeTextToImage, "seed", r.Seed, "model", p.model.Name, "device", a.slot.device(),
+		"width", r.Width, "height", r.Height, "steps", r.Steps, "count", r.Count, "guidance_scale", r.GuidanceScale, "latents", message.Latents != nil)
 	switch err := runner.Send(message); {
 	case errors.Is(err, process.ErrHung):
 		return nil, errors.Join(errHang, err)
@@ -228,15 +234,16 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 			a.job = 0
 			a.slot.made++
 			a.slot.instance.usage.measured(runner.PID(), m.After)
+			a.slot.instance.usage.tuned(m.Guidance)
 			return m, nil
 		}
 	case *protocol.Failed:
-		if m.Job != a.job && !m.Fatal { // the model could not be loaded ahead; this job says so itself
+		if m.Job != a.job {
 			break
 		}
 		a.job = 0
 		a.slot.instance.usage.measured(runner.PID(), m.Memory)
-		a.full = &m.Memory
+		a.left = &m.Memory
 		return nil, runnerFault{m.Fault()}
 	}
 	return nil, nil

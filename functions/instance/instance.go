@@ -42,7 +42,7 @@ type Config struct {
 	Runner       process.Config // how to start runners; Hello.Device says on which device. Hello.Slot is set by New
 	Slots        int            // runner processes, each with one request at a time; 0: 1. Only CPUs can have more
 	Lanes        []broker.Lane  // nil: those of the device's class
-	Preload      Preload        // what each runner loads first
+	Preload      string         // model to load before the first request; "": none
 
 	LeaseInterval  time.Duration // between extensions of the lease; 0: a quarter of the ack wait
 	Budgets        Budgets
@@ -64,15 +64,6 @@ type Config struct {
 	Metrics       *Metrics      // nil: none
 }
 
-// Preload is a model that a runner loads as soon as it runs, and what it is to be compiled for.
-type Preload struct {
-	Model         string  // "": none
-	Width, Height int     // pixels; 0: the model's default
-	GuidanceScale float64 // 0: the model's default
-	// Meanwhile takes requests before the model is loaded. Without it, other instances that are ready get them.
-	Meanwhile bool
-}
-
 func (c Config) withDefaults() (Config, error) {
 	if !events.ValidID(c.Name) {
 		return c, fmt.Errorf("instance name %q: expected 1 to 64 of the characters A-Z a-z 0-9 _ and -", c.Name)
@@ -89,7 +80,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Runner.Hello.RuntimeDir == "" {
 		c.Runner.Hello.RuntimeDir = process.DefaultRuntimeDir()
 	}
-	c.Runner.Hello.Slot = protocol.AnySlot
+	c.Runner.Hello.Slot, c.Runner.Hello.Slots = protocol.AnySlot, c.Slots
 	if class := c.class(); class != broker.LaneCPU {
 		c.Runner.Hello.Validate = true
 		if c.Slots > 1 {

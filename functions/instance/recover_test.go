@@ -121,7 +121,7 @@ func TestDeadContextAgain(t *testing.T) {
 	s := r.succeeded(id)
 	require.Equal(t, "TEST", s.Device)
 	require.Equal(t, []string{"device_fault", "device_fault"}, causes(s.Attempts))
-	run.waitLog(t, "[GPU] Persistent GPU errors, falling back to CPU")
+	run.waitLog(t, "[GPU] Persistent GPU memory errors, falling back to CPU")
 	r.settled(id)
 }
 
@@ -272,6 +272,10 @@ func TestLadderOfMemory(t *testing.T) {
 	require.Equal(t, []string{"out_of_memory", "out_of_memory"}, causes(s.Attempts))
 	require.Equal(t, []string{events.DegradationModelOffload, events.DegradationSequentialGuidance, events.DegradationTiledVAE}, s.Degradations)
 	require.Equal(t, events.CodeGPUOutOfMemory, s.Attempts[0].Error.Code)
+	require.Contains(t, s.Attempts[0].Error.Message, "tried to allocate 3 GiB, of 1 GiB at most; unloaded to free memory: scripted")
+	run.waitLog(t, "[GPU] Emergency memory cleanup begins")
+	run.waitLog(t, "[GPU] Emergency memory cleanup completed")
+	run.waitLog(t, "mode=text_to_image seed=")
 	require.NotContains(t, r.states(events.StateReady), events.StateShed, "too large a request is not the device's fault")
 
 	id2 := r.publish(onGPU(runnertest.Script{Do: runnertest.Full, Stage: events.StageDenoise}))

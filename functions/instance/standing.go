@@ -156,7 +156,7 @@ func (s *slot) canary(ctx context.Context, name string, economy model.Economy) e
 		Seed: canarySeed, Count: 1, OutputLatents: true, Economy: economy,
 	}})
 	if err != nil {
-		return diedIn("canary", s, err)
+		return s.died("canary", err)
 	}
 	answer, err := s.await(ctx, job)
 	if err != nil {
@@ -185,7 +185,7 @@ func (s *slot) await(ctx context.Context, job uint64) (protocol.Message, error) 
 		select {
 		case m, ok := <-s.runner.Messages():
 			if !ok {
-				return nil, diedIn("canary", s, process.ErrHung)
+				return nil, s.died("canary", process.ErrHung)
 			}
 			if u, ok := m.(*protocol.Usage); ok { // no sign of progress
 				s.instance.usage.measured(s.runner.PID(), u.Memory)
@@ -212,8 +212,8 @@ func (s *slot) await(ctx context.Context, job uint64) (protocol.Message, error) 
 	}
 }
 
-// diedIn is the error of a runner that ended while it did something that is no request's.
-func diedIn(what string, s *slot, cause error) error {
+// died is the error of a runner that ended while it did what is no request's, such as a canary.
+func (s *slot) died(what string, cause error) error {
 	words := cause.Error()
 	if err := s.kill(fault.KilledNot); err == nil {
 		words = s.exit.String()

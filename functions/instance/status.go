@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,10 +23,11 @@ const (
 type usage struct {
 	busy atomic.Int64
 
-	mu     sync.Mutex
-	ready  *protocol.Ready
-	memory map[int]protocol.Memory // by process id
-	claims map[int]int64           // bytes that their work is expected to hold, by process id
+	mu       sync.Mutex
+	ready    *protocol.Ready
+	guidance *events.DeviceSetting   // of the last generation that had one
+	memory   map[int]protocol.Memory // by process id
+	claims   map[int]int64           // bytes that their work is expected to hold, by process id
 }
 
 // started notes a runner that is ready.
@@ -98,6 +100,37 @@ func (u *usage) set(pid int, m protocol.Memory) {
 	u.memory[pid] = m
 }
 
+// tuned notes how guidance was done; nil: there was none.
+func (u *usage) tuned(guidance *events.DeviceSetting) {
+	if guidance == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.guidance = guidance
+}
+
+// deviceTotal is the device's own memory in bytes, 0 if it has none or nobody knows.
+func (u *usage) deviceTotal() int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ready == nil || u.ready.Memory.Device == nil {
+		return 0
+	}
+	return u.ready.Memory.Device.Total
+}
+
+// tuning is how the device is used. The lock is held.
+func (u *usage) tuning() []events.DeviceSetting {
+	list := slices.Clone(u.ready.Tuning)
+	for i := range list {
+		if u.guidance != nil && list[i].Name == u.guidance.Name {
+			list[i] = *u.guidance
+		}
+	}
+	return list
+}
+
 // sample measures the runners' processes as they are now.
 func (u *usage) sample() {
 	u.mu.Lock()
@@ -132,7 +165,7 @@ func (u *usage) fill(s *events.DeviceStatus, host hostmemory.Memory) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if r := u.ready; r != nil {
-		s.DeviceName, s.Versions = r.DeviceName, r.Versions
+		s.DeviceName, s.Versions, s.Tuning = r.DeviceName, r.Versions, u.tuning()
 		if v := r.Validation; v != nil {
 			s.Properties, s.Checks = v.Properties, v.Checks
 		}

@@ -9,14 +9,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"genfn/events/broker"
+	"genfn/functions/device/virtualgpu"
 	"genfn/functions/model"
 )
 
 // TestPeakOnVirtualGPU: what the plugin holds is sampled, told in the result and learned; the estimate from the
 // model's files, which counts before that, is of its size.
 func TestPeakOnVirtualGPU(t *testing.T) {
-	v := startVirtual(t)
-	o := v.run(v.request(64, 64))
+	v := startVirtual(t, virtualgpu.Options{Memory: 1 << 30})
+	o := v.run(v.request(64))
 	require.Equal(t, "GPU", o.device)
 	m := o.result.Memory
 	require.NotNil(t, m.DevicePeak)

@@ -148,7 +148,7 @@ type attempt struct {
 	stage   string           // the last one entered
 	samples samples          // of memory
 	plan    *plan            // nil: the request is not planned yet
-	full    *protocol.Memory // of the runner when memory ran out; nil: it did not
+	left    *protocol.Memory // of the runner when it told of the failure; nil: it did not
 	track   *tracker
 	job     uint64 // the runner's job while it is in flight, else 0
 	sent    int    // events so far
@@ -321,10 +321,9 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 	}
 	switch {
 	case faults >= a.slot.config.MaxFaults && last != nil:
-		e := *last
-		e.Message, e.Retriable, e.Detail = fmt.Sprintf("%d attempts ended with a crash, a hang or a device fault; the last: %s", faults, last.Message), false, ""
-		e.Advice = "Try another size or fewer steps. The attempts below tell what the runtime or the driver said each time."
-		return &e
+		e := repeated(faults, last)
+		e.Advice = "Try another size or fewer steps. The attempts tell what the runtime or the driver said each time."
+		return e
 	case unavailable >= a.slot.config.MaxUnavailable && noRunner != nil:
 		e := events.Errorf(events.CodeDeviceUnavailable, "no runner could be started in %d attempts; the last: %s", unavailable, noRunner.Message)
 		e.Detail = noRunner.Detail
@@ -333,6 +332,13 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 		return events.Errorf(events.CodeInternal, "the instance disappeared in each of %d attempts", lost)
 	}
 	return nil
+}
+
+// repeated is the error of a request that has failed several times.
+func repeated(attempts int, last *events.Error) *events.Error {
+	e := *last
+	e.Message, e.Retriable, e.Detail = fmt.Sprintf("%d attempts failed; the last: %s", attempts, last.Message), false, ""
+	return &e
 }
 
 // death is what the end of the runner means.

@@ -125,20 +125,23 @@ func newMessage(k Kind) Message {
 type Hello struct {
 	Protocol          int    `json:"protocol"`
 	Device            string `json:"device,omitempty"`             // OpenVINO device name (CPU, GPU.0); empty: own no device, only list them
+	Slots             int    `json:"slots,omitempty"`              // runners that share the device, this one among them; 0: 1
 	Slot              int    `json:"slot"`                         // which of the device's slots to lock; AnySlot: the first free one
 	RuntimeDir        string `json:"runtime_dir,omitempty"`        // where the lock files are; required with a device
 	CacheDir          string `json:"cache_dir,omitempty"`          // compiled models, kernels, compile journals
 	LibraryDir        string `json:"library_dir,omitempty"`        // OpenVINO; empty: searched for
 	TokenizersLibrary string `json:"tokenizers_library,omitempty"` // OpenVINO tokenizers; empty: beside OpenVINO
 	MaxModels         int    `json:"max_models,omitempty"`         // models kept loaded; 0: 1
-	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: the runtime's choice
-	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // let the runtime keep compiled networks under CacheDir
+	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: chosen by what the process may use
+	Streams           int    `json:"streams,omitempty"`            // of the device; 0: 1
+	GuidanceBatch     int    `json:"guidance_batch,omitempty"`     // 1: sequential guidance, 2: batched; 0: chosen by memory and measurement
+	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // keep compiled networks under CacheDir
 	ServeNoop         bool   `json:"serve_noop,omitempty"`         // also serve the built-in model "noop"
 	CleanupEvery      int    `json:"cleanup_every,omitempty"`      // generations between forced clean-ups; 0: DefaultCleanupEvery; negative: none but those asked for
 	Validate          bool   `json:"validate,omitempty"`           // look at the device before Ready; one that fails is not ready
 
 	Properties map[string]string `json:"properties,omitempty"` // of the device, for everything that is compiled on it
-	Precision  string            `json:"precision,omitempty"`  // f32, f16 or bf16; empty: f32 on the CPU, elsewhere the device's choice
+	Precision  string            `json:"precision,omitempty"`  // one of tuning.Precisions; empty: f32 on the CPU, elsewhere what the device has in hardware
 }
 
 // DefaultCleanupEvery is how many generations a runner makes between two forced clean-ups unless it is told.
@@ -159,13 +162,10 @@ type Model struct {
 	Dir  string `json:"dir,omitempty"` // empty for built-in models
 }
 
-// Load makes a model ready for requests of a size without generating. Answer: Loaded.
+// Load makes a model ready without generating. Answer: Loaded.
 type Load struct {
-	Job           uint64  `json:"job"`
-	Model         Model   `json:"model"`
-	Width         int     `json:"width,omitempty"`  // pixels; 0: the model's default
-	Height        int     `json:"height,omitempty"` // pixels; 0: the model's default
-	GuidanceScale float64 `json:"guidance_scale,omitempty"`
+	Job   uint64 `json:"job"`
+	Model Model  `json:"model"`
 }
 
 // Unload frees a model; one that is not loaded is no error. Answer: Unloaded.
@@ -230,16 +230,36 @@ type Ready struct {
 	Versions   map[string]string `json:"versions,omitempty"` // component -> version
 	Memory     Memory            `json:"memory"`
 	Validation *Validation       `json:"validation,omitempty"` // with Hello.Validate
+
+	Tuning []events.DeviceSetting `json:"tuning,omitempty"` // how the device is used, and why
 }
 
 // Validation is what looking at a device before any model is loaded found.
 type Validation struct {
-	Class      string               `json:"class"` // events.DeviceCPU, DeviceGPU
-	Name       string               `json:"name"`
-	Properties map[string]string    `json:"properties,omitempty"` // it is used with
-	Memory     DeviceMemory         `json:"memory"`
-	Checks     []events.DeviceCheck `json:"checks"`
-	Error      *events.Error        `json:"error,omitempty"` // of the first failed check; nil: the device may be used
+	Class      string            `json:"class"` // events.DeviceCPU, DeviceGPU
+	Name       string            `json:"name"`
+	Driver     *Driver           `json:"driver,omitempty"`     // nil: the device has none of its own
+	Properties map[string]string `json:"properties,omitempty"` // it is used with
+	Memory     DeviceMemory      `json:"memory"`
+
+	Tuning []events.DeviceSetting `json:"tuning,omitempty"` // how it is used, and why
+	Checks []events.DeviceCheck   `json:"checks"`
+	Error  *events.Error          `json:"error,omitempty"` // of the first failed check; nil: the device may be used
+}
+
+// Driver is what OpenCL says of a GPU and of its driver.
+type Driver struct {
+	Version       string `json:"version"`       // "": not known
+	Why           string `json:"why,omitempty"` // it is not known
+	OpenCL        string `json:"opencl,omitempty"`
+	Vendor        string `json:"vendor,omitempty"`
+	Name          string `json:"name,omitempty"` // of the device
+	UUID          string `json:"uuid,omitempty"`
+	PCI           string `json:"pci,omitempty"`
+	MatchedBy     string `json:"matched_by,omitempty"` // how it is known to be the device that the runtime means
+	Memory        int64  `json:"global_memory,omitempty"`
+	MaxAllocation int64  `json:"max_allocation,omitempty"`
+	Unified       bool   `json:"host_unified_memory"` // its memory is the host's
 }
 
 // DeviceMemory is the memory of a device in bytes; -1 where the driver does not tell, or where it is the host's.
@@ -319,16 +339,18 @@ type Usage struct {
 
 // Result answers Generate. Its blocks hold until the next job is sent.
 type Result struct {
-	Job             uint64             `json:"job"`
-	Images          []Image            `json:"images"`
-	Latents         *Array             `json:"latents,omitempty"`
-	Scheduler       string             `json:"scheduler,omitempty"`
-	Precision       string             `json:"precision,omitempty"`
-	PromptTruncated bool               `json:"prompt_truncated,omitempty"`
-	Degradations    []string           `json:"degradations,omitempty"`
-	TimingsMS       map[string]float64 `json:"timings_ms,omitempty"`
-	Before          Memory             `json:"memory_before"`
-	After           Memory             `json:"memory_after"`
+	Job             uint64   `json:"job"`
+	Images          []Image  `json:"images"`
+	Latents         *Array   `json:"latents,omitempty"`
+	Scheduler       string   `json:"scheduler,omitempty"`
+	Precision       string   `json:"precision,omitempty"`
+	PromptTruncated bool     `json:"prompt_truncated,omitempty"`
+	Degradations    []string `json:"degradations,omitempty"`
+	// Guidance is how guidance was done, and why; nil: there was none.
+	Guidance  *events.DeviceSetting `json:"guidance,omitempty"`
+	TimingsMS map[string]float64    `json:"timings_ms,omitempty"`
+	Before    Memory                `json:"memory_before"`
+	After     Memory                `json:"memory_after"`
 }
 
 // Failed ends a job, or answers Hello (then Job is 0), with an error.

@@ -233,7 +233,7 @@ func (engine) Devices(_ context.Context, name string) ([]protocol.Device, error)
 }
 
 // Load implements runner.Engine.
-func (engine) Load(_ context.Context, _ *protocol.Load, o runner.Observer) error {
+func (engine) Load(_ context.Context, _ protocol.Model, o runner.Observer) error {
 	o.Stage(events.StageLoad)
 	return nil
 }
