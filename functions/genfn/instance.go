@@ -63,8 +63,10 @@ func (f *instanceFlags) check() error {
 	case f.precision != "" && !slices.Contains(tuning.Precisions, f.precision):
 		return usageError{fmt.Errorf("--precision %q: expected one of %s", f.precision, strings.Join(tuning.Precisions, ", "))}
 	}
-	_, err := f.guidanceBatch()
-	return err
+	if _, err := f.guidanceBatch(); err != nil {
+		return err
+	}
+	return f.topology.check()
 }
 
 // shared is what the instances of one process have in common.
@@ -160,10 +162,6 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	if err != nil {
 		return nil, err
 	}
-	streams, err := flags.topology.broker()
-	if err != nil {
-		return nil, err
-	}
 	name := flags.name
 	if name == "" {
 		name = defaultName()
@@ -192,7 +190,7 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 		grace = -1 // Config's zero is its default; the flag's zero means none
 	}
 	return instance.New(instance.Config{
-		Name: name, Version: version, Broker: b, BrokerConfig: streams, Models: models,
+		Name: name, Version: version, Broker: b, BrokerConfig: flags.topology.config, Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
 		MemoryReserve: reserve, Thresholds: thresholds,
 		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,

@@ -49,7 +49,7 @@ func (g *generation) denoise(ctx context.Context) error {
 		times[i] = d.infer - inferred
 		before := time.Now()
 		g.observer.Step(i+1, len(timesteps))
-		if g.nets.vae != nil && g.job.PreviewEvery > 0 && (i+1)%g.job.PreviewEvery == 0 && i+1 < len(timesteps) {
+		if g.nets.decodes() && g.job.PreviewEvery > 0 && (i+1)%g.job.PreviewEvery == 0 && i+1 < len(timesteps) {
 			if err := g.preview(ctx); err != nil {
 				return staged(ctx, stage, err)
 			}

@@ -200,6 +200,9 @@ func (n *networks) decoder() (*session.Executable, error) {
 	return n.vae, n.lateErr
 }
 
+// decodes reports whether decoder returns one: what decodes in tiles or alone has none yet.
+func (n *networks) decodes() bool { return n.late != nil || n.vae != nil }
+
 // note updates dynamic.
 func (n *networks) note() {
 	for _, e := range []*session.Executable{n.text, n.unet, n.vae} {

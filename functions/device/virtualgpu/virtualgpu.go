@@ -16,9 +16,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+
+	"genfn/bindings/dynlib"
 )
 
 // DirEnv is the environment variable that names the folder `make vgpu` filled.
@@ -49,32 +50,12 @@ func (e *MissingError) Error() string {
 		e.Part, strings.Join(e.Searched, ", "), DirEnv)
 }
 
-// DefaultSearch returns the folders that Find searches when it is given none: the one named by GENFN_VGPU_DIR if
-// that is set; else the folder `make vgpu` fills, beside the folder of this program (bin/) and in the working directory.
-func DefaultSearch() []string {
-	if dir := os.Getenv(DirEnv); dir != "" {
-		return []string{dir}
-	}
-	installed := filepath.Join(".runtime", "vgpu")
-	var dirs []string
-	if exe, err := os.Executable(); err == nil {
-		if resolved, err := filepath.EvalSymlinks(exe); err == nil {
-			exe = resolved
-		}
-		dirs = append(dirs, filepath.Join(filepath.Dir(filepath.Dir(exe)), installed))
-	}
-	if wd, err := os.Getwd(); err == nil {
-		dirs = append(dirs, filepath.Join(wd, installed))
-	}
-	return slices.Compact(dirs)
-}
-
-// Find returns the installation in dir, or with dir "" the first of DefaultSearch that is there. An incomplete or
-// missing one is a *MissingError.
+// Find returns the installation in dir, or with dir "" the first that is there of those that GENFN_VGPU_DIR names
+// or `make vgpu` fills. An incomplete or missing one is a *MissingError.
 func Find(dir string) (*Installation, error) {
 	dirs := []string{dir}
 	if dir == "" {
-		dirs = DefaultSearch()
+		dirs = dynlib.InstallDirs(DirEnv, "vgpu")
 	}
 	for _, dir := range dirs {
 		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
