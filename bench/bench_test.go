@@ -78,6 +78,8 @@ func TestEvents(t *testing.T) {
 		assert.Positive(t, accepted.Ours.Median)
 		assert.Greater(t, terminal.Ours.Median, accepted.Ours.Median)
 		assert.Equal(t, &report.Goal{AtMost: goalAccepted}, accepted.Goal)
+		assert.Positive(t, accepted.Floor.Median)
+		assert.Positive(t, terminal.Floor.Median)
 	}
 }
 

@@ -27,10 +27,10 @@ const (
 
 func measureEvents(ctx context.Context, h *harness) (report.Group, error) {
 	g := report.Group{About: "Milliseconds from publishing a request, one in flight, until the client has the event. genfn: `genfn up --serve-noop`, the model noop, 1 step, 64 px, " +
-		"through queue, attempt record, runner process, PNG, object store and terminal event. Floor: the same embedded server, where somebody fetches the request, publishes one message to a stream in memory " +
-		"(beside `accepted`) and one to a stream on disk (beside the terminal event; heard by its client before it is on disk). With sync every write reaches the disk before it is confirmed. " +
-		"Until `accepted` genfn passes 6 messages between processes and 2 writes to disk one after the other (request, attempt record), until the terminal event 10 and 5 (the picture's chunk and what tells of it, the event), " +
-		"and the floor 4 and 1: on a machine where these alone take longer than a goal only the ratio tells anything."}
+		"through queue, attempt record, runner process, PNG, object store and terminal event. Peer: the same embedded server, where somebody fetches the request, publishes one message to a stream in memory " +
+		"(beside `accepted`) and one to a stream on disk (beside the terminal event; heard by its client before it is on disk). Floor: the same with everything that genfn writes, in its order, and nothing else: " +
+		"before `accepted` the attempt record, before the terminal event the picture's chunk and what tells of it; the event is heard once it is stored. " +
+		"With sync every write reaches the disk before it is confirmed."}
 	if err := h.needGenfn(); err != nil {
 		return g, err
 	}
@@ -65,28 +65,28 @@ func (h *harness) roundTrips(ctx context.Context, self string, sync bool) (rows 
 	}
 	defer b.Close()
 
-	floor, err := worker.Start(ctx, "raw JetStream", self, "worker", "broker", "--store-dir", h.work+"/raw-"+flag, flag)
+	sides := []measure.Side{{Name: "genfn", Run: func(ctx context.Context) (map[string]float64, error) { return roundTrip(ctx, c) }}}
+	for _, raw := range []struct{ name, heard, writes string }{{"raw JetStream", rawFinal, "--writes=false"}, {"the same writes", rawAnswer, "--writes"}} {
+		w, err := worker.Start(ctx, raw.name, self, "worker", "broker", "--store-dir", h.work+"/"+raw.name+flag, flag, raw.writes)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, w.Close()) }()
+		r, err := connectRaw(w.Ready().Texts["url"], raw.heard)
+		if err != nil {
+			return nil, err
+		}
+		defer r.nc.Close()
+		sides = append(sides, measure.Side{Name: raw.name, Run: r.roundTrip})
+	}
+	s, err := h.compare(ctx, "round trips "+mode, h.rounds(100, 5), h.rounds(1000, 20), sides...)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, floor.Close()) }()
-	raw, err := connectRaw(floor.Ready().Texts["url"])
-	if err != nil {
-		return nil, err
+	row := func(about, event string, goal float64) report.Row {
+		return report.Against(about+", "+mode, "ms", s[0][event], sides[1].Name, s[1][event]).AtMost(goal).Over(sides[2].Name, s[2][event])
 	}
-	defer raw.nc.Close()
-
-	s, err := h.compare(ctx, "round trips "+mode, h.rounds(100, 5), h.rounds(1000, 20),
-		measure.Side{Name: "genfn", Run: func(ctx context.Context) (map[string]float64, error) { return roundTrip(ctx, c) }},
-		measure.Side{Name: "raw JetStream", Run: raw.roundTrip})
-	if err != nil {
-		return nil, err
-	}
-	of := "raw JetStream"
-	return []report.Row{
-		report.Against("request → accepted, "+mode, "ms", s[0]["accepted"], of, s[1]["accepted"]).AtMost(goalAccepted),
-		report.Against("no-op request → terminal event, "+mode, "ms", s[0]["terminal"], of, s[1]["terminal"]).AtMost(goalTerminal),
-	}, nil
+	return []report.Row{row("request → accepted", "accepted", goalAccepted), row("no-op request → terminal event", "terminal", goalTerminal)}, nil
 }
 
 // noopRequest asks for nothing that takes time.
@@ -132,20 +132,21 @@ func arrivals(ctx context.Context, f *client.Follower, began time.Time) (map[str
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// rawClient sends requests to the floor.
+// rawClient sends requests to a broker worker.
 type rawClient struct {
-	nc   *nats.Conn
-	js   jetstream.JetStream
-	data []byte
-	n    int
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	heard string // where it hears of the answer
+	data  []byte
+	n     int
 }
 
-func connectRaw(url string) (*rawClient, error) {
+func connectRaw(url, heard string) (*rawClient, error) {
 	nc, err := nats.Connect(url)
 	if err != nil {
 		return nil, err
 	}
-	r := &rawClient{nc: nc}
+	r := &rawClient{nc: nc, heard: heard}
 	if r.js, err = jetstream.New(nc); err == nil {
 		r.data, err = json.Marshal(noopRequest())
 	}
@@ -161,7 +162,7 @@ func (r *rawClient) roundTrip(ctx context.Context) (map[string]float64, error) {
 	r.n++
 	id := strconv.Itoa(r.n)
 	live, final := make(chan time.Time, 1), make(chan time.Time, 1)
-	for subject, arrived := range map[string]chan time.Time{rawLive + id: live, rawFinal + id: final} {
+	for subject, arrived := range map[string]chan time.Time{rawLive + id: live, r.heard + id: final} {
 		sub, err := r.nc.Subscribe(subject, func(*nats.Msg) { arrived <- time.Now() })
 		if err != nil {
 			return nil, err

@@ -24,15 +24,20 @@ const (
 func measureStartup(ctx context.Context, h *harness) (report.Group, error) {
 	g := report.Group{About: "Seconds from the start of the process until the picture is on disk: `genfn demo` with its broker, instance and runner, and a Python script that imports OpenVINO GenAI, loads the folder, generates and saves. " +
 		"Same folder, size, steps and prompt, both in f32. Cold: no compiled models from an earlier run; warm: both have a folder of them. The files are in the page cache in either case. " +
+		"Floor: genfn's pipeline alone in one process, from its start to the same picture on disk, as a ratio to the peer: what loading OpenVINO, its networks and the generation take without a broker, an instance and a runner. " +
 		"The last row is genfn's time until the process has ended, which includes stopping broker and runner."}
 	models, notRun := h.imageModels()
 	g.NotRun = notRun
 	if err := h.needGenfn(); err != nil {
 		return g, err
 	}
+	self, err := h.build(ctx, "./bench", false)
+	if err != nil {
+		return g, err
+	}
 	for _, m := range models {
 		for _, warm := range []bool{false, true} {
-			rows, err := h.starts(ctx, &g, m, warm)
+			rows, err := h.starts(ctx, &g, self, m, warm)
 			if err != nil {
 				return g, fmt.Errorf("%s: %w", m, err)
 			}
@@ -42,7 +47,7 @@ func measureStartup(ctx context.Context, h *harness) (report.Group, error) {
 	return g, nil
 }
 
-func (h *harness) starts(ctx context.Context, g *report.Group, m imageModel, warm bool) ([]report.Row, error) {
+func (h *harness) starts(ctx context.Context, g *report.Group, self string, m imageModel, warm bool) ([]report.Row, error) {
 	about, goal := m.String()+", cold", goalCold
 	if warm {
 		about, goal = m.String()+", warm", goalWarm
@@ -57,6 +62,8 @@ func (h *harness) starts(ctx context.Context, g *report.Group, m imageModel, war
 	}
 	sides := []measure.Side{{Name: "genfn demo", Run: func(ctx context.Context) (map[string]float64, error) {
 		return h.startGenfn(ctx, m, cache("genfn"))
+	}}, {Name: "pipeline alone", Run: func(ctx context.Context) (map[string]float64, error) {
+		return h.startPipeline(ctx, self, m, cache("alone"))
 	}}}
 	if why := h.needPython(); why != "" {
 		g.NotRun = append(g.NotRun, about+" beside Python: "+why)
@@ -70,10 +77,10 @@ func (h *harness) starts(ctx context.Context, g *report.Group, m imageModel, war
 		return nil, err
 	}
 	ended := report.Alone(about+": process start to exit", "s", s[0]["ended"])
-	if len(s) == 1 {
+	if len(s) == 2 {
 		return []report.Row{report.Alone(about+": process start to PNG", "s", s[0]["png"]), ended}, nil
 	}
-	return []report.Row{report.Against(about+": process start to PNG", "s", s[0]["png"], "Python GenAI", s[1]["png"]).RatioAtMost(goal), ended}, nil
+	return []report.Row{report.Against(about+": process start to PNG", "s", s[0]["png"], "Python GenAI", s[2]["png"]).RatioAtMost(goal).Over(sides[1].Name, measure.Ratios(s[1]["png"], s[2]["png"])), ended}, nil
 }
 
 func (h *harness) startGenfn(ctx context.Context, m imageModel, cacheDir string) (map[string]float64, error) {
@@ -82,6 +89,13 @@ func (h *harness) startGenfn(ctx context.Context, m imageModel, cacheDir string)
 		h.genfn, "demo", "--quiet", "--log-level", "warn", "--models", filepath.Dir(m.dir), "--model", filepath.Base(m.dir),
 		"--prompt", "a red apple", "--seed", "1", "--steps", strconv.Itoa(m.steps), "--cache-dir", cacheDir, "--out", out,
 	})
+}
+
+func (h *harness) startPipeline(ctx context.Context, self string, m imageModel, cacheDir string) (map[string]float64, error) {
+	out := filepath.Join(h.work, "alone.png")
+	return h.untilPicture(ctx, out, slices.Concat([]string{
+		self, "worker", "picture", "--model", m.dir, "--out", out, "--openvino-dir", h.openvinoDir(), "--cache-dir", cacheDir, "--precision", "f32",
+	}, m.flags()))
 }
 
 func (h *harness) startPython(ctx context.Context, m imageModel, warm bool, cacheDir string) (map[string]float64, error) {

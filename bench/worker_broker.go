@@ -19,13 +19,17 @@ const (
 	rawRequests = "raw.req."
 	rawLive     = "raw.live."
 	rawFinal    = "raw.fin."
+	rawAnswer   = "raw.ans." // what is said of rawFinal once it is stored
+	rawRecord   = "raw.att."
+	rawPicture  = "raw.obj."
 )
 
 // newBrokerWorker is the floor of the events: an embedded server, as in `genfn up`, and in the same process
-// somebody who takes each request, says so at once and answers.
+// somebody who takes each request, says so at once and answers. With --writes it also stores what genfn stores on the
+// way, in the same order: a record before it says so; before it answers, a picture and what tells of it.
 func newBrokerWorker() *cobra.Command {
 	var store string
-	var sync bool
+	var sync, writes bool
 	cmd := &cobra.Command{Use: "broker", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		server := embedded.New(embedded.Config{Port: embedded.AnyPort, StoreDir: store, NoSync: !sync})
 		if err := server.Start(); err != nil {
@@ -44,7 +48,7 @@ func newBrokerWorker() *cobra.Command {
 			return err
 		}
 		ended := make(chan error, 1)
-		go func() { ended <- rawAnswers(ctx, nc, requests) }()
+		go func() { ended <- rawAnswers(ctx, nc, requests, writes) }()
 		err = worker.Serve(os.Stdin, os.Stdout, worker.Answer{Texts: map[string]string{"url": server.URL()}},
 			func(json.RawMessage) (map[string]float64, error) { return nil, errors.New("this worker only runs") })
 		cancel()
@@ -55,6 +59,7 @@ func newBrokerWorker() *cobra.Command {
 	}}
 	cmd.Flags().StringVar(&store, "store-dir", "", "folder of JetStream's files")
 	cmd.Flags().BoolVar(&sync, "sync", true, "sync every write to disk")
+	cmd.Flags().BoolVar(&writes, "writes", false, "store what genfn stores")
 	return cmd
 }
 
@@ -67,7 +72,12 @@ func rawStreams(ctx context.Context, nc *nats.Conn) (jetstream.Consumer, error) 
 	for _, c := range []jetstream.StreamConfig{
 		{Name: "RAW_REQ", Subjects: []string{rawRequests + ">"}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage},
 		{Name: "RAW_LIVE", Subjects: []string{rawLive + ">"}, Storage: jetstream.MemoryStorage},
-		{Name: "RAW_FIN", Subjects: []string{rawFinal + ">"}, Storage: jetstream.FileStorage},
+		{
+			Name: "RAW_FIN", Subjects: []string{rawFinal + ">"}, Storage: jetstream.FileStorage,
+			RePublish: &jetstream.RePublish{Source: rawFinal + ">", Destination: rawAnswer + ">"},
+		},
+		{Name: "RAW_ATT", Subjects: []string{rawRecord + ">"}, Storage: jetstream.FileStorage},
+		{Name: "RAW_OBJ", Subjects: []string{rawPicture + ">"}, Storage: jetstream.FileStorage},
 	} {
 		if _, err := js.CreateStream(ctx, c); err != nil {
 			return nil, err
@@ -77,7 +87,7 @@ func rawStreams(ctx context.Context, nc *nats.Conn) (jetstream.Consumer, error) 
 }
 
 // rawAnswers fetches one request at a time and answers it until ctx ends.
-func rawAnswers(ctx context.Context, nc *nats.Conn, requests jetstream.Consumer) error {
+func rawAnswers(ctx context.Context, nc *nats.Conn, requests jetstream.Consumer, writes bool) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err
@@ -87,6 +97,11 @@ func rawAnswers(ctx context.Context, nc *nats.Conn, requests jetstream.Consumer)
 		return err
 	}
 	defer context.AfterFunc(ctx, queue.Stop)()
+	var before, after []string
+	if writes {
+		before, after = []string{rawRecord}, []string{rawPicture + "c.", rawPicture + "m."}
+	}
+	after = append(after, rawFinal)
 	for {
 		m, err := queue.Next()
 		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
@@ -95,14 +110,27 @@ func rawAnswers(ctx context.Context, nc *nats.Conn, requests jetstream.Consumer)
 			return err
 		}
 		id := m.Subject()[len(rawRequests):]
+		if err := store(ctx, js, before, id, m.Data()); err != nil {
+			return err
+		}
 		if err := nc.Publish(rawLive+id, m.Data()); err != nil {
 			return err
 		}
-		if _, err := js.Publish(ctx, rawFinal+id, m.Data()); err != nil {
+		if err := store(ctx, js, after, id, m.Data()); err != nil {
 			return err
 		}
 		if err := m.DoubleAck(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// store publishes data to each subject in turn, and waits until it is stored.
+func store(ctx context.Context, js jetstream.JetStream, subjects []string, id string, data []byte) error {
+	for _, s := range subjects {
+		if _, err := js.Publish(ctx, s+id, data); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -14,6 +15,8 @@ import (
 	"genfn/bench/worker"
 	"genfn/bindings/kernels"
 	"genfn/bindings/openvino"
+	"genfn/events"
+	"genfn/functions/imagefile"
 	"genfn/functions/model"
 	"genfn/functions/model/session"
 	"genfn/functions/pipeline"
@@ -31,6 +34,7 @@ type generator struct {
 	dir      string
 	library  string
 	request  pipeline.ImageRequest
+	first    *pipeline.Form // what is compiled beside the tokenizer; nil: nothing
 	runtime  *openvino.Runtime
 	loader   *session.Loader
 	pipeline *pipeline.TextToImage
@@ -53,6 +57,11 @@ func newPipelineWorker() *cobra.Command {
 			return g.generate(cmd.Context(), r)
 		})
 	}}
+	g.add(cmd)
+	return cmd
+}
+
+func (g *generator) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&g.dir, "model", "", "model folder")
 	f.StringVar(&g.library, "openvino-dir", "", "OpenVINO's libraries")
@@ -63,6 +72,36 @@ func newPipelineWorker() *cobra.Command {
 	f.IntVar(&g.request.Height, "height", 0, "pixels")
 	f.IntVar(&g.request.Steps, "steps", 0, "of the denoising")
 	f.Float64Var(&g.request.GuidanceScale, "guidance", 1, "scale")
+}
+
+// newPictureWorker makes one picture and ends: genfn's start without broker, instance and runner.
+func newPictureWorker() *cobra.Command {
+	g := &generator{}
+	var out string
+	cmd := &cobra.Command{Use: "picture", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		g.options.CacheCompiled = true
+		g.first = &pipeline.Form{Width: g.request.Width, Height: g.request.Height, Guided: g.request.GuidanceScale > 1}
+		defer func() { err = errors.Join(err, g.close()) }()
+		if err := g.open(); err != nil {
+			return err
+		}
+		g.request.Prompt, g.request.Seed = "a red apple", 1
+		result, err := g.pipeline.Generate(cmd.Context(), g.request, nil)
+		if err != nil {
+			return err
+		}
+		png, err := imagefile.Encode(events.FormatPNG, result.Images[0], nil, imagefile.Options{})
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(out, png.Data, 0o644); err != nil {
+			return err
+		}
+		fmt.Println(out)
+		return g.pipeline.Keep(cmd.Context())
+	}}
+	g.add(cmd)
+	cmd.Flags().StringVar(&out, "out", "", "file of the picture")
 	return cmd
 }
 
@@ -82,7 +121,7 @@ func (g *generator) open() (err error) {
 	if err != nil {
 		return err
 	}
-	g.pipeline, err = pipeline.NewTextToImage(m, g.loader, set, pipeline.Options{})
+	g.pipeline, err = pipeline.NewTextToImage(context.Background(), m, g.loader, set, pipeline.Options{First: g.first})
 	return err
 }
 

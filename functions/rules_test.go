@@ -46,6 +46,8 @@ var rules = []rule{
 	{From: "genfn/functions/runner/protocol", To: "genfn/bindings", Why: "both sides of the protocol read it, and one of them is free of native code"},
 	{From: "genfn/functions/device/fault", To: "genfn/bindings", Why: "the instance classifies faults too, and it is free of native code"},
 	{From: "genfn/functions/device/cgroup", To: "genfn/bindings", Why: "the instance reads the counters, and it is free of native code"},
+	{From: "genfn/functions/hostmemory", To: "genfn/bindings", Why: "the instance reads it, and it is free of native code"},
+	{From: "genfn/functions/device/memory", To: "genfn/bindings", Why: "the instance decides what fits, and it is free of native code"},
 	{From: "genfn/functions/stress", To: "genfn/bindings", Why: "it knows a running system by its events only"},
 	{From: "genfn/functions/stress", To: "genfn/functions/instance", Why: "it knows a running system by its events only"},
 	{From: "genfn/functions/diffusion", To: "genfn/bindings", Except: []string{"genfn/bindings/kernels"}, Why: "schedulers are pure computation over the kernels"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -233,6 +234,37 @@ func TestInferStopsWithItsContext(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []float32{1, 0, 0, 1}, y.F32())
 	require.NoError(t, y.Close())
+
+	// It was so short that the next one would not be asked to stop, but for another tensor.
+	require.NoError(t, q.SetInput(0, large))
+	expiring, stop = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	require.ErrorIs(t, q.Infer(expiring), context.DeadlineExceeded)
+}
+
+// A cancel may come at any moment: before an inference has begun, amid it, or when it has just ended. It must never
+// hit the next one, nor a request that is gone.
+func TestACancelHitsOnlyItsInference(t *testing.T) {
+	r := newRuntime(t)
+	cm := compileModel(t, newCore(t, r), chain(t, 20))
+	x := f32(t, r, tensor.Shape{2, 2}, 1, 0, 0, 1)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 20 {
+		q, err := cm.NewRequest()
+		require.NoError(t, err)
+		require.NoError(t, q.SetInput(0, x))
+		for range 50 {
+			ctx, cancel := context.WithCancel(t.Context())
+			timer := time.AfterFunc(time.Duration(random.IntN(200))*time.Microsecond, cancel)
+			if err := q.Infer(ctx); err != nil {
+				require.ErrorIs(t, err, context.Canceled)
+			}
+			require.NoError(t, q.Infer(context.Background()))
+			timer.Stop()
+			cancel()
+		}
+		require.NoError(t, q.Close())
+	}
 }
 
 func TestBusyRequestRefusesASecondUser(t *testing.T) {

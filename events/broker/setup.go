@@ -40,10 +40,11 @@ func (e *SetupError) Error() string {
 
 // Setup creates the streams and object stores that are missing. Existing ones
 // must be as c says: Setup changes none of them, except that it raises limits
-// and adds a missing republish if c.Grow is set, and returns a *SetupError that lists all differences
-// otherwise. Any number of processes may call it at the same time. The broker
-// repeats it after each reconnection: a server keeps streams in memory only as
-// long as it runs.
+// if c.Grow is set and adds the republish that a stream of an older version
+// lacks, and returns a *SetupError that lists all differences otherwise. Any
+// number of processes may call it at the same time. The broker repeats it
+// after each reconnection: a server keeps streams in memory only as long as it
+// runs.
 func (b *Broker) Setup(ctx context.Context, c Config) error {
 	return b.makeAndRemember(ctx, "streams", func(ctx context.Context) error { return b.ensureStreams(ctx, c, c.streams()) })
 }
@@ -106,25 +107,30 @@ func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig, 
 	}
 	have := existing.CachedInfo().Config
 	differences, grown := compareStream(have, want)
-	if len(differences) == 0 || !grow || !allGrow(differences) {
+	if len(differences) == 0 || !mayUpdate(differences, grow) {
 		return differences, nil
 	}
 	if _, err := b.js.UpdateStream(ctx, grown); err != nil {
-		return nil, fmt.Errorf("stream %s: raise its limits: %w", want.Name, err)
+		return nil, fmt.Errorf("stream %s: update: %w", want.Name, err)
 	}
-	b.log.Info("raised the limits of a stream", "stream", want.Name)
+	for _, d := range differences {
+		b.log.Info("stream updated", "stream", want.Name, "setting", d.Field, "from", d.Have, "to", d.Want)
+	}
 	return nil, nil
 }
 
 const (
-	remedyGrow   = "it may grow: allow Setup to raise limits, or raise it with the nats command line"
+	remedyGrow   = "it may grow: --grow-streams (Config.Grow) allows it, or raise it with the nats command line"
 	remedyShrink = "it would shrink: raise the configured limit to the stream's, or lower the stream's by hand"
-	remedyRepeat = "it can be added in place: allow Setup to raise limits, or set it with the nats command line"
+	remedyRepeat = "it is added as soon as the other differences are gone"
 	remedyFixed  = "it cannot be changed in place: use the stream's setting, or empty and remove the stream by hand"
 )
 
-func allGrow(differences []Difference) bool {
-	return !slices.ContainsFunc(differences, func(d Difference) bool { return d.Remedy != remedyGrow && d.Remedy != remedyRepeat })
+// mayUpdate reports whether a stream may be changed by itself. A republish takes nothing away and may always be added.
+func mayUpdate(differences []Difference, grow bool) bool {
+	return !slices.ContainsFunc(differences, func(d Difference) bool {
+		return d.Remedy != remedyRepeat && (!grow || d.Remedy != remedyGrow)
+	})
 }
 
 // comparison collects differences.

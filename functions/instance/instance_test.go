@@ -247,26 +247,10 @@ func TestNoop(t *testing.T) {
 func TestPreload(t *testing.T) {
 	for model, words := range map[string]string{modelName: "model loaded", "broken": "cut off"} {
 		r := newRig(t)
-		r.change = func(c *instance.Config) { c.Preload.Model = model }
+		r.change = func(c *instance.Config) { c.Preload = model }
 		r.start(nil).waitLog(t, words)
 		r.succeeded(r.publish(request(runnertest.Script{})))
 	}
-}
-
-// TestPreloadMeanwhile: requests are taken while the model is loaded, and say what is wrong with it.
-func TestPreloadMeanwhile(t *testing.T) {
-	r := newRig(t)
-	r.change = func(c *instance.Config) { c.Preload = instance.Preload{Model: modelName, Meanwhile: true} }
-	r.start(nil)
-	r.succeeded(r.publish(request(runnertest.Script{})))
-
-	r = newRig(t)
-	r.change = func(c *instance.Config) { c.Preload = instance.Preload{Model: "broken", Meanwhile: true} }
-	r.start(nil)
-	broken := request(runnertest.Script{})
-	broken.Model = "broken"
-	require.Contains(t, r.failed(r.publish(broken)).Error.Message, "cut off")
-	r.succeeded(r.publish(request(runnertest.Script{})))
 }
 
 func TestSlotsWorkAtTheSameTime(t *testing.T) {

@@ -35,9 +35,11 @@ type slot struct {
 	runner    *process.Process // nil: none
 	condemned bool             // to be replaced before the next request; SIGKILL may not have ended it
 	exit      process.Exit     // of the last runner
-	loading   uint64           // the job that loads Config.Preload, 0 when it is done
+	preloaded *process.Process // the runner that was told to load Config.Preload
 	jobs      uint64           // number of the last job sent to a runner
 	made      int              // generations of the current runner
+	models    []string         // that the current runner has loaded, the one used last comes last
+	shapes    map[string]bool  // of work that it has done, and for which it may hold something
 
 	canaryModel string           // the model that a canary uses: the last one that passed; "": none yet
 	economy     model.Economy    // with which it passed
@@ -52,7 +54,7 @@ func newSlot(i *Instance, n int) *slot {
 // run takes requests until soft ends.
 func (s *slot) run(soft, hard context.Context) {
 	defer s.acks.Wait()
-	pause := minRestartPause
+	pause, failures := minRestartPause, 0
 	for soft.Err() == nil {
 		if !s.admit(soft) {
 			continue
@@ -60,16 +62,24 @@ func (s *slot) run(soft, hard context.Context) {
 		if err := s.start(soft); soft.Err() != nil {
 			return
 		} else if err != nil {
-			s.log.Error("no runner, no requests are taken", "error", err, "next_try_in", pause)
+			failures++
+			e := unavailableError{err}.failure()
+			s.log.Error("no runner, no requests are taken", "error", err, "failures_in_a_row", failures, "next_try_in", pause)
+			s.instance.health.NoRunner(e, pause)
 			if !sleep(soft, pause) {
 				return
 			}
 			pause = min(2*pause, maxRestartPause)
 			continue
 		}
-		pause = minRestartPause
-		if !s.config.Preload.Meanwhile {
-			s.loaded(soft)
+		if failures > 0 {
+			s.log.Info("a runner has started again", "failures_before", failures)
+			s.instance.health.Runner()
+		}
+		pause, failures = minRestartPause, 0
+		if s.config.Preload != "" && s.preloaded != s.runner {
+			s.preloaded = s.runner
+			s.preload(soft)
 		}
 		job, err := s.queue.Next(soft)
 		if err == nil {
@@ -112,7 +122,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // ready reports whether there is a living runner.
 func (s *slot) ready() bool { return s.runner != nil && s.runner.Alive() && !s.condemned }
 
-// start makes sure that there is a living runner, which loads Config.Preload first.
+// start makes sure that there is a living runner.
 func (s *slot) start(ctx context.Context) error {
 	if s.ready() {
 		return nil
@@ -127,12 +137,11 @@ func (s *slot) start(ctx context.Context) error {
 		}
 		s.log.Warn("runner ended between requests", "exit", s.exit.String(), "stderr", s.exit.Stderr)
 	}
-	ahead := s.ahead()
 	p, err := process.Start(ctx, s.config.Runner)
-	s.runner, s.condemned, s.made, s.loading = p, err != nil && p != nil, 0, 0
+	s.runner, s.condemned, s.made = p, err != nil && p != nil, 0
+	s.models, s.shapes = nil, nil
 	if err == nil {
-		s.instance.usage.started(p)
-		s.load(<-ahead)
+		s.instance.found(p)
 	}
 	return err
 }
@@ -146,67 +155,41 @@ func (s *slot) first(ctx context.Context) error {
 	return nil
 }
 
-// ahead reads the model of Config.Preload while the runner starts; nil if there is none. If it cannot be loaded, the
-// first request says so in words.
-func (s *slot) ahead() <-chan *Model {
-	out := make(chan *Model, 1)
-	go func() {
-		defer close(out)
-		if s.config.Preload.Model == "" {
-			return
-		}
-		m, err := s.instance.catalog.get(s.config.Preload.Model)
-		if err != nil {
-			s.notAhead(err)
-			return
-		}
-		out <- &m
-	}()
-	return out
-}
-
-func (s *slot) notAhead(err error) {
-	level := slog.LevelError
-	if s.config.Preload.Meanwhile { // a request is expected, and will tell
-		level = slog.LevelDebug
-	}
-	s.log.Log(context.Background(), level, "model cannot be loaded ahead", "model", s.config.Preload.Model, "error", err)
-}
-
-// load tells the runner to load a model, nil for none. Its next job waits for that.
-func (s *slot) load(m *Model) {
-	if m == nil {
+// preload loads the configured model. If that fails, the first request says so in words.
+func (s *slot) preload(ctx context.Context) {
+	m, err := s.instance.catalog.get(s.config.Preload)
+	if err != nil {
+		s.log.Error("model cannot be loaded ahead", "error", err)
 		return
 	}
-	s.jobs++
-	p := s.config.Preload
-	s.runner.SetWork(crashreport.Work{Model: m.Name})
-	if err := s.runner.Send(&protocol.Load{Job: s.jobs, Model: m.protocol(), Width: p.Width, Height: p.Height, GuidanceScale: p.GuidanceScale}); err != nil {
-		s.notAhead(err)
+	if err := s.fitsAhead(m); err != nil {
+		s.log.Error("model cannot be loaded ahead", "error", err)
 		return
 	}
-	s.loading = s.jobs
-}
-
-// loaded waits until the runner has loaded what it was told to.
-func (s *slot) loaded(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Budgets.Load)
 	defer cancel()
-	for s.loading != 0 {
+	s.jobs++
+	s.runner.SetWork(crashreport.Work{Model: m.Name})
+	s.uses(m.Name, "ahead")
+	if err := s.runner.Send(&protocol.Load{Job: s.jobs, Model: m.protocol()}); err != nil {
+		s.log.Error("model cannot be loaded ahead", "error", err)
+		return
+	}
+	for {
 		select {
 		case m, ok := <-s.runner.Messages():
 			if !ok {
-				s.notAhead(errRunnerDied)
+				s.log.Error("the runner ended while it loaded a model ahead", "model", s.config.Preload)
 				return
 			}
 			switch m := m.(type) {
 			case *protocol.Loaded:
 				s.log.Info("model loaded", "model", m.Model, "ms", m.ElapsedMS)
-				s.loading = 0
+				return
 			case *protocol.Failed:
-				s.notAhead(m.Error)
+				s.log.Error("model cannot be loaded ahead", "error", m.Error)
 				s.condemned = m.Fatal // to be replaced
-				s.loading = 0
+				return
 			}
 		case <-ctx.Done():
 			s.condemned = true // it may load for ever

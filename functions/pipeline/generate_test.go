@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,7 +121,7 @@ func TestDefaults(t *testing.T) {
 	dir := copyTiny(t, "unet/config.json", map[string]any{"sample_size": 4})
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "generation_config.json"), []byte(`{"num_inference_steps": 3}`), 0o644))
 	b := open(t, dir, session.Options{})
-	require.NoError(t, b.Prepare(t.Context(), 0, 0, false))
+	require.NoError(t, b.Prepare(t.Context(), pipeline.Form{}))
 	var o recorder
 	r, err := b.Generate(t.Context(), pipeline.ImageRequest{Prompt: "x"}, &o)
 	require.NoError(t, err)
@@ -129,6 +130,40 @@ func TestDefaults(t *testing.T) {
 	assert.Nil(t, r.Latents)
 	assert.Equal(t, "DDIMScheduler", r.Scheduler)
 	assert.NotContains(t, o.stages, events.StageLoad, "it is compiled already")
+}
+
+// TestKeptNetworks: a later process compiles nothing, and makes the same picture.
+func TestKeptNetworks(t *testing.T) {
+	cache := t.TempDir()
+	var pictures [2]*pipeline.ImageResult
+	for i := range pictures {
+		var compiled []string
+		b := open(t, tiny, session.Options{CacheDir: cache, CacheCompiled: true, OnCompile: func(component, _ string, _ bool) {
+			compiled = append(compiled, component)
+		}})
+		r := request()
+		r.Steps, r.PreviewEvery = 3, 1 // previews need the VAE decoder early
+		var o recorder
+		var err error
+		pictures[i], err = b.Generate(t.Context(), r, &o)
+		require.NoError(t, err)
+		require.NoError(t, b.Keep(t.Context()))
+		if i == 0 {
+			slices.Sort(compiled)
+			require.Equal(t, []string{"text_encoder", "tokenizer", "unet", "vae_decoder"}, compiled)
+			continue
+		}
+		require.Empty(t, compiled)
+	}
+	require.Equal(t, pictures[0].Images, pictures[1].Images)
+
+	// Who gives up at the first step leaves the VAE decoder on its way, which is waited for.
+	b := open(t, tiny, session.Options{CacheDir: cache, CacheCompiled: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := b.Generate(ctx, request(), &recorder{onStep: func(int) { cancel() }})
+	requireCode(t, err, events.CodeCancelled)
+	require.NoError(t, b.Prepare(t.Context(), pipeline.Form{Guided: true}))
 }
 
 func TestObserver(t *testing.T) {
@@ -397,7 +432,7 @@ func BenchmarkGenerate(b *testing.B) {
 	p := sharedTiny(b)
 	r := request()
 	r.Steps = 20
-	require.NoError(b, p.Prepare(b.Context(), r.Width, r.Height, true))
+	require.NoError(b, p.Prepare(b.Context(), pipeline.Form{Width: r.Width, Height: r.Height, Guided: true}))
 	host := 0.0
 	for b.Loop() {
 		got, err := p.Generate(b.Context(), r, nil)

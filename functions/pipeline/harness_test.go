@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,7 +78,7 @@ func tryOpen(t testing.TB, dir string, o session.Options) (bench, error) {
 	r := newRuntime(t)
 	loader := session.NewLoader(r, o)
 	t.Cleanup(func() { require.NoError(t, loader.Close()) })
-	p, err := pipeline.NewTextToImage(m, loader, kernelSet(t), pipeline.Options{})
+	p, err := pipeline.NewTextToImage(t.Context(), m, loader, kernelSet(t), pipeline.Options{})
 	if err != nil {
 		return bench{}, err
 	}
@@ -106,7 +107,7 @@ func sharedTiny(t testing.TB) bench {
 		ledger := tensor.NewLedger()
 		r, err := openvino.Open(openvino.Options{LibraryDir: dir, Ledger: ledger})
 		require.NoError(t, err, "these tests need OpenVINO: run `make runtime`")
-		p, err := pipeline.NewTextToImage(m, session.NewLoader(r, session.Options{MaxShapes: 8}), kernelSet(t), pipeline.Options{})
+		p, err := pipeline.NewTextToImage(context.Background(), m, session.NewLoader(r, session.Options{MaxShapes: 8}), kernelSet(t), pipeline.Options{})
 		require.NoError(t, err)
 		shared.bench = bench{p, r, ledger, m}
 	})

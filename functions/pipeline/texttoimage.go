@@ -27,7 +27,16 @@ import (
 
 // Options for NewTextToImage.
 type Options struct {
+	// First, if not nil, is the size and guidance that the networks are compiled for at once, beside the tokenizer.
+	// A size or guidance that is wrong is left to Prepare or Generate to tell.
+	First  *Form
 	Logger *slog.Logger // nil: none
+}
+
+// Form is what the networks are compiled for.
+type Form struct {
+	Width, Height int  // pixels; 0: the model's default
+	Guided        bool // two noise predictions for each step
 }
 
 // TextToImage generates pictures with one model. Generate may be called concurrently; calls run one after the
@@ -52,9 +61,9 @@ type TextToImage struct {
 
 var errNeedsMu = errors.New("use_dynamic_shifting is not defined for this pipeline")
 
-// NewTextToImage reads the networks of a model and compiles its tokenizer; the others are compiled for the shapes
-// of the first request, or by Prepare. A scheduler or network that the pipeline cannot run is model_invalid.
-func NewTextToImage(m *model.Model, loader *session.Loader, k *kernels.Set, o Options) (*TextToImage, error) {
+// NewTextToImage reads the networks of a model and compiles its tokenizer; the others are compiled for Options.First,
+// the shapes of the first request, or by Prepare. A scheduler or network that the pipeline cannot run is model_invalid.
+func NewTextToImage(ctx context.Context, m *model.Model, loader *session.Loader, k *kernels.Set, o Options) (*TextToImage, error) {
 	config, err := SchedulerConfig(m)
 	if err != nil {
 		return nil, err
@@ -63,7 +72,7 @@ func NewTextToImage(m *model.Model, loader *session.Loader, k *kernels.Set, o Op
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &TextToImage{model: m, loader: loader, kernels: k, config: config, logger: o.Logger, turn: make(chan struct{}, 1)}
-	if err := p.open(); err != nil {
+	if err := p.open(ctx, o.First); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
@@ -84,13 +93,30 @@ func SchedulerConfig(m *model.Model) (*diffusion.Config, error) {
 	return config, nil
 }
 
-// open reads the networks, concurrently, and checks what they declare.
-func (p *TextToImage) open() error {
+// open makes the networks and the tokenizer, concurrently.
+func (p *TextToImage) open(ctx context.Context, first *Form) error {
 	var group errgroup.Group
 	group.Go(func() (err error) {
 		p.tokenizer, err = p.loader.OpenTokenizer(p.model)
 		return err
 	})
+	group.Go(func() error {
+		if err := p.openNetworks(); err != nil || first == nil {
+			return err
+		}
+		err := p.prepare(ctx, *first, false)
+		if e := (*events.Error)(nil); errors.As(err, &e) && (e.Code == events.CodeInvalidRequest || e.Code == events.CodeModelInvalid) {
+			p.logger.Debug("not compiled ahead", "model", p.model.Name, "error", err)
+			return nil
+		}
+		return err // a device that failed must not be asked again as if nothing had been
+	})
+	return group.Wait()
+}
+
+// openNetworks reads the networks, concurrently, and checks what they declare.
+func (p *TextToImage) openNetworks() error {
+	var group errgroup.Group
 	for _, n := range []struct {
 		network   **session.Network
 		component model.Component
@@ -264,27 +290,35 @@ func (quiet) Stage(string)                 {}
 func (quiet) Step(int, int)                {}
 func (quiet) Preview(int, imagefile.Image) {}
 
-// Prepare compiles the networks for a request's size and guidance, so that Generate need not. The size 0x0 is the
-// model's default.
-func (p *TextToImage) Prepare(ctx context.Context, width, height int, guided bool) error {
+// Prepare compiles the networks, so that Generate need not.
+func (p *TextToImage) Prepare(ctx context.Context, f Form) error {
 	release, err := p.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	r := ImageRequest{Prompt: "x", Width: width, Height: height, GuidanceScale: 1}
-	if guided {
+	return p.prepare(ctx, f, true)
+}
+
+// prepare leaves out what Generate fetches while it denoises, unless all is asked for.
+func (p *TextToImage) prepare(ctx context.Context, f Form, all bool) error {
+	r := ImageRequest{Prompt: "x", Width: f.Width, Height: f.Height, GuidanceScale: 1}
+	if f.Guided {
 		r.GuidanceScale = 2
 	}
 	j, err := p.check(r)
 	if err != nil {
 		return err
 	}
-	run, err := p.acquire(ctx, j)
-	if err != nil {
+	n := &networks{}
+	wanted := p.wanted(j, n)
+	if !all && p.vae.Kept(wanted[2].shapes) {
+		wanted = wanted[:2]
+	}
+	if err := p.acquireAll(ctx, j, n, wanted); err != nil {
 		return staged(ctx, events.StageLoad, err)
 	}
-	run.release()
+	n.release()
 	return nil
 }
 

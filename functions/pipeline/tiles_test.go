@@ -44,7 +44,7 @@ func openTiny(t *testing.T) *TextToImage {
 	t.Cleanup(func() { require.NoError(t, loader.Close()) })
 	m, err := model.Open("testdata/tiny-sd")
 	require.NoError(t, err)
-	p, err := NewTextToImage(m, loader, kernels.Reference(), Options{})
+	p, err := NewTextToImage(t.Context(), m, loader, kernels.Reference(), Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p

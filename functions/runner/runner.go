@@ -39,8 +39,8 @@ type Engine interface {
 	Info() Info
 	// Devices lists the devices, or validates the one named validate and lists no other.
 	Devices(ctx context.Context, validate string) ([]protocol.Device, error)
-	// Load makes the model of want ready for requests of its size; if it is already, it costs nothing.
-	Load(ctx context.Context, want *protocol.Load, o Observer) error
+	// Load makes the model ready; a loaded one costs nothing.
+	Load(ctx context.Context, m protocol.Model, o Observer) error
 	// Generate ends early with ctx's error when ctx ends, as soon as the native code lets it.
 	Generate(ctx context.Context, in Input, o Observer) (*Output, error)
 	// Keep writes what was loaded to caches, so that the next process loads faster. It is called between jobs.
@@ -75,6 +75,7 @@ type Info struct {
 	Kernels    string
 	Versions   map[string]string
 	Validation *protocol.Validation // with Hello.Validate
+	Tuning     []events.DeviceSetting
 }
 
 // Input is a job for Engine.Generate.
@@ -92,6 +93,7 @@ type Output struct {
 	Precision       string
 	PromptTruncated bool
 	Degradations    []string
+	Guidance        *events.DeviceSetting // nil: there was none
 	TimingsMS       map[string]float64
 }
 
@@ -161,6 +163,8 @@ type runner struct {
 	work   chan *job
 	house  housekeeping
 
+	devicePeak devicePeak // of the job
+
 	mu   sync.Mutex
 	jobs map[uint64]*job // received and not yet answered
 }
@@ -192,7 +196,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	r.house = newHousekeeping(hello.CleanupEvery)
 	info := r.engine.Info()
 	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
-	ready.Validation = info.Validation
+	ready.Validation, ready.Tuning = info.Validation, info.Tuning
 	return r.conn.Send(ready)
 }
 

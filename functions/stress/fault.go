@@ -17,10 +17,10 @@ import (
 
 // deviceRules are the faults of a virtual GPU in its own words (native/vgpu).
 var deviceRules = map[Kind]string{
-	GPULost:      "clFlush:code=-5,times=1",
-	GPUMemory:    "clFlush:code=-4,times=1",
-	GPUTransient: "clFlush:code=-2,times=1",
-	GPUCrash:     "clFlush:crash=SEGV",
+	GPULost:      "clFlush error=-5 times=1",
+	GPUMemory:    "clFlush error=-4 times=1",
+	GPUTransient: "clFlush error=-2 times=1",
+	GPUCrash:     "clFlush crash=SIGSEGV",
 }
 
 // faultFile is where the virtual GPU's faults are written, one at a time. Safe for concurrent use.

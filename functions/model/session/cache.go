@@ -71,6 +71,11 @@ func folderStamp(dir string) string {
 
 func (c *cache) path(key string) string { return filepath.Join(c.dir, key) }
 
+func (c *cache) has(key string) bool {
+	_, err := os.Stat(c.path(key))
+	return err == nil
+}
+
 // open maps the content that was written under key; nil if there is none. release unmaps it.
 func (c *cache) open(key string) (content []byte, release func()) {
 	f, err := os.Open(c.path(key))

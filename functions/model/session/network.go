@@ -135,6 +135,17 @@ func (n *Network) Ready(s Shapes) bool {
 	return slices.ContainsFunc(n.ready, func(e *Executable) bool { return e.key == key && !e.busy })
 }
 
+// Kept reports whether Acquire would only have to fetch the form from the cache, if that can be used.
+func (n *Network) Kept(s Shapes) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failed[s.String()] != "" || n.dynamic != nil {
+		return false
+	}
+	key := n.loader.compiledKey(n.loader.networks, n.component, s.String())
+	return key != "" && n.loader.cache.has(key)
+}
+
 // Close frees everything. It may be called twice; executables must be released before.
 func (n *Network) Close() error {
 	n.mu.Lock()
@@ -205,7 +216,7 @@ func (n *Network) compile(s Shapes) (*Executable, error) {
 		if errors.Is(err, errClosed) {
 			return nil, err
 		}
-		if outOfMemory(err) {
+		if !formAtFault(err, n.loader.options.Device) {
 			return nil, loadFailed(n.component, "compile", err)
 		}
 		n.failed[key] = err.Error()

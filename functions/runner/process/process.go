@@ -350,9 +350,6 @@ func (p *Process) Alive() bool {
 	}
 }
 
-// Done is closed when the process has ended and is reaped.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
 // Exit tells how the process ended; ok is false while it runs.
 func (p *Process) Exit() (exit Exit, ok bool) {
 	select {
