@@ -105,16 +105,27 @@ func (r Row) OutOfReach() bool {
 	return !r.Met() && r.Floor != nil && r.Floor.Median > r.Goal.AtMost
 }
 
+// Undecided reports whether the row misses its goal by less than the measurement can tell.
+func (r Row) Undecided() bool {
+	v := r.judged()
+	return !r.Met() && v != nil && v.N > 1 && v.Lo <= r.Goal.AtMost
+}
+
 // Met reports whether the row reaches its goal; true without one.
 func (r Row) Met() bool {
-	switch {
-	case r.Goal == nil:
+	if r.Goal == nil {
 		return true
-	case r.Goal.OfRatio:
-		return r.Ratio != nil && r.Ratio.Median <= r.Goal.AtMost
-	default:
-		return r.Ours.Median <= r.Goal.AtMost
 	}
+	v := r.judged()
+	return v != nil && v.Median <= r.Goal.AtMost
+}
+
+// judged is what the goal is of; nil: it is of a ratio that is not there.
+func (r Row) judged() *measure.Value {
+	if r.Goal != nil && r.Goal.OfRatio {
+		return r.Ratio
+	}
+	return &r.Ours
 }
 
 // Write leaves report.json and report.md in dir.
@@ -183,6 +194,8 @@ func (r Row) markdown(w io.Writer) {
 			verdict = "met"
 		case r.OutOfReach():
 			verdict = "**missed**, out of reach here: the floor is above the goal"
+		case r.Undecided():
+			verdict = "**missed** by less than the measurement tells: the goal lies within its interval"
 		default:
 			verdict = "**missed**"
 		}

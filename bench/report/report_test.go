@@ -20,6 +20,7 @@ func TestReport(t *testing.T) {
 			Alone("round trip", "ms", []float64{2, 2, 2}).AtMost(3),
 			Alone("start", "s", []float64{4, 4, 4}).AtMost(2).Over("bare", []float64{3, 3, 3}),
 			Alone("end", "s", []float64{4, 4, 4}).AtMost(2).Over("bare", []float64{1, 1, 1}),
+			Against("alike", "s", []float64{0.99, 1, 1.02, 1.03}, "peer", []float64{1, 1, 1, 1}).RatioAtMost(1),
 			Beside("allocations", "", []float64{1}, "peer", []float64{0}),
 		},
 		NotRun: []string{"the peer of another day: not installed"},
@@ -37,6 +38,7 @@ func TestReport(t *testing.T) {
 	assert.Contains(t, string(md), "| round trip | ms | 2 [2, 2] |  |  |  | ≤ 3 ms | met |")
 	assert.Contains(t, string(md), "| start | s | 4 [4, 4] |  |  | 3 [3, 3] bare | ≤ 2 s | **missed**, out of reach here: the floor is above the goal |")
 	assert.Contains(t, string(md), "| end | s | 4 [4, 4] |  |  | 1 [1, 1] bare | ≤ 2 s | **missed** |")
+	assert.Contains(t, string(md), "ratio ≤ 1 | **missed** by less than the measurement tells")
 	assert.Contains(t, string(md), "| allocations |  | 1 | 0 peer |  |  |  |  |")
 	assert.False(t, Alone("x", "ms", []float64{1}).RatioAtMost(2).Met(), "a ratio that is not there meets nothing")
 	assert.Contains(t, string(md), "NOT RUN: the peer of another day")
