@@ -331,14 +331,13 @@ func (a *attempt) refused(e *events.Error) {
 	capacity, known := s.room().Capacity()
 	e.AvailableBytes = capacity
 	held := s.held(a.left)
-	// What succeeds with a fraction of what there is was not refused for its size: others had the memory.
-	if !known || capacity == 0 || e.RequestedBytes == 0 && max(held, d.peak) < capacity/2 {
+	if !known || capacity == 0 {
 		return
 	}
-	if e.RequestedBytes > 0 && held+e.RequestedBytes < capacity { // less than there should have been
-		s.instance.limit.Refused(held, e.RequestedBytes)
-	} else if e.RequestedBytes == 0 {
-		s.instance.limit.Refused(held, 0)
+	tooMuch := e.RequestedBytes > 0 && held+e.RequestedBytes >= capacity // else there was less than there should have been
+	far := max(held+e.RequestedBytes, d.peak) < capacity/2
+	if !tooMuch && !s.instance.limit.Refused(held, e.RequestedBytes, far) {
+		return
 	}
 	s.instance.learned.figures.add(s.instance.learned.kind(), a.plan.shape, sample{refused: capacity, at: time.Now()})
 }

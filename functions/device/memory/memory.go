@@ -122,6 +122,7 @@ type Limit struct {
 	usable  int64 // when it was refused
 	refused time.Time
 	given   int64 // the most that was held
+	doubted bool  // it was refused far below what there is, once
 }
 
 // NewLimit returns a limit that knows nothing. now nil is time.Now.
@@ -133,14 +134,21 @@ func NewLimit(now func() time.Time) *Limit {
 }
 
 // Refused notes that memory ran out when a process held some bytes and asked for more; asked 0: it is not known for
-// how much.
-func (l *Limit) Refused(held, asked int64) {
+// how much. It returns whether that is believed to tell how much is usable. far says that it was a fraction of what
+// there is: drivers refuse a small allocation for reasons that pass, and the next process gets it. That is believed
+// only if it happens again before something is given.
+func (l *Limit) Refused(held, asked int64, far bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if far && !l.doubted {
+		l.doubted = true
+		return false
+	}
 	usable := max(held+max(0, asked-1), l.given)
 	if usable > 0 {
 		l.usable, l.refused = usable, l.now()
 	}
+	return true
 }
 
 // Given notes that a process held some bytes. What was held once can be held again: no later refusal lowers the
@@ -148,6 +156,7 @@ func (l *Limit) Refused(held, asked int64) {
 func (l *Limit) Given(held int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.doubted = false
 	l.given = max(l.given, held)
 	l.usable = max(l.usable, l.given)
 }

@@ -56,7 +56,7 @@ func TestLimit(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	l := NewLimit(func() time.Time { return now })
 	require.EqualValues(t, Unknown, l.Usable(1000))
-	l.Refused(400, 201)
+	require.True(t, l.Refused(400, 201, false))
 	require.EqualValues(t, 600, l.Usable(1000), "one byte less than what was refused")
 	require.EqualValues(t, Unknown, l.Usable(500), "of a smaller total all is believed usable")
 	require.EqualValues(t, Unknown, l.Usable(Unknown))
@@ -64,14 +64,14 @@ func TestLimit(t *testing.T) {
 	require.EqualValues(t, 800, l.Usable(1000), "half of it is forgotten")
 	now = now.Add(20 * halfLife)
 	require.EqualValues(t, 1000, l.Usable(1000))
-	l.Refused(300, 0)
+	l.Refused(300, 0, false)
 	require.EqualValues(t, 300, l.Usable(1000), "where it is not known how much was asked for")
 	l.Given(500)
 	require.EqualValues(t, 500, l.Usable(1000))
-	l.Refused(100, 50)
+	l.Refused(100, 50, false)
 	require.EqualValues(t, 500, l.Usable(1000), "what was held once can be held again")
 	fresh := NewLimit(nil)
-	fresh.Refused(0, 0)
+	fresh.Refused(0, 0, false)
 	require.EqualValues(t, Unknown, fresh.Usable(1000), "nothing is known of what was held")
 }
 
@@ -90,4 +90,16 @@ func TestThresholds(t *testing.T) {
 	for _, bad := range []Thresholds{{}, {0.9, 0.8, 0}, {0.9, 1.1, 0}, {0.5, 0.6, 0.5}, {math.NaN(), 0.9, 0}} {
 		require.Error(t, bad.Check())
 	}
+}
+
+// TestLimitDoubts: one refusal far below what there is says nothing of the size of the memory, two in a row do.
+func TestLimitDoubts(t *testing.T) {
+	l := NewLimit(nil)
+	require.False(t, l.Refused(100, 50, true))
+	require.EqualValues(t, Unknown, l.Usable(1000))
+	l.Given(90)
+	require.False(t, l.Refused(100, 50, true), "something was given in between")
+	require.EqualValues(t, Unknown, l.Usable(1000))
+	require.True(t, l.Refused(100, 50, true))
+	require.InDelta(t, 149, l.Usable(1000), 1)
 }

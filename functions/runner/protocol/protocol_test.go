@@ -76,7 +76,7 @@ func TestEveryMessageArrives(t *testing.T) {
 		}
 		seen[protocol.KindOf(m)] = true
 	}
-	require.Len(t, seen, 19, "messages() must hold every kind")
+	require.Len(t, seen, 20, "messages() must hold every kind")
 	require.NoError(t, from.Close())
 	_, err := to.Receive()
 	require.ErrorIs(t, err, io.EOF)
