@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -132,6 +133,7 @@ type rig struct {
 	client *client.Client
 	set    settings
 	change func(*instance.Config) // of the instances in this process; may be nil
+	runs   []*running
 }
 
 func newRig(t testing.TB) *rig {
@@ -155,8 +157,59 @@ func (r *rig) context() context.Context {
 // running is an instance in this process.
 type running struct {
 	lines
+	name       string
 	soft, hard context.CancelFunc
 	done       chan error
+	over       chan struct{} // closed when Run has returned
+	met        *acquaintances
+}
+
+// acquaintances finds in an instance's log of which others it has heard.
+type acquaintances struct {
+	mu    sync.Mutex
+	names []string
+}
+
+func (a *acquaintances) Write(p []byte) (int, error) {
+	if _, rest, ok := strings.Cut(string(p), "another instance is heard of"); ok {
+		_, rest, _ = strings.Cut(rest, "peer=")
+		name, _, _ := strings.Cut(rest, " ")
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.names = append(a.names, name)
+	}
+	return len(p), nil
+}
+
+func (a *acquaintances) has(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Contains(a.names, name)
+}
+
+// isOver reports whether Run has returned.
+func (run *running) isOver() bool {
+	select {
+	case <-run.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// meet waits until an instance and those before it know of each other: else the first requests find one that believes
+// itself alone.
+func (r *rig) meet(run *running) *running {
+	r.t.Helper()
+	for _, other := range r.runs {
+		if other.name == run.name {
+			continue
+		}
+		require.Eventually(r.t, func() bool {
+			return run.isOver() || other.isOver() || run.met.has(other.name) && other.met.has(run.name)
+		}, patience, time.Millisecond, "%s and %s hear nothing of each other", run.name, other.name)
+	}
+	return run
 }
 
 // start runs an instance in this process; it is stopped hard when the test ends.
@@ -169,7 +222,8 @@ func (r *rig) start(change func(*settings)) *running {
 	b, err := broker.Connect(s.URL, broker.Options{Name: s.Name})
 	require.NoError(r.t, err)
 	logs := make(lines, 10_000)
-	out := io.MultiWriter(r.t.Output(), logs)
+	met := &acquaintances{}
+	out := io.MultiWriter(r.t.Output(), logs, met)
 	config := s.config(b, slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if r.change != nil {
 		r.change(&config)
@@ -178,8 +232,11 @@ func (r *rig) start(change func(*settings)) *running {
 	require.NoError(r.t, err)
 	soft, endSoft := context.WithCancel(context.Background())
 	hard, endHard := context.WithCancel(context.Background())
-	run := &running{lines: logs, soft: endSoft, hard: endHard, done: make(chan error, 1)}
-	go func() { run.done <- i.Run(soft, hard) }()
+	run := &running{lines: logs, name: s.Name, soft: endSoft, hard: endHard, done: make(chan error, 1), over: make(chan struct{}), met: met}
+	go func() {
+		run.done <- i.Run(soft, hard)
+		close(run.over)
+	}()
 	r.t.Cleanup(func() {
 		endSoft()
 		endHard()
@@ -198,6 +255,7 @@ func (r *rig) start(change func(*settings)) *running {
 	case <-time.After(patience):
 		require.FailNow(r.t, "the instance did not become ready")
 	}
+	r.runs = append(r.runs, run)
 	return run
 }
 

@@ -254,6 +254,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 	// What the server sends from now on, or has sent already, goes back to it at once.
 	err = closeQueue(soft, queue)
 	wg.Wait()
+	i.shareLast(soft)
 	if i.reading != nil {
 		i.reading()
 	}

@@ -20,19 +20,22 @@ type peer struct {
 	heard  time.Time
 }
 
-func (p *peers) note(s events.DeviceStatus) {
+// note takes a heartbeat. It reports whether the instance is a new one.
+func (p *peers) note(s events.DeviceStatus) (fresh bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.known == nil {
 		p.known = map[string]peer{}
 	}
 	now := time.Now()
+	_, old := p.known[s.Instance]
 	p.known[s.Instance] = peer{s, now}
 	for name, o := range p.known {
 		if now.Sub(o.heard) > statusLife {
 			delete(p.known, name)
 		}
 	}
+	return !old
 }
 
 // any reports whether some living instance is as asked for.
@@ -66,10 +69,17 @@ func (p *peers) kinds(class, model string) (kinds []string) {
 	return slices.Compact(kinds)
 }
 
+// meet takes the heartbeat of an instance.
+func (i *Instance) meet(s events.DeviceStatus) {
+	if i.peers.note(s) && s.Instance != i.config.Name {
+		i.log.Debug("another instance is heard of", "peer", s.Instance, "device", s.Device, "state", s.State)
+	}
+}
+
 // watch keeps the peers up to date until ctx ends. What cannot be watched now is tried again.
 func (i *Instance) watch(ctx context.Context) {
 	for ctx.Err() == nil {
-		stop, err := i.config.Broker.WatchDevices(ctx, statusLife, i.peers.note)
+		stop, err := i.config.Broker.WatchDevices(ctx, statusLife, i.meet)
 		if err == nil {
 			<-ctx.Done()
 			stop()

@@ -37,11 +37,11 @@ func (r *rig) gpu(change func(*instance.Config)) (run *running, sickness string)
 	}
 	run = r.start(func(s *settings) { s.Name, s.Device = "gpu-1", "GPU.0" })
 	r.change = nil
-	return run, sickness
+	return r.meet(run), sickness
 }
 
 func (r *rig) cpu() *running {
-	return r.start(func(s *settings) { s.Name = "cpu-1" })
+	return r.meet(r.start(func(s *settings) { s.Name = "cpu-1" }))
 }
 
 // sicken makes the scripted GPU sick in one way, and returns how to make it well.

@@ -47,6 +47,10 @@ func (i *Instance) share(ctx context.Context, read bool) {
 		}
 		sleep(ctx, pause)
 	}
+}
+
+// shareLast stores what the last generations told.
+func (i *Instance) shareLast(ctx context.Context) {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if err := i.config.Figures.store(last, i.config.Broker.UpdateLearned); err != nil {
