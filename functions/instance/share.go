@@ -38,7 +38,7 @@ func (i *Instance) share(ctx context.Context, read bool) {
 		}
 		select {
 		case <-i.config.Figures.changed:
-			if err := i.config.Figures.store(ctx, i.config.Broker.UpdateLearned); err != nil && ctx.Err() == nil {
+			if err := i.storeFigures(ctx); err != nil && ctx.Err() == nil {
 				i.log.Warn("what was learned is not stored yet", "error", err)
 				i.config.Figures.signal()
 				pause = sharePause
@@ -51,9 +51,14 @@ func (i *Instance) share(ctx context.Context, read bool) {
 
 // shareLast stores what the last generations told.
 func (i *Instance) shareLast(ctx context.Context) {
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if err := i.config.Figures.store(last, i.config.Broker.UpdateLearned); err != nil {
+	if err := i.storeFigures(ctx); err != nil {
 		i.log.Warn("what was learned last is not stored", "error", err)
 	}
+}
+
+// storeFigures stores what waits. It goes on when ctx ends: what is broken off half-way may be stored twice.
+func (i *Instance) storeFigures(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	return i.config.Figures.store(ctx, i.config.Broker.UpdateLearned)
 }
