@@ -79,6 +79,8 @@ type Script struct {
 	On    string `json:"on,omitempty"`   // only on devices whose name begins so
 	// Enough is the degradation, of those of package events, with which Full has enough memory.
 	Enough string `json:"enough,omitempty"`
+	// Degradation is one that the result tells of beside those asked for.
+	Degradation string `json:"degradation,omitempty"`
 }
 
 // Prompt returns the script as a prompt.
@@ -227,7 +229,11 @@ func (e engine) Generate(ctx context.Context, in runner.Input, o runner.Observer
 			}
 		}
 	}
-	return output(in), nil
+	out := output(in)
+	if s.Degradation != "" {
+		out.Degradations = append(out.Degradations, s.Degradation)
+	}
+	return out, nil
 }
 
 // degradations are what an economy asks for.
