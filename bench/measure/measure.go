@@ -24,7 +24,8 @@ type Value struct {
 // Summarize makes no assumption about the distribution of the samples. Too few of them for the confidence
 // give an interval from the smallest to the largest.
 func Summarize(samples []float64) Value {
-	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(samples, &benchmath.DefaultThresholds), Confidence)
+	// NewSample sorts what it is given, but Ratios needs the order of the runs.
+	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(slices.Clone(samples), &benchmath.DefaultThresholds), Confidence)
 	return Value{
 		Median: s.Center, N: len(samples),
 		Lo: max(s.Lo, slices.Min(samples)), Hi: min(s.Hi, slices.Max(samples)),

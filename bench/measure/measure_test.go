@@ -18,6 +18,12 @@ func TestSummarize(t *testing.T) {
 	assert.Equal(t, Value{Median: 2, Lo: 1, Hi: 3, N: 3}, Summarize([]float64{3, 1, 2}))
 }
 
+func TestSummarizeLeavesTheOrderOfTheRuns(t *testing.T) {
+	samples := []float64{3, 1, 2}
+	Summarize(samples)
+	assert.Equal(t, []float64{3, 1, 2}, samples)
+}
+
 func TestInterleave(t *testing.T) {
 	var order []string
 	side := func(name string, v float64) Side {

@@ -373,6 +373,15 @@ func (a *Attempt) PutObject(ctx context.Context, name, mediaType string, data []
 // that it is not known whether the event was stored: leave the job to its
 // redelivery and its objects alone.
 func (a *Attempt) Finish(ctx context.Context, terminal events.Event) (bool, error) {
+	if err := events.Validate(terminal); err != nil {
+		return false, events.Errorf(events.CodeInternal, "the terminal event is not valid: %w", err)
+	}
+	return a.FinishValid(ctx, terminal)
+}
+
+// FinishValid is Finish for an event whose data the caller has validated. That
+// takes as long as storing it, and can be done while the objects are stored.
+func (a *Attempt) FinishValid(ctx context.Context, terminal events.Event) (bool, error) {
 	if err := a.checkTerminal(terminal); err != nil {
 		return false, err
 	}
@@ -414,9 +423,6 @@ func (a *Attempt) checkTerminal(e events.Event) error {
 	}
 	if e.Subject() != a.job.ID {
 		return events.Errorf(events.CodeInternal, "the terminal event is about %q, not about request %q", e.Subject(), a.job.ID)
-	}
-	if err := events.Validate(e); err != nil {
-		return events.Errorf(events.CodeInternal, "the terminal event is not valid: %w", err)
 	}
 	return nil
 }

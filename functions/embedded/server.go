@@ -97,6 +97,9 @@ func (s *Server) start() (*server.Server, error) {
 		ServerName: "genfn", Host: s.config.Host, Port: s.config.Port,
 		JetStream: true, StoreDir: s.config.StoreDir, SyncAlways: !s.config.NoSync,
 		NoSigs: true,
+		// The cache of what matches a subject is of no use to subjects that hold the id of a request, and each new
+		// subscription has to go through all of it.
+		NoSublistCache: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the embedded NATS server cannot be configured: %w", err)

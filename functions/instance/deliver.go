@@ -35,6 +35,7 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 		return sum.err
 	}
 	s := a.answer(p, result, sum.sha256)
+	may := a.mayFinish(ctx, s)
 	files, err := a.encode(ctx, s, result)
 	if err != nil {
 		return err
@@ -49,17 +50,21 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 	if s.Artifacts, err = a.store(ctx, files); err != nil {
 		return err
 	}
-	if !s.Fits() {
-		if err := a.storeWhole(ctx, &s); err != nil {
-			return err
-		}
+	if err := <-may; err != nil {
+		return err
 	}
 	a.track.leave(time.Now())
 	timings := maps.Clone(a.track.timings)
 	maps.Copy(timings, s.TimingsMS) // the runner's own are nearer to the work
 	s.TimingsMS = timings
 	s.TimingsMS["total"] = float64(time.Since(a.began)) / float64(time.Millisecond)
-	if err := a.finish(ctx, events.TypeSucceeded, s.Fit()); err != nil {
+	if !s.Fits() {
+		if err := a.storeWhole(ctx, &s); err != nil {
+			return err
+		}
+		s = s.Fit()
+	}
+	if err := a.finish(ctx, events.TypeSucceeded, s); err != nil {
 		return err
 	}
 	a.learn(p, result)
@@ -129,6 +134,29 @@ func (a *attempt) encode(ctx context.Context, s events.Succeeded, result *protoc
 	return files, nil
 }
 
+// mayFinish finds out, while pictures are encoded and stored, what has to be known before the attempt may finish: that
+// it is still the current one, and that the answer, which has no artefacts yet, is valid.
+func (a *attempt) mayFinish(ctx context.Context, s events.Succeeded) <-chan error {
+	s.Artifacts = []events.Artifact{}
+	meta := a.meta()
+	done := make(chan error, 1)
+	go func() {
+		e, err := events.NewAnswer(events.TypeSucceeded, meta, s.Fit())
+		if err == nil {
+			err = events.Validate(e)
+		}
+		if err != nil {
+			done <- events.Errorf(events.CodeInternal, "the answer is not valid: %w", err)
+			return
+		}
+		if current, err := a.begun.Current(ctx); err == nil && !current { // if it is not known, Finish asks again
+			done <- errStale
+		}
+		close(done)
+	}()
+	return done
+}
+
 // storeWhole stores the answer, which has to be shortened, as a file beside the pictures, of which it tells.
 func (a *attempt) storeWhole(ctx context.Context, s *events.Succeeded) error {
 	data, err := json.MarshalIndent(s, "", "  ")
@@ -140,18 +168,11 @@ func (a *attempt) storeWhole(ctx context.Context, s *events.Succeeded) error {
 	return err
 }
 
-// store puts the files into the object store. At the same time it finds out whether the attempt is still the
-// current one, which has to be known before it may finish.
+// store puts the files into the object store.
 func (a *attempt) store(ctx context.Context, files []file) ([]events.Artifact, error) {
 	artifacts := make([]events.Artifact, len(files))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxParallel)
-	stale := false
-	g.Go(func() error { // ends nothing early: what is half stored could not be discarded
-		current, err := a.begun.Current(ctx)
-		stale = err == nil && !current // if it is not known, Finish asks again
-		return nil
-	})
 	for i, f := range files {
 		g.Go(func() error {
 			ref, err := a.put(ctx, f)
@@ -160,11 +181,5 @@ func (a *attempt) store(ctx context.Context, files []file) ([]events.Artifact, e
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	if stale {
-		return nil, errStale
-	}
-	return artifacts, nil
+	return artifacts, g.Wait()
 }

@@ -350,7 +350,11 @@ func (a *attempt) publishProgress(ctx context.Context, preview *events.Preview) 
 // event makes an answer event of this attempt.
 func (a *attempt) event(typ string, data any) (events.Event, error) {
 	a.sent++
+	return events.NewAnswer(typ, a.meta(), data)
+}
+
+func (a *attempt) meta() events.Meta {
 	meta := events.AnswerTo(a.work.event, a.work.job.ID, "/genfn/instance/"+a.slot.config.Name)
 	meta.ID = a.work.job.ID + "-" + strconv.Itoa(a.begun.Number) + "-" + strconv.Itoa(a.sent)
-	return events.NewAnswer(typ, meta, data)
+	return meta
 }

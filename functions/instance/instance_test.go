@@ -153,6 +153,20 @@ func TestAnswerToTheLongestPrompts(t *testing.T) {
 	r.settled(id)
 }
 
+// What the runner says goes into the answer. If that would not be valid the request fails, and is not tried again for ever.
+func TestAnInvalidAnswerIsNotGiven(t *testing.T) {
+	r := newRig(t)
+	r.start(nil)
+	id := r.publish(request(runnertest.Script{Degradation: "No word"}))
+	f := r.failed(id)
+	require.Equal(t, events.CodeInternal, f.Error.Code)
+	require.Contains(t, f.Error.Error(), "/degradations/0")
+	require.Len(t, f.Attempts, 1)
+	next := r.publish(request(runnertest.Script{}))
+	r.succeeded(next)
+	r.settled(id, next)
+}
+
 func TestSeedIsDrawnAndTold(t *testing.T) {
 	r := newRig(t)
 	r.start(nil)

@@ -391,7 +391,11 @@ func (a *attempt) finish(ctx context.Context, typ string, data any) error {
 	if err != nil {
 		return err
 	}
-	won, err := a.begun.Finish(ctx, e)
+	finish := a.begun.Finish
+	if typ == events.TypeSucceeded { // mayFinish has seen that it is valid
+		finish = a.begun.FinishValid
+	}
+	won, err := finish(ctx, e)
 	if err != nil {
 		return errors.Join(errLeft, err)
 	}

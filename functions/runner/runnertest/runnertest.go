@@ -84,6 +84,8 @@ type Script struct {
 	// Uses is the device memory that the generation takes, in bytes, on a device of EnvMemory; each economy that is
 	// asked for saves a quarter of it. It stays allocated for the model until that is unloaded.
 	Uses int64 `json:"uses,omitempty"`
+	// Degradation is one that the result tells of beside those asked for.
+	Degradation string `json:"degradation,omitempty"`
 }
 
 // Prompt returns the script as a prompt.
@@ -308,7 +310,11 @@ func (e engine) Generate(ctx context.Context, in runner.Input, o runner.Observer
 			}
 		}
 	}
-	return output(in), nil
+	out := output(in)
+	if s.Degradation != "" {
+		out.Degradations = append(out.Degradations, s.Degradation)
+	}
+	return out, nil
 }
 
 // degradations are what an economy asks for.
