@@ -99,6 +99,7 @@ func (c Config) streams() []jetstream.StreamConfig {
 			Storage:  jetstream.MemoryStorage,
 			MaxAge:   c.Retention, MaxMsgsPerSubject: keptStatuses, MaxBytes: c.EventBytes,
 		},
+		c.controlStream(),
 	}
 	for _, tenant := range c.Tenants {
 		s = append(s, c.objectStream(tenant))

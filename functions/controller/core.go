@@ -40,7 +40,9 @@ type Core struct {
 	last  time.Time     // of the last input
 	all   map[string]*record
 	names []string // sorted, so that the order of decisions does not depend on that of maps
-	out   []events.Decision
+
+	out       []events.Decision
+	forgotten []string
 }
 
 // Start is everything a Core depends on beside its inputs.
@@ -73,8 +75,8 @@ type sample struct {
 
 const endless = time.Duration(1<<63 - 1)
 
-// New returns a core that has yet heard of nobody but through the decisions in force.
-func New(s Start) *Core {
+// NewCore returns a core that has yet heard of nobody but through the decisions in force.
+func NewCore(s Start) *Core {
 	s.Policy = s.Policy.withDefaults()
 	c := &Core{start: s, last: s.At, all: map[string]*record{}}
 	for _, d := range s.InForce {
@@ -116,8 +118,8 @@ func (c *Core) InForce() []events.Decision {
 	return out
 }
 
-// Forgotten reports whether an instance is not known (any more): then no decision on it is in force.
-func (c *Core) Forgotten(instance string) bool { return c.all[instance] == nil }
+// Forgotten returns the instances that the last input made the core forget: no decision on them is in force.
+func (c *Core) Forgotten() []string { return c.forgotten }
 
 // Apply takes an input and returns the decisions that follow, in order. The error is about a command that cannot be
 // followed; there are no decisions then.
@@ -125,7 +127,7 @@ func (c *Core) Apply(in Input) ([]events.Decision, error) {
 	if step := in.At.Sub(c.last); step > 0 {
 		c.clock += min(step, c.start.Policy.MaxStep)
 	}
-	c.last, c.out = in.At, nil
+	c.last, c.out, c.forgotten = in.At, nil, nil
 	var err error
 	switch {
 	case in.Status != nil:

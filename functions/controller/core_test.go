@@ -26,7 +26,7 @@ func newRig(t *testing.T, inForce ...events.Decision) *rig {
 	r := &rig{t: t, at: time.Unix(1_800_000_000, 0).UTC()}
 	s := Start{By: "controller a", Term: 1, At: r.at, InForce: inForce}
 	r.write(Entry{Start: &s})
-	r.core = New(s)
+	r.core = NewCore(s)
 	return r
 }
 
@@ -171,9 +171,10 @@ func TestSilence(t *testing.T) {
 	require.ErrorContains(t, err, `no living instance has the name "a"`)
 	require.Equal(t, events.StateDraining, r.says("a", events.StateReady).State)
 	r.pass(11 * time.Second)
-	r.pass(time.Hour)
-	r.pass(2 * time.Second)
-	require.True(t, r.core.Forgotten("a"))
+	r.pass(24*time.Hour - 2*time.Second)
+	require.Empty(t, r.core.Forgotten())
+	r.pass(4 * time.Second)
+	require.Empty(t, r.core.all)
 }
 
 // TestOperators: an operator's word counts, but a device that has stopped itself must prove itself first.
@@ -217,7 +218,7 @@ func TestTakeOver(t *testing.T) {
 	r.says("a", events.StateReady)
 	d := r.says("a", events.StateShed)
 	r.pass(10*time.Second, "a")
-	next := New(Start{By: "controller b", Term: 2, At: r.at, InForce: r.core.InForce()})
+	next := NewCore(Start{By: "controller b", Term: 2, At: r.at, InForce: r.core.InForce()})
 	r.core = next
 	r.log.Reset()
 	r.pass(8 * time.Second)

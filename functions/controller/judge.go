@@ -242,4 +242,5 @@ func (c *Core) forget(name string) {
 	delete(c.all, name)
 	i, _ := slices.BinarySearch(c.names, name)
 	c.names = slices.Delete(c.names, i, i+1)
+	c.forgotten = append(c.forgotten, name)
 }

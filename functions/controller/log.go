@@ -62,7 +62,7 @@ type replay struct {
 func (p *replay) take(e Entry) error {
 	switch {
 	case e.Start != nil:
-		p.core, p.due = New(*e.Start), nil
+		p.core, p.due = NewCore(*e.Start), nil
 	case p.core == nil:
 		return errors.New("expected a start")
 	case e.Input != nil:

@@ -5,7 +5,7 @@ import "time"
 // Policy says how much an instance is forgiven. A zero field takes its default.
 type Policy struct {
 	SilentAfter  time.Duration `json:"silent_after"`  // an instance that is not heard of for so long is gone; 0: 10 s
-	ForgetAfter  time.Duration `json:"forget_after"`  // what is known of an instance that is gone is forgotten; 0: 1 h
+	ForgetAfter  time.Duration `json:"forget_after"`  // what is known of an instance that is gone is forgotten; 0: 24 h
 	ProofTimeout time.Duration `json:"proof_timeout"` // for the proof of an instance in probation; 0: 10 min
 
 	FlapLimit  int           `json:"flap_limit"`  // suspicions within FlapWindow that shed an instance although it proves itself each time; 0: 4
@@ -30,7 +30,7 @@ func (p Policy) withDefaults() Policy {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&p.SilentAfter, 10 * time.Second}, {&p.ForgetAfter, time.Hour}, {&p.ProofTimeout, 10 * time.Minute},
+		{&p.SilentAfter, 10 * time.Second}, {&p.ForgetAfter, 24 * time.Hour}, {&p.ProofTimeout, 10 * time.Minute},
 		{&p.FlapWindow, 5 * time.Minute}, {&p.FaultWindow, time.Minute},
 		{&p.Backoff, 30 * time.Second}, {&p.MaxBackoff, 10 * time.Minute}, {&p.Quarantine, time.Hour}, {&p.ResetAfter, 15 * time.Minute},
 		{&p.MaxStep, 5 * time.Second},

@@ -144,7 +144,7 @@ func (w *world) takeOver() {
 		}
 	}
 	require.NoError(w.t, w.entries.Encode(Entry{Start: &start}))
-	w.core = New(start)
+	w.core = NewCore(start)
 	w.checker.status = map[string]Status{}
 }
 
