@@ -94,8 +94,7 @@ type InFlight struct {
 	Request string    `json:"request"`
 	Tenant  string    `json:"tenant"`
 	Attempt int       `json:"attempt"`
-	Stage   string    `json:"stage,omitempty"` // the last one entered
-	Since   time.Time `json:"since"`           // of the attempt
+	Since   time.Time `json:"since"` // of the attempt
 	// LeaseUntil is when the instance lets go of the request unless its work makes progress.
 	LeaseUntil time.Time `json:"lease_until"`
 }

@@ -227,7 +227,7 @@ func payloads(t *testing.T) map[string]any {
 		"worker-1", "GPU.0", "a graphics card", DeviceGPU, StateShed, StateReady, testTime(), "canary_failed", "The device failed to prove itself.", pointer(testTime()),
 		map[string]string{"driver": "1"}, map[string]string{"NUM_STREAMS": "1"}, []DeviceCheck{{"computation", true, "16 values"}}, []string{"m"}, 2, 1,
 		12, 2, true, &MemoryInfo{1.5, 2.5, 3.5, 4.5, 5, pointer(int64(6)), pointer(int64(7)), pointer(int64(8))}, []DeviceFault{{testTime(), "r1", "device_fault", failure}},
-		"x7", 42, []InFlight{{"r1", "default", 1, StageDenoise, testTime(), testTime()}}, &Obeyed{3, StateReady},
+		"x7", 42, []InFlight{{"r1", "default", 1, testTime(), testTime()}}, &Obeyed{3, StateReady},
 	}
 	return map[string]any{
 		TypeImageGenerate: request,

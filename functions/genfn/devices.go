@@ -17,6 +17,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/controller"
 	"genfn/functions/runner/process"
 )
 
@@ -40,6 +41,7 @@ type deviceLine struct {
 type deviceReport struct {
 	Devices   []deviceLine          `json:"devices"`   // of this machine
 	Instances []events.DeviceStatus `json:"instances"` // that a NATS server knows, if there is one
+	Decisions []events.Decision     `json:"decisions"` // in force on instances
 }
 
 func newDevices(s *settings) *cobra.Command {
@@ -66,12 +68,12 @@ func newDevices(s *settings) *cobra.Command {
 			if err != nil {
 				log.Warn("not every device could be looked at", "error", err)
 			}
-			report := deviceReport{Devices: []deviceLine{}, Instances: []events.DeviceStatus{}}
+			report := deviceReport{Devices: []deviceLine{}, Instances: []events.DeviceStatus{}, Decisions: []events.Decision{}}
 			for _, d := range found {
 				report.Devices = append(report.Devices, describeDevice(d, properties))
 			}
 			if !here {
-				if report.Instances, err = s.instances(cmd); err != nil {
+				if report.Instances, report.Decisions, err = s.instances(cmd); err != nil {
 					return err
 				}
 			}
@@ -111,13 +113,13 @@ func describeDevice(d process.Found, properties bool) deviceLine {
 }
 
 // instances asks a server for its instances. Without one there are none, unless it was named.
-func (s *settings) instances(cmd *cobra.Command) ([]events.DeviceStatus, error) {
+func (s *settings) instances(cmd *cobra.Command) ([]events.DeviceStatus, []events.Decision, error) {
 	b, err := broker.Connect(s.nats, broker.Options{Name: "genfn devices", Credentials: s.creds})
 	if err != nil {
 		if cmd.Flags().Changed("nats") {
-			return nil, err
+			return nil, nil, err
 		}
-		return []events.DeviceStatus{}, nil
+		return []events.DeviceStatus{}, []events.Decision{}, nil
 	}
 	defer b.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), heartbeatLife)
@@ -126,7 +128,14 @@ func (s *settings) instances(cmd *cobra.Command) ([]events.DeviceStatus, error) 
 	if list == nil {
 		list = []events.DeviceStatus{}
 	}
-	return list, err
+	if err != nil {
+		return list, nil, err
+	}
+	decisions, err := b.Decisions(ctx)
+	if decisions == nil {
+		decisions = []events.Decision{}
+	}
+	return list, decisions, err
 }
 
 func (r deviceReport) print(out io.Writer) {
@@ -157,6 +166,11 @@ func (r deviceReport) print(out io.Writer) {
 	_ = w.Flush() // the terminal's errors are seen there
 	if len(r.Instances) > 0 {
 		printInstances(out, r.Instances)
+	}
+	for _, d := range r.Decisions {
+		if d.State != events.StateReady || d.Reason != controller.ReasonJoined { // that goes without saying
+			fmt.Fprintln(out, "decided on "+describeDecision(d)+" since "+d.At.Local().Format(time.DateTime))
+		}
 	}
 }
 

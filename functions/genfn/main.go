@@ -97,9 +97,10 @@ func newRoot(signals *signals) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	s.addGlobal(root)
 	root.AddCommand(
-		newDemo(s, signals), newUp(s, signals), newInstance(s, signals),
+		newDemo(s, signals), newUp(s, signals), newInstance(s, signals), newController(s, signals),
 		newGenerate(s, signals), newCancel(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
 	)
+	root.AddCommand(newCommands(s)...)
 	return root
 }
 

@@ -153,6 +153,21 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	if err != nil {
 		return err
 	}
+	health, err := s.newFleetController(b, flags, log)
+	if err != nil {
+		return err
+	}
+	controlled := make(chan struct{})
+	go func() {
+		defer close(controlled)
+		if err := health.Run(soft); err != nil {
+			log.Error("the health controller has ended, instances keep to what was decided last", "error", err)
+		}
+	}()
+	defer func() {
+		stop()
+		<-controlled
+	}()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- serve.Run(soft, signals.hard)

@@ -153,6 +153,7 @@ type Instance struct {
 	usage     usage
 	peers     peers
 	wanted    wanted
+	orders    orders
 	hostBytes int64 // memory of this machine
 }
 
@@ -173,6 +174,7 @@ func New(c Config) (*Instance, error) {
 	if memory, err := c.HostMemory(); err == nil { // unknown, no percentage is told
 		i.hostBytes = memory.Bytes
 	}
+	i.orders.incarnation = events.NewID()
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil
 }
@@ -218,6 +220,11 @@ func (i *Instance) run(soft, hard context.Context) error {
 	if err != nil {
 		return errors.Join(err, closeQueue(soft, queue))
 	}
+	stopOrders, err := i.listen(soft)
+	if err != nil {
+		return errors.Join(err, closeQueue(soft, queue))
+	}
+	defer stopOrders()
 	var wg sync.WaitGroup
 	for _, s := range slots {
 		s.queue = queue

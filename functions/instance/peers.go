@@ -50,7 +50,7 @@ func (p *peers) any(is func(events.DeviceStatus) bool) bool {
 // serve reports whether an instance of the class takes requests for the model, or will when it has proved itself.
 func (p *peers) serve(class, model string) bool {
 	return p.any(func(s events.DeviceStatus) bool {
-		return s.Class == class && s.State != events.StateShed && s.State != events.StateQuarantined && slices.Contains(s.Models, model)
+		return s.Class == class && s.Admitted() && slices.Contains(s.Models, model)
 	})
 }
 

@@ -72,14 +72,14 @@ func (s *slot) run(soft, hard context.Context) {
 			s.preloaded = s.runner
 			s.preload(soft)
 		}
-		job, err := s.queue.Next(soft)
+		job, err := s.fetch(soft)
 		if err == nil {
 			s.instance.usage.busy.Add(1)
 			s.serve(soft, hard, job)
 			s.instance.usage.busy.Add(-1)
 			continue
 		}
-		if soft.Err() == nil && !errors.Is(err, broker.ErrQueueClosed) {
+		if soft.Err() == nil && !errors.Is(err, broker.ErrQueueClosed) && !errors.Is(err, errStopped) {
 			s.log.Error("no requests can be fetched", "error", err)
 			sleep(soft, pause)
 		}

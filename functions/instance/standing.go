@@ -44,6 +44,12 @@ func (s *slot) note(request string, f failed) {
 // admit waits until the device may take a request, and has it prove itself when it is time to. It reports false
 // when nothing can be fetched now; it has waited then.
 func (s *slot) admit(soft context.Context) bool {
+	if !s.instance.orders.wait(soft) {
+		return false
+	}
+	if s.instance.orders.demanded() {
+		return s.proveOnDemand(soft)
+	}
 	step, wait := s.instance.health.Next()
 	switch step {
 	case device.Fetch:
@@ -67,8 +73,9 @@ func (s *slot) admit(soft context.Context) bool {
 
 // prove has a fresh runner validate the device, and run a canary of the model if one is named. The device's health
 // learns the result.
-func (s *slot) prove(ctx context.Context, name string) error {
+func (s *slot) prove(ctx context.Context, name string) (err error) {
 	h := s.instance.health
+	defer s.instance.tellProof(time.Now(), s.instance.orders.current(), name, &err)
 	if err := s.kill(fault.KilledForShutdown); err != nil {
 		e := events.AsError(err)
 		h.Stuck(e)

@@ -116,6 +116,7 @@ func (i *Instance) complete(s events.DeviceStatus) events.DeviceStatus {
 	s.Instance, s.Device = i.config.Name, i.config.Runner.Hello.Device
 	s.Slots, s.Models = i.config.Slots, i.catalog.names()
 	i.usage.fill(&s, i.hostBytes)
+	i.stamp(&s)
 	return s
 }
 

@@ -23,6 +23,7 @@ const (
 	causeUnfit       = "device_unfit"     // it cannot do it, or gave invalid numbers
 	causeRouted      = "routed"           // to another device, before any work
 	causeShutdown    = "shutdown"
+	causeOrdered     = "quarantined" // by the controller or an operator
 	causeUnavailable = "runner_unavailable"
 )
 
@@ -97,6 +98,7 @@ func (w *work) attempt(soft, hard context.Context, begun *broker.Attempt) (again
 	ctx, stop := w.bounded(ctx, soft)
 	defer stop()
 	a := &attempt{work: w, slot: s, begun: begun, began: time.Now(), lease: lease, log: log}
+	defer s.instance.orders.enter(a)()
 	return a.end(ctx, hard, a.run(ctx))
 }
 
@@ -105,6 +107,7 @@ func (w *work) attempt(soft, hard context.Context, begun *broker.Attempt) (again
 func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stopWanted := context.AfterFunc(w.wanted, func() { cancel(context.Cause(w.wanted)) })
+	stopOrder := w.slot.instance.orders.whenQuarantined(func() { cancel(errOrdered) })
 	deadline := func() {}
 	if expiry := w.event.ExpiryTime(); !expiry.IsZero() {
 		ctx, deadline = context.WithDeadlineCause(ctx, expiry, errDeadline)
@@ -114,7 +117,7 @@ func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 			cancel(errHandBack)
 		}
 	})
-	return ctx, func() { stopSoft(); stopWanted(); deadline(); cancel(nil) }
+	return ctx, func() { stopSoft(); stopWanted(); stopOrder(); deadline(); cancel(nil) }
 }
 
 // held is a delivered request with its attempt, as its lease sees it.
@@ -218,6 +221,8 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		a.cancelRunner(fault.KilledForDeadline) // who waits for the answer need not wait for the end of a step
 	case errors.Is(err, errHandBack), hard.Err() != nil:
 		a.handBack(hard, causeShutdown, nil)
+	case errors.Is(err, errOrdered):
+		a.handBack(hard, causeOrdered, nil)
 	case errors.As(err, &unavailable):
 		a.handBack(hard, causeUnavailable, unavailable.failure())
 	case errors.As(err, &told):
