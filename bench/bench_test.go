@@ -78,8 +78,39 @@ func TestEvents(t *testing.T) {
 		assert.Positive(t, accepted.Ours.Median)
 		assert.Greater(t, terminal.Ours.Median, accepted.Ours.Median)
 		assert.Equal(t, &report.Goal{AtMost: goalAccepted}, accepted.Goal)
-		assert.Greater(t, terminal.Floor.Median, accepted.Floor.Median)
+		assert.Positive(t, accepted.Floor.Median)
+		assert.Positive(t, terminal.Floor.Median)
 	}
+}
+
+// TestFaults: the figures are of what they say, and complete; how good they are is for the report to tell.
+func TestFaults(t *testing.T) {
+	g := shortRun(t, "faults")
+	require.Len(t, g.NotRun, 1, "only the matrix, which has a test of its own")
+	value := map[string]float64{}
+	goals := 0
+	for _, row := range g.Rows {
+		value[row.Name] = row.Ours.Median
+		if row.Goal != nil {
+			goals++
+		}
+	}
+	for _, c := range []string{"crash of the driver (SIGSEGV)", "invalid numbers", "dead context (-5), again after a canary"} {
+		assert.Positive(t, value[c+": native error → at work on the CPU"])
+		assert.GreaterOrEqual(t, value[c+": the same, p99 of 4"], value[c+": native error → at work on the CPU"])
+	}
+	assert.Positive(t, value["dead context (-5), again after a canary: fresh process, validation and canary before"])
+	assert.Positive(t, value["hang: end of the budget → killed and reaped"], "not before its budget is over")
+	assert.Positive(t, value["CPU time of an idle genfn up"])
+	for _, clock := range []string{"wall", "cpu"} {
+		assert.Positive(t, rowNamed(t, g, "demo model, 64 px, 25 steps: "+clock+" per picture", "s").Ratio.Median)
+	}
+	assert.Equal(t, 7, goals)
+}
+
+func TestMatrixRows(t *testing.T) {
+	cases, right := matrixRows("=== RUN\n| a | b | as specified |\n    | c | d | OTHERWISE |\n| fault | |\n|---|---|\nok\n")
+	assert.Equal(t, []int{2, 1}, []int{cases, right})
 }
 
 func TestBrokenPartsStayInTheReport(t *testing.T) {

@@ -1,6 +1,6 @@
 // Command bench measures genfn, each figure beside its peer in the same run:
 //
-//	go run ./bench pipeline|events|bindings|startup|memory|all
+//	go run ./bench pipeline|events|bindings|startup|memory|faults|all
 //
 // The figures go to a folder as JSON and as a Markdown table, which is printed too. What cannot be measured on
 // this machine is said as such. Nothing here fails because a figure is bad.
@@ -21,9 +21,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"genfn/bench/report"
+	"genfn/functions/runner/runnertest"
 )
 
 func main() {
+	runnertest.Main() // as the runner process of the faults worker it does not return
 	if err := interruptible(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -56,6 +58,7 @@ var parts = []part{
 	{"events", "the way of a request through broker, instance and runner beside raw JetStream", measureEvents},
 	{"startup", "process start to PNG beside a Python script", measureStartup},
 	{"memory", "resident memory of the runner over many generations", measureMemory},
+	{"faults", "time from a fault to the device that takes over, hangs, the fault matrix; overhead when nothing fails", measureFaults},
 }
 
 func newRoot() *cobra.Command {
@@ -120,6 +123,6 @@ func (h *harness) run(cmd *cobra.Command, chosen ...part) error {
 // newWorker are the measuring processes of the harness itself.
 func newWorker() *cobra.Command {
 	root := &cobra.Command{Use: "worker", Short: "a measuring process of the harness", Hidden: true}
-	root.AddCommand(newCallsWorker(), newBrokerWorker(), newPipelineWorker(), newPictureWorker())
+	root.AddCommand(newCallsWorker(), newBrokerWorker(), newPipelineWorker(), newPictureWorker(), newFaultsWorker(), newRunnerWorker())
 	return root
 }

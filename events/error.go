@@ -43,23 +43,23 @@ func (c Code) text() codeText {
 	case CodeInvalidRequest:
 		return codeText{"Invalid request", "Correct the named field and send the request again under a new id.", false}
 	case CodeModelNotFound:
-		return codeText{"Model not found", "Choose one of the models that are served, or start an instance that has this one.", false}
+		return codeText{"Model not found", "Choose one of the models that are served, or start an instance that has this one (genfn model list names those of a folder).", false}
 	case CodeModelInvalid:
-		return codeText{"Model folder is damaged or not supported", "Repair or export the model folder again.", false}
+		return codeText{"Model folder is damaged or not supported", "Repair or export the model folder again; genfn model check tells what is wrong with it.", false}
 	case CodeModelLoadFailed:
-		return codeText{"Model could not be loaded", "Check the model folder and the free memory of the device.", false}
+		return codeText{"Model could not be loaded", "Check the model folder (genfn model check) and the free memory of the device (genfn devices).", false}
 	case CodeDeviceUnavailable:
-		return codeText{"No device available", "Start an instance with a working device, or allow another device class.", true}
+		return codeText{"No device available", "Start an instance with a working device (genfn devices tells which work), or allow another class of device (fallback: allowed).", true}
 	case CodeGPUOutOfMemory:
-		return codeText{"GPU out of memory", "Try a smaller size or fewer images, or allow CPU.", true}
+		return codeText{"GPU out of memory", "Try a smaller size or fewer images, or allow the CPU (fallback: allowed).", true}
 	case CodeHostOutOfMemory:
 		return codeText{"Out of memory", "Try a smaller size or fewer images, or give the instance more memory.", true}
 	case CodeGPURuntimeError:
-		return codeText{"GPU error", "Send the request again; if it keeps failing, look at the device and its driver.", true}
+		return codeText{"GPU error", "Send the request again. If it keeps failing, genfn devices tells the state of the device and its driver.", true}
 	case CodeDeviceLost:
 		return codeText{"Device lost", "Send the request again; the device restarts or is taken out of service.", true}
 	case CodeHang:
-		return codeText{"Device stopped making progress", "Send the request again; if it keeps hanging, try a smaller size.", true}
+		return codeText{"Device stopped making progress", "Send the request again. If it keeps hanging, try a smaller size or another device.", true}
 	case CodeNumericalError:
 		return codeText{"The model computed invalid numbers", "Try another seed, scheduler or guidance scale, or a higher precision.", false}
 	case CodeDeadlineExceeded:
@@ -67,11 +67,11 @@ func (c Code) text() codeText {
 	case CodeCancelled:
 		return codeText{"Cancelled", "Send the request again under a new id if it is still wanted.", false}
 	case CodeQueueFull:
-		return codeText{"Queue is full", "Wait and send the request again.", true}
+		return codeText{"Queue is full", "Wait and send the request again, or start more instances.", true}
 	case CodePermissionDenied:
-		return codeText{"Permission denied", "Use credentials that allow this operation.", false}
+		return codeText{"Permission denied", "Use credentials that allow this operation (--creds), or ask who runs the server for the permission.", false}
 	default:
-		return codeText{"Internal error", "Report this error together with its detail.", false}
+		return codeText{"Internal error", "Send the request again. If it keeps happening, report this error together with its detail.", false}
 	}
 }
 
@@ -94,11 +94,17 @@ type Error struct {
 	DriverCode string `json:"driver_code,omitempty"` // e.g. "-5" or "CL_OUT_OF_RESOURCES"
 	DriverText string `json:"driver_text,omitempty"`
 	// RequestedBytes is the allocation that failed, of an error about memory; 0: not known.
-	RequestedBytes int64   `json:"requested_bytes,omitempty"`
-	Retriable      bool    `json:"retriable"` // the same request may succeed if it is sent again
-	Detail         string  `json:"detail,omitempty"`
-	Memory         *Memory `json:"memory,omitempty"`
-	Cause          error   `json:"-"`
+	RequestedBytes int64 `json:"requested_bytes,omitempty"`
+	// PredictedBytes is what the work was expected to need in all, and AvailableBytes what there was for it, of an
+	// error about memory; 0: not known.
+	PredictedBytes int64 `json:"predicted_bytes,omitempty"`
+	AvailableBytes int64 `json:"available_bytes,omitempty"`
+	// UnloadedModels are those that were unloaded because memory ran out.
+	UnloadedModels []string `json:"unloaded_models,omitempty"`
+	Retriable      bool     `json:"retriable"` // the same request may succeed if it is sent again
+	Detail         string   `json:"detail,omitempty"`
+	Memory         *Memory  `json:"memory,omitempty"`
+	Cause          error    `json:"-"`
 }
 
 // Errorf returns an Error with a formatted message and the code's title, advice

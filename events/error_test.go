@@ -40,7 +40,7 @@ func TestErrorJSONIsStable(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{
 		"code": "gpu_runtime_error", "title": "GPU error", "message": "the kernel failed",
-		"advice": "Send the request again; if it keeps failing, look at the device and its driver.",
+		"advice": "Send the request again. If it keeps failing, genfn devices tells the state of the device and its driver.",
 		"field": "/width", "expected": "an integer", "stage": "denoise step 3 of 20", "device": "GPU.0",
 		"driver_code": "-5", "driver_text": "CL_OUT_OF_RESOURCES", "retriable": true, "detail": "clFinish",
 		"memory": {"ledger_before": 0, "ledger_peak": 7, "ledger_after": 0}

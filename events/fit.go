@@ -48,6 +48,18 @@ func (s Succeeded) Fit() Succeeded {
 	return s
 }
 
+// Fit returns s with the texts of its faults cut as far as they must be for the
+// event to stay within MaxEventBytes: an instance that is not heard of counts as gone.
+func (s DeviceStatus) Fit() DeviceStatus {
+	for n := mostText; n >= leastText && !fits(s); n /= 2 {
+		s.Message, s.LastFaults = cut(s.Message, n), slices.Clone(s.LastFaults)
+		for i := range s.LastFaults {
+			s.LastFaults[i].Error = s.LastFaults[i].Error.Shortened(n)
+		}
+	}
+	return s
+}
+
 // fits reports whether data can be that of an event. What cannot be written is for
 // the caller to find.
 func fits(data any) bool {

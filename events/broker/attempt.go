@@ -258,6 +258,18 @@ func (a *Attempt) Records() []AttemptRecord {
 	return a.history.Records
 }
 
+// Stand notes the rung of the ladder of memory on which the attempt stands, if it is another than Begin recorded. End
+// records it.
+func (a *Attempt) Stand(rung string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := *a.history
+	h.Records = slices.Clone(h.Records)
+	h.Records[len(h.Records)-1].Rung = rung
+	a.history = &h
+	a.job.setHistory(&h)
+}
+
 // Current reports whether this is still the attempt that may finish the request.
 func (a *Attempt) Current(ctx context.Context) (bool, error) {
 	asked := time.Now()

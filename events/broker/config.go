@@ -27,6 +27,9 @@ type Config struct {
 	ObjectBytes     int64         // per tenant; -1: no limit
 	DeadLetterBytes int64
 
+	LearnedEntries   int64         // kinds of work on kinds of device whose times and memory are remembered
+	LearnedRetention time.Duration // since they were measured last
+
 	AckWait time.Duration // without a sign of life from its holder a request is delivered again
 
 	// Grow lets Setup raise the limits of existing streams to those given here.
@@ -38,17 +41,19 @@ type Config struct {
 // DefaultConfig returns the limits and retention for one server.
 func DefaultConfig() Config {
 	return Config{
-		Replicas:        1,
-		Tenants:         []string{DefaultTenant},
-		QueueMessages:   10_000,
-		QueueBytes:      1 << 30,
-		Duplicates:      2 * time.Minute,
-		Retention:       24 * time.Hour,
-		AnswerRetention: 7 * 24 * time.Hour,
-		EventBytes:      64 << 20,
-		ObjectBytes:     -1,
-		DeadLetterBytes: 256 << 20,
-		AckWait:         6 * time.Second,
+		Replicas:         1,
+		Tenants:          []string{DefaultTenant},
+		QueueMessages:    10_000,
+		QueueBytes:       1 << 30,
+		Duplicates:       2 * time.Minute,
+		Retention:        24 * time.Hour,
+		AnswerRetention:  7 * 24 * time.Hour,
+		EventBytes:       64 << 20,
+		ObjectBytes:      -1,
+		DeadLetterBytes:  256 << 20,
+		LearnedEntries:   4096,
+		LearnedRetention: 90 * 24 * time.Hour,
+		AckWait:          6 * time.Second,
 	}
 }
 
@@ -99,6 +104,7 @@ func (c Config) streams() []jetstream.StreamConfig {
 			Storage:  jetstream.MemoryStorage,
 			MaxAge:   c.Retention, MaxMsgsPerSubject: keptStatuses, MaxBytes: c.EventBytes,
 		},
+		c.learnedStream(),
 		c.controlStream(),
 	}
 	for _, tenant := range c.Tenants {

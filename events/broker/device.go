@@ -28,6 +28,7 @@ func HeartbeatSubject(instance string) string { return "gen.hb." + instance }
 // PublishStatus emits the status of an instance's device, as a heartbeat or because its state has changed. Like a
 // live event it is not waited for, and one that is lost is logged and counted.
 func (b *Broker) PublishStatus(status events.DeviceStatus, heartbeat bool, source string) error {
+	status = status.Fit()
 	typ, subject, data := events.TypeConditionChanged, StatusSubject(status.Instance), any(events.ConditionChanged(status))
 	if heartbeat {
 		typ, subject, data = events.TypeHeartbeat, HeartbeatSubject(status.Instance), events.Heartbeat(status)

@@ -205,9 +205,12 @@ func (b *Broker) hasJetStream() bool {
 
 func (b *Broker) noJetStream() *events.Error {
 	e := events.Errorf(events.CodeInternal, "the NATS server at %s has no JetStream", b.URL())
-	e.Advice = "Start the server with JetStream (nats-server -js), or use genfn up."
+	e.Title, e.Advice = titleServer, "Start the server with JetStream (nats-server -js), or use genfn up."
 	return e
 }
+
+// titleServer is the title of errors about the NATS server itself.
+const titleServer = "NATS server cannot be used"
 
 // inWords turns err into an *events.Error. What ctx ended is reported as ctx's
 // error, wrapped, so that callers can ask for context.Canceled.
@@ -224,6 +227,7 @@ func (b *Broker) inWords(ctx context.Context, err error) error {
 		return fmt.Errorf("NATS at %s: %w", b.URL(), context.Canceled)
 	}
 	e := events.Errorf(events.CodeInternal, "NATS at %s: %w", b.URL(), err)
+	e.Title = titleServer
 	if b.transient(err) {
 		e.Message = fmt.Sprintf("NATS at %s did not answer in time", b.URL())
 		e.Detail = err.Error()
@@ -243,7 +247,7 @@ func (b *Broker) noStreams() *events.Error {
 
 func connectError(url string, err error) error {
 	e := events.Errorf(events.CodeInternal, "no NATS server answers at %s: %w", redact(url), err)
-	e.Advice = "Start one with genfn up, or give the address of a running server."
+	e.Title, e.Advice = titleServer, "Start one with genfn up, or give the address of a running server (--nats)."
 	e.Retriable = true
 	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrPermissionViolation) {
 		e = events.Errorf(events.CodePermissionDenied, "the NATS server at %s refused the credentials: %w", redact(url), err)

@@ -128,7 +128,9 @@ const (
 
 // mayUpdate reports whether a stream may be changed by itself. A republish takes nothing away and may always be added.
 func mayUpdate(differences []Difference, grow bool) bool {
-	return !slices.ContainsFunc(differences, func(d Difference) bool { return d.Remedy != remedyRepeat && !(grow && d.Remedy == remedyGrow) })
+	return !slices.ContainsFunc(differences, func(d Difference) bool {
+		return d.Remedy != remedyRepeat && (!grow || d.Remedy != remedyGrow)
+	})
 }
 
 // comparison collects differences.

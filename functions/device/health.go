@@ -33,6 +33,7 @@ const (
 	ReasonPersistentFaults = "persistent_faults"
 	ReasonBackOff          = "back_off_over"
 	ReasonStuck            = "stuck_in_driver"
+	ReasonNoRunner         = "no_runner"
 )
 
 // Policy says how much a device is forgiven. A zero field takes its default.
@@ -226,6 +227,26 @@ func (h *Health) shed(reason, message string) {
 	pause := min(h.policy.Backoff<<min(h.pauses, 16), h.policy.MaxBackoff)
 	h.pauses++
 	h.enter(events.StateShed, reason, message, pause)
+}
+
+// NoRunner notes that no runner process can be started, and how long it will be until the next try. It does so for a
+// device that is ready only: of others more is known.
+func (h *Health) NoRunner(cause *events.Error, pause time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.status; s.State == events.StateReady || s.State == events.StateValidating || s.Reason == ReasonNoRunner {
+		h.note(events.DeviceFault{Cause: ReasonNoRunner, Error: cause})
+		h.enter(events.StateSuspect, ReasonNoRunner, cause.Message, pause)
+	}
+}
+
+// Runner notes that a runner process has started after all.
+func (h *Health) Runner() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.status.Reason == ReasonNoRunner {
+		h.enter(events.StateReady, ReasonValidated, "", 0)
+	}
 }
 
 // Stuck notes that the device holds a process that does not end: nothing may be started on it.

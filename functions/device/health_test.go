@@ -177,3 +177,29 @@ func TestNoStateIsADeadEnd(t *testing.T) {
 		r.step(t, Fetch)
 	}
 }
+
+// TestNoRunner: a device whose runner does not start says so with the next try, is ready again once one does, and
+// nothing that is worse is forgotten over it.
+func TestNoRunner(t *testing.T) {
+	r := newRig(events.DeviceCPU, Policy{})
+	require.True(t, r.Proved())
+	for range 2 {
+		r.NoRunner(failure(), time.Minute)
+		s := r.Status()
+		require.Equal(t, events.StateSuspect, s.State)
+		require.Equal(t, ReasonNoRunner, s.Reason)
+		require.Equal(t, "the context is dead", s.Message)
+		require.Equal(t, r.clock.at.Add(time.Minute), *s.NextTry)
+	}
+	r.step(t, Prove)
+	r.Runner()
+	require.Equal(t, events.StateReady, r.Status().State)
+	require.EqualValues(t, 2, r.Status().FaultCount)
+
+	r.fault()
+	r.Unproved(ReasonCanaryFailed, failure())
+	r.NoRunner(failure(), time.Minute)
+	require.Equal(t, events.StateShed, r.Status().State)
+	r.Runner()
+	require.Equal(t, events.StateShed, r.Status().State)
+}

@@ -38,10 +38,11 @@ func (e *ConfigError) Error() string {
 		b.WriteString(e.Class + ": ")
 	}
 	fmt.Fprintf(&b, "key %q", e.Key)
-	if e.Value != "" {
-		fmt.Fprintf(&b, " is %s", shorten(e.Value))
+	if e.Value == "" {
+		b.WriteString(" " + e.Expected)
+		return b.String()
 	}
-	b.WriteString("; " + e.Expected)
+	fmt.Fprintf(&b, " is %s; %s", shorten(e.Value), e.Expected)
 	return b.String()
 }
 
@@ -118,7 +119,7 @@ func (c *Config) NeedsMu() bool {
 // (calculate_shift of the diffusers Flux pipeline). It has a meaning for FlowMatch only.
 func (c *Config) ResolutionShift(seqLen int) (float64, error) {
 	if c.class.name != classFlowMatch {
-		return 0, &ConfigError{Class: c.class.name, Key: "base_shift", Expected: "only " + classFlowMatch + " has a resolution shift"}
+		return 0, &ConfigError{Class: c.class.name, Key: "base_shift", Expected: "belongs to " + classFlowMatch + ", the only one with a resolution shift"}
 	}
 	if c.baseShift == nil || c.maxShift == nil {
 		return 0, &ConfigError{Class: c.class.name, Key: "base_shift", Value: "null", Expected: "base_shift and max_shift must be numbers for a shift by resolution"}

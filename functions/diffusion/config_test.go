@@ -84,8 +84,8 @@ func TestConfigErrors(t *testing.T) {
 	for _, c := range []struct{ keys, key, expected string }{
 		{`"_class_name":"HeunDiscreteScheduler"`, "_class_name", "DDIMScheduler, PNDMScheduler"},
 		{`"_class_name":["a","b"]`, "_class_name", "name of a class"},
-		{`"beta_start":0.1`, "_class_name", "missing"},
-		{`"_class_name":"DDIMScheduler","beta_first":0.1`, "beta_first", "beta_start"},
+		{`"beta_start":0.1`, "_class_name", `key "_class_name" is missing; supported: `},
+		{`"_class_name":"DDIMScheduler","beta_first":0.1`, "beta_first", `key "beta_first" is unknown; known keys: beta_end, `},
 		{`"_class_name":"DDIMScheduler","beta_schedule":"sigmoid"`, "beta_schedule", "linear, scaled_linear, squaredcos_cap_v2"},
 		{`"_class_name":"DDIMScheduler","beta_schedule":null`, "beta_schedule", "string"},
 		{`"_class_name":"DDIMScheduler","prediction_type":"flow_prediction"`, "prediction_type", "epsilon, sample, v_prediction"},

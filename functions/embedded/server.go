@@ -117,10 +117,7 @@ func (s *Server) start() (*server.Server, error) {
 
 // checkPort says plainly what the server would only log.
 func (s *Server) checkPort() error {
-	if s.config.Port == AnyPort {
-		return nil
-	}
-	address := net.JoinHostPort(s.config.Host, strconv.Itoa(s.config.Port))
+	address := net.JoinHostPort(s.config.Host, strconv.Itoa(max(s.config.Port, 0))) // AnyPort is -1
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	switch {
 	case err == nil:

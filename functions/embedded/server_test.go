@@ -77,6 +77,8 @@ func TestPortInUse(t *testing.T) {
 func TestAddressOfAnotherMachine(t *testing.T) {
 	err := embedded.New(embedded.Config{Host: "192.0.2.1", Port: 4999, StoreDir: t.TempDir()}).Start()
 	require.ErrorContains(t, err, "cannot listen on 192.0.2.1:4999; choose an address of this machine")
+	err = embedded.New(embedded.Config{Host: "192.0.2.1", Port: embedded.AnyPort, StoreDir: t.TempDir()}).Start()
+	require.ErrorContains(t, err, "cannot listen on 192.0.2.1:0; choose an address of this machine", "at once, not when the start times out")
 }
 
 func TestStoreInUse(t *testing.T) {

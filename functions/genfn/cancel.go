@@ -25,10 +25,11 @@ type cancelLine struct {
 func newCancel(s *settings) *cobra.Command {
 	var tenant, reason string
 	cmd := &cobra.Command{
-		Use:     "cancel ID",
-		Short:   "Cancel a request that is queued or running",
-		Long:    "Cancel a request that is queued or running: it leaves the queue, or the device stops between two steps. Whoever waits for it is told. A request that ended otherwise stays as it is, and that is an error.",
-		Example: "  genfn cancel apple-1 --reason \"the wrong fruit\"",
+		Use:               "cancel ID",
+		Short:             "Cancel a request that is queued or running",
+		Long:              "Cancel a request that is queued or running: it leaves the queue, or the device stops between two steps. Whoever waits for it is told. A request that ended otherwise stays as it is, and that is an error.",
+		Example:           "  genfn cancel apple-1 --reason \"the wrong fruit\"",
+		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("%q takes the id of one request", cmd.CommandPath())}

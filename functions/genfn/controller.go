@@ -33,8 +33,7 @@ func newController(s *settings, signals *signals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			config, err := streams.broker()
-			if err != nil {
+			if err := streams.check(); err != nil {
 				return err
 			}
 			b, err := broker.Connect(s.nats, broker.Options{Name: "genfn controller", Credentials: s.creds, Logger: log})
@@ -54,7 +53,7 @@ func newController(s *settings, signals *signals) *cobra.Command {
 				defer f.Close()
 				entries = f
 			}
-			c, err := controller.New(controller.Config{Name: name, Broker: b, BrokerConfig: config, Log: entries, Logger: log})
+			c, err := controller.New(controller.Config{Name: name, Broker: b, BrokerConfig: streams.config, Log: entries, Logger: log})
 			if err != nil {
 				return err
 			}
@@ -71,11 +70,7 @@ func newController(s *settings, signals *signals) *cobra.Command {
 
 // newFleetController makes the controller of a process that serves too.
 func (s *settings) newFleetController(b *broker.Broker, flags *upFlags, log *slog.Logger) (*controller.Controller, error) {
-	config, err := flags.streams.broker()
-	if err != nil {
-		return nil, err
-	}
-	return controller.New(controller.Config{Name: defaultName(), Broker: b, BrokerConfig: config, Logger: log})
+	return controller.New(controller.Config{Name: defaultName(), Broker: b, BrokerConfig: flags.topology.config, Logger: log})
 }
 
 // replayLog prints the decisions of a log, decided anew.

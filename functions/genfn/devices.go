@@ -19,6 +19,7 @@ import (
 	"genfn/events/broker"
 	"genfn/functions/controller"
 	"genfn/functions/runner/process"
+	"genfn/functions/runner/protocol"
 )
 
 // heartbeatLife is how old the last word of an instance may be for it to count as alive.
@@ -26,15 +27,19 @@ const heartbeatLife = 10 * time.Second
 
 // deviceLine is one device of this machine as `devices --json` prints it.
 type deviceLine struct {
-	Name       string               `json:"name"`
-	FullName   string               `json:"full_name,omitempty"`
-	Class      string               `json:"class"`
-	OK         bool                 `json:"ok"`
-	Error      *events.Error        `json:"error,omitempty"`
-	Checks     []events.DeviceCheck `json:"checks,omitempty"`
-	Memory     *events.MemoryInfo   `json:"memory_info,omitempty"`
-	Use        map[string]string    `json:"use,omitempty"` // properties genfn sets
-	Properties map[string]string    `json:"properties,omitempty"`
+	Name     string               `json:"name"`
+	FullName string               `json:"full_name,omitempty"`
+	Class    string               `json:"class"`
+	OK       bool                 `json:"ok"`
+	Error    *events.Error        `json:"error,omitempty"`
+	Driver   *protocol.Driver     `json:"driver,omitempty"` // of a GPU
+	Checks   []events.DeviceCheck `json:"checks,omitempty"`
+	Memory   *events.MemoryInfo   `json:"memory_info,omitempty"`
+	Use      map[string]string    `json:"use,omitempty"` // properties genfn sets
+
+	Tuning []events.DeviceSetting `json:"tuning,omitempty"` // how it is used, and why
+
+	Properties map[string]string `json:"properties,omitempty"`
 }
 
 // deviceReport is what `devices --json` prints.
@@ -101,7 +106,7 @@ func describeDevice(d process.Found, properties bool) deviceLine {
 		line.Properties = d.Properties
 	}
 	if v := d.Validation; v != nil {
-		line.FullName, line.Checks, line.Use = v.Name, v.Checks, v.Properties
+		line.FullName, line.Driver, line.Checks, line.Use, line.Tuning = v.Name, v.Driver, v.Checks, v.Properties, v.Tuning
 		if v.Memory.Total >= 0 {
 			line.Memory = &events.MemoryInfo{DeviceTotal: &v.Memory.Total}
 			if v.Memory.Used >= 0 {
@@ -156,8 +161,11 @@ func (r deviceReport) print(out io.Writer) {
 		if d.Error != nil {
 			fmt.Fprintf(w, "  reason\t\t%s\n  advice\t\t%s\n", problem(d.Error), d.Error.Advice)
 		}
+		for _, t := range d.Tuning {
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", t.Name, t.Value, oneLine(t.Reason))
+		}
 		if len(d.Use) > 0 {
-			fmt.Fprintf(w, "  used with\t\t%s\n", pairs(d.Use))
+			fmt.Fprintf(w, "  properties set\t\t%s\n", pairs(d.Use))
 		}
 		for _, key := range slices.Sorted(maps.Keys(d.Properties)) {
 			fmt.Fprintf(w, "  %s\t\t%s\n", key, oneLine(d.Properties[key]))
@@ -177,7 +185,7 @@ func (r deviceReport) print(out io.Writer) {
 // printInstances prints a table of instances, and below it why a device takes no requests and what failed last.
 func printInstances(out io.Writer, list []events.DeviceStatus) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\nINSTANCE\tDEVICE\tSTATE\tSINCE\tBUSY\tGENERATIONS\tFAULTS\tRSS\tDEVICE MEMORY\n")
+	fmt.Fprintf(w, "\nINSTANCE\tDEVICE\tSTATE\tSINCE\tBUSY\tGENERATIONS\tFAULTS\tRSS\tSWAP\tDEVICE MEMORY\tHOST FREE\n")
 	for _, s := range list {
 		m := s.MemoryInfo
 		if m == nil {
@@ -189,11 +197,21 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 			if m.DeviceUsed != nil {
 				memory = mib(*m.DeviceUsed) + " of " + memory
 			}
+			if m.DeviceUsable != nil {
+				memory += ", " + mib(*m.DeviceUsable) + " believed usable"
+			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d/%d\t%d\t%d\t%.0f MiB\t%s\n", s.Instance, s.Device, s.State, s.Since.Local().Format(time.TimeOnly),
-			s.Busy, s.Slots, s.GenerationCount, s.FaultCount, m.RSSMB, memory)
+		host := "-"
+		if m.HostTotal > 0 {
+			host = mib(m.HostFree) + " of " + mib(m.HostTotal)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d/%d\t%d\t%d\t%.0f MiB\t%.0f MiB\t%s\t%s\n", s.Instance, s.Device, s.State, s.Since.Local().Format(time.TimeOnly),
+			s.Busy, s.Slots, s.GenerationCount, s.FaultCount, m.RSSMB, m.SwapMB, memory, host)
 	}
 	_ = w.Flush()
+	if swap := systemSwap(list); swap != "" {
+		fmt.Fprintln(out, swap)
+	}
 	for _, s := range list {
 		if s.State != events.StateReady {
 			fmt.Fprintf(out, "%s: %s (%s): %s\n", s.Instance, s.State, s.Reason, oneLine(s.Message))
@@ -201,10 +219,42 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 				fmt.Fprintf(out, "  may prove itself again at %s\n", s.NextTry.Local().Format(time.TimeOnly))
 			}
 		}
+		for _, c := range s.Conditions {
+			fmt.Fprintf(out, "%s: %s (%s) since %s: %s\n", s.Instance, c.Type, c.Level, c.Since.Local().Format(time.TimeOnly), oneLine(c.Message))
+		}
+		if driver := s.Versions["driver"]; driver != "" {
+			fmt.Fprintf(out, "%s: %s, driver %s\n", s.Instance, s.DeviceName, driver)
+		}
+		if len(s.Tuning) > 0 {
+			fmt.Fprintf(out, "%s: %s\n", s.Instance, choices(s.Tuning).line())
+		}
 		for _, f := range s.LastFaults[max(0, len(s.LastFaults)-3):] {
 			fmt.Fprintf(out, "  %s  %s  %s\n", f.At.Local().Format(time.TimeOnly), f.Cause, oneLine(problem(f.Error)))
 		}
 	}
+}
+
+// systemSwap tells of machines that swap, which slows everything on them.
+func systemSwap(list []events.DeviceStatus) string {
+	var lines []string
+	for _, s := range list {
+		if m := s.MemoryInfo; m != nil && m.SystemSwapUsed > 0 {
+			lines = append(lines, fmt.Sprintf("%s: its machine has %s of swap in use, of %s", s.Instance, mib(m.SystemSwapUsed), mib(m.SystemSwapTotal)))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// choices are how a device is used.
+type choices []events.DeviceSetting
+
+// line is each with its reason.
+func (c choices) line() string {
+	words := make([]string, len(c))
+	for i, s := range c {
+		words[i] = s.Name + " " + s.Value + " (" + oneLine(s.Reason) + ")"
+	}
+	return strings.Join(words, "; ")
 }
 
 func mib(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }

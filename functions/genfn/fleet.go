@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"genfn/events"
 	"genfn/events/broker"
@@ -49,9 +51,7 @@ func (f *fleet) addDevices(soft, hard context.Context) {
 	f.others.Go(func() {
 		for _, device := range f.find(soft) {
 			f.others.Go(func() {
-				if err := f.serve(soft, hard, device); err != nil {
-					f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "error", err)
-				}
+				f.serveAgain(soft, hard, device)
 			})
 		}
 	})
@@ -59,6 +59,37 @@ func (f *fleet) addDevices(soft, hard context.Context) {
 
 // wait waits until the instances that addDevices started have ended.
 func (f *fleet) wait() { f.others.Wait() }
+
+// Pauses between tries of a device that does not begin to serve.
+const (
+	minServePause = 30 * time.Second
+	maxServePause = 10 * time.Minute
+)
+
+// serveAgain serves a device until soft ends, with pauses that double after each failure to begin.
+func (f *fleet) serveAgain(soft, hard context.Context, device string) {
+	pause := minServePause
+	for failures := 1; ; failures++ {
+		err := f.serve(soft, hard, device)
+		if err == nil || soft.Err() != nil {
+			return
+		}
+		e := events.AsError(err)
+		if e.Code == events.CodeInvalidRequest { // a mistake in the command line, which does not go away
+			f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "advice", e.Advice, "error", err)
+			return
+		}
+		f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "advice", e.Advice, "error", err, "failures_in_a_row", failures, "next_try_in", pause)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-soft.Done():
+			timer.Stop()
+			return
+		}
+		pause = min(2*pause, maxServePause)
+	}
+}
 
 func (f *fleet) serve(soft, hard context.Context, device string) error {
 	serve, err := f.instance(device)
@@ -76,16 +107,22 @@ func (f *fleet) find(ctx context.Context) (devices []string) {
 		f.log.Warn("[GPU] devices cannot be looked for", "error", err)
 	}
 	wanted := func(name string) bool {
-		return slices.Contains(f.flags.devices, allDevices) || slices.Contains(f.flags.devices, name) || f.flags.virtual.on
+		return slices.Contains(f.flags.devices, allDevices) || slices.Contains(f.flags.devices, name) || f.flags.virtual.on && slices.Equal(f.flags.devices, []string{"CPU"})
 	}
 	for _, d := range found {
 		switch {
 		case d.Name == "CPU" || !wanted(d.Name):
 		case d.Error != nil:
-			f.log.Error("[GPU] GPU validation failed", "device", d.Name, "error", d.Error, "driver_text", d.Error.DriverText, "advice", d.Error.Advice)
+			f.log.Error("[GPU] GPU validation failed", "device", d.Name, "instead", "the CPU, the default device, does its work", "error", d.Error, "driver_text", d.Error.DriverText, "advice", d.Error.Advice)
 		default:
 			f.log.Info("[GPU] GPU validated", "device", d.Name, "name", d.Validation.Name)
 			devices = append(devices, d.Name)
+		}
+	}
+	if len(devices) == 0 && ctx.Err() == nil {
+		f.log.Info("no GPU is validated: the CPU is the default device and does all requests")
+		if len(f.flags.properties) > 0 {
+			f.log.Warn("--property is for GPUs here, and there is none", "property", pairs(f.flags.properties))
 		}
 	}
 	for _, name := range f.flags.devices {
@@ -116,5 +153,5 @@ func problem(e *events.Error) string {
 	if e == nil {
 		return ""
 	}
-	return e.Code.Title() + ": " + e.Message
+	return cmp.Or(e.Title, e.Code.Title()) + ": " + e.Message
 }

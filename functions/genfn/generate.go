@@ -198,10 +198,15 @@ func (g *generation) showProgress(p events.Progress) error {
 	}
 	stem, _ := g.stem()
 	name := fmt.Sprintf("%s-preview-%d-step-%03d%s", stem, p.Preview.Index, p.Step, endingOf(p.Preview.MediaType))
-	if err := os.WriteFile(name, p.Preview.Data, 0o644); err != nil {
-		return fmt.Errorf("write preview: %w", err)
+	return writeFile(name, p.Preview.Data)
+}
+
+// writeFile writes a file, and makes its folder if it is not there.
+func writeFile(name string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return nil
+	return os.WriteFile(name, data, 0o644)
 }
 
 // stem splits --out into the name without its ending, and the ending.
@@ -229,11 +234,8 @@ func (g *generation) save(ctx context.Context, result *events.Succeeded) ([]stri
 	stem, ending := g.stem()
 	var files []string
 	write := func(name string, data []byte) error {
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return err
-		}
 		files = append(files, name)
-		return os.WriteFile(name, data, 0o644)
+		return writeFile(name, data)
 	}
 	for _, a := range result.Artifacts {
 		name := ""
@@ -251,7 +253,7 @@ func (g *generation) save(ctx context.Context, result *events.Succeeded) ([]stri
 			return files, err
 		}
 		if err := write(name, data); err != nil {
-			return files, fmt.Errorf("write %s: %w", name, err)
+			return files, err
 		}
 	}
 	record, err := json.MarshalIndent(result, "", "  ")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/tuning"
 	"genfn/functions/instance"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
@@ -23,23 +25,53 @@ type instanceFlags struct {
 	device    string
 	slots     int
 	threads   int
+	streams   int
+	guidance  string
 	maxModels int
 	preload   string
 	grace     time.Duration
 	serveNoop bool
 	compiled  bool
 	cleanup   int
+	memory    memoryFlags
 
 	properties map[string]string
 	precision  string
 	virtual    virtualFlags
 	metrics    string
-	streams    streamFlags
+	topology   streamFlags
+}
+
+// maxSlots bounds the processes that a mistyped --slots starts.
+const maxSlots = 256
+
+// check finds values that make no instance.
+func (f *instanceFlags) check() error {
+	switch {
+	case f.slots < 1 || f.slots > maxSlots:
+		return usageError{fmt.Errorf("--slots %d: expected 1 to %d", f.slots, maxSlots)}
+	case f.threads < 0:
+		return usageError{fmt.Errorf("--threads %d: expected 1 or more, or 0 for the cores that there are", f.threads)}
+	case f.streams < 0:
+		return usageError{fmt.Errorf("--streams %d: expected 1 or more, or 0 for 1", f.streams)}
+	case f.maxModels < 1:
+		return usageError{fmt.Errorf("--max-models %d: expected 1 or more", f.maxModels)}
+	case f.cleanup < 0:
+		return usageError{fmt.Errorf("--cleanup-every %d: expected 1 or more, or 0 for none", f.cleanup)}
+	case f.grace < 0:
+		return usageError{fmt.Errorf("--grace %s: expected no negative duration", f.grace)}
+	case f.precision != "" && !slices.Contains(tuning.Precisions, f.precision):
+		return usageError{fmt.Errorf("--precision %q: expected one of %s", f.precision, strings.Join(tuning.Precisions, ", "))}
+	}
+	if _, err := f.guidanceBatch(); err != nil {
+		return err
+	}
+	return f.topology.check()
 }
 
 // shared is what the instances of one process have in common.
 type shared struct {
-	times   *instance.Times
+	figures *instance.Figures
 	metrics *instance.Metrics
 }
 
@@ -47,17 +79,20 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "name of the instance, unique among those alive (default: host name and a random part)")
 	flags.IntVar(&f.slots, "slots", 1, "runner processes of the CPU, each with one request at a time; a GPU has one")
-	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner (default: OpenVINO's choice)")
+	flags.IntVar(&f.threads, "threads", 0, "inference threads of a runner on the CPU (default: the cores that affinity and control group allow, shared by the slots)")
+	flags.IntVar(&f.streams, "streams", 0, "streams of the device (default: 1, as a runner has one request at a time)")
+	flags.StringVar(&f.guidance, "guidance-batch", "auto", "batch of classifier-free guidance: 2 (both halves in one pass), 1 (one after the other, in less memory), or auto: what memory and measured steps say")
 	flags.IntVar(&f.maxModels, "max-models", 1, "models a runner keeps loaded")
 	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
+	f.memory.add(cmd)
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
-	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device, KEY=VALUE; several times. genfn devices --properties lists what a device has")
-	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16 or bf16 (default: f32 on the CPU, elsewhere the device's choice)")
+	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device (of up: of its GPUs), KEY=VALUE; several times. genfn devices --properties lists what a device has")
+	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16, bf16, or auto for the fastest that the device has in hardware (default: f32 on the CPU, auto elsewhere)")
 	flags.StringVar(&f.metrics, "metrics", "", "address that serves Prometheus metrics under /metrics, such as 127.0.0.1:9464 (default: none)")
 	f.virtual.add(cmd)
-	f.streams.add(cmd)
+	f.topology.add(cmd)
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
 }
 
@@ -71,6 +106,9 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.logger(cmd)
 			if err != nil {
+				return err
+			}
+			if err := flags.check(); err != nil {
 				return err
 			}
 			b, err := broker.Connect(s.nats, broker.Options{Name: "genfn instance", Credentials: s.creds, Logger: log})
@@ -94,7 +132,7 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 				case <-signals.soft.Done():
 				}
 			}()
-			return serve.Run(signals.soft, signals.hard)
+			return s.runInstance(signals.soft, signals.hard, serve, flags.device, log)
 		},
 	}
 	s.addNATS(cmd)
@@ -105,13 +143,22 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 	return cmd
 }
 
+// guidanceBatch is --guidance-batch as a number; 0: auto.
+func (f *instanceFlags) guidanceBatch() (int, error) {
+	switch f.guidance {
+	case "auto", "":
+		return 0, nil
+	case "1":
+		return 1, nil
+	case "2":
+		return 2, nil
+	}
+	return 0, usageError{fmt.Errorf("--guidance-batch %q: expected 1, 2 or auto", f.guidance)}
+}
+
 // newInstance makes an instance that is ready to run. It shares what with holds with others.
 func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shared, log *slog.Logger) (*instance.Instance, error) {
 	models, err := s.openModels()
-	if err != nil {
-		return nil, err
-	}
-	streams, err := flags.streams.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +172,16 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	if flags.cleanup == 0 {
 		hello.CleanupEvery = -1 // Hello's zero is its default; the flag's zero means none
 	}
+	hello.Streams = flags.streams
+	if hello.GuidanceBatch, err = flags.guidanceBatch(); err != nil {
+		return nil, err
+	}
 	hello.Properties, hello.Precision, hello.Validate = flags.properties, flags.precision, len(flags.properties) > 0
 	env, err := flags.virtual.apply(s, &hello)
+	if err != nil {
+		return nil, err
+	}
+	reserve, thresholds, err := flags.memory.read()
 	if err != nil {
 		return nil, err
 	}
@@ -135,8 +190,9 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 		grace = -1 // Config's zero is its default; the flag's zero means none
 	}
 	return instance.New(instance.Config{
-		Name: name, Version: version, Broker: b, BrokerConfig: streams, Models: models,
-		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Times: with.times, Metrics: with.metrics,
+		Name: name, Version: version, Broker: b, BrokerConfig: flags.topology.config, Models: models,
+		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
+		MemoryReserve: reserve, Thresholds: thresholds,
 		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }
@@ -169,11 +225,19 @@ type readyLine struct {
 	Store  string `json:"store,omitempty"`
 }
 
+// devices says who does the work.
+func (r readyLine) devices() string {
+	if r.Store == "" {
+		return "device " + r.Device
+	}
+	return "default device " + r.Device + " (GPUs join once they are validated)"
+}
+
 func (s *settings) sayReady(cmd *cobra.Command, line readyLine) {
 	if s.json {
 		printJSON(cmd.OutOrStdout(), line)
 		return
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "genfn is ready: NATS %s, device %s, models of %s\n", line.NATS, line.Device, line.Models)
+	fmt.Fprintf(cmd.OutOrStdout(), "genfn is ready: NATS %s, %s, models of %s\n", line.NATS, line.devices(), line.Models)
 	fmt.Fprintf(cmd.OutOrStdout(), "In another terminal: genfn generate --nats %s --prompt \"a red apple\" --out apple.png\n", line.NATS)
 }

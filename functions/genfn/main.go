@@ -62,7 +62,7 @@ func report(cmd *cobra.Command, ctx context.Context, err error) int {
 		return exitUsage
 	}
 	if wantsJSON(cmd) {
-		printJSON(cmd.OutOrStdout(), map[string]any{"error": events.AsError(err)})
+		printJSON(cmd.OutOrStdout(), map[string]any{"error": inWords(err)})
 	} else {
 		printError(cmd.ErrOrStderr(), err)
 	}
@@ -70,6 +70,18 @@ func report(cmd *cobra.Command, ctx context.Context, err error) int {
 		return exitInterrupted
 	}
 	return exitFailed
+}
+
+// inWords is err as an error with a code. What carries none is of this machine or its set-up and says what happened
+// by itself.
+func inWords(err error) *events.Error {
+	var e *events.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	e = events.Errorf(events.CodeInternal, "%w", err)
+	e.Advice = "Mend what the message names and start again."
+	return e
 }
 
 // usageError is a mistake in the command line.
@@ -98,9 +110,10 @@ func newRoot(signals *signals) *cobra.Command {
 	s.addGlobal(root)
 	root.AddCommand(
 		newDemo(s, signals), newUp(s, signals), newInstance(s, signals), newController(s, signals),
-		newGenerate(s, signals), newCancel(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
+		newGenerate(s, signals), newCancel(s), newStress(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
 	)
 	root.AddCommand(newCommands(s)...)
+	s.addCompletion(root)
 	return root
 }
 

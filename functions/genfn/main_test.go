@@ -24,7 +24,7 @@ import (
 // TestMain makes the test binary stand for the program: in scripts as the command `genfn`, and as the
 // server, its clients and its runners (an instance starts its own executable).
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && slices.Contains([]string{"runner", "up", "generate", "cancel"}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{"runner", "up", "generate", "cancel", "stress"}, os.Args[1]) {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){"genfn": main})
@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GENFN_OPENVINO_DIR", runtime)
+			e.Setenv("GENFN_VGPU_DIR", filepath.Join(root, ".runtime", "vgpu"))
 			e.Setenv("GENFN_MODELS", filepath.Join(root, "deploy", "models"))
 			e.Setenv("TINY", filepath.Join(root, "functions", "pipeline", "testdata"))
 			e.Setenv("GENFN_CACHE_DIR", filepath.Join(e.WorkDir, "cache"))
@@ -94,11 +95,11 @@ type server struct {
 	log *bytes.Buffer
 }
 
-// startUp starts `genfn up` with a model store and waits until it says where it listens.
-func startUp(t *testing.T, models string) *server {
+// startUp starts `genfn up` with a model store, and with more flags, and waits until it says where it listens.
+func startUp(t *testing.T, models string, flags ...string) *server {
 	t.Helper()
 	root := repository(t)
-	cmd := exec.Command(os.Args[0], "up", "--json", "--port", "0", "--store-dir", t.TempDir())
+	cmd := exec.Command(os.Args[0], append([]string{"up", "--json", "--port", "0", "--store-dir", t.TempDir()}, flags...)...)
 	cmd.Env = append(os.Environ(),
 		"GENFN_OPENVINO_DIR="+filepath.Join(root, ".runtime", "openvino"),
 		"GENFN_MODELS="+models,

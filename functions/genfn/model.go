@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -29,7 +30,7 @@ func newModel(s *settings) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.listModels(cmd) },
 	}
 	show := &cobra.Command{
-		Use: "show NAME", Short: "Everything known of a model of --models", Args: oneArg,
+		Use: "show NAME", Short: "Everything known of a model of --models", Args: oneArg, ValidArgsFunction: s.completeModel,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			store, err := model.OpenStore(s.models)
 			if err != nil {
@@ -44,12 +45,13 @@ func newModel(s *settings) *cobra.Command {
 	}
 	check := &cobra.Command{
 		Use: "check DIR", Short: "Read a model folder and say what is wrong with it", Args: oneArg,
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if info, err := os.Stat(args[0]); err != nil || !info.IsDir() {
+				return usageError{fmt.Errorf("%s: there is no such folder", args[0])}
+			}
 			m, err := model.Open(args[0])
 			if err != nil {
-				return err
-			}
-			if _, err := pipeline.SchedulerConfig(m); err != nil {
 				return err
 			}
 			return s.showModel(cmd, m)
@@ -152,6 +154,9 @@ func (s *settings) listModels(cmd *cobra.Command) error {
 }
 
 func (s *settings) showModel(cmd *cobra.Command, m *model.Model) error {
+	if _, err := pipeline.SchedulerConfig(m); err != nil {
+		return err
+	}
 	if err := m.Hash(cmd.Context(), s.cache, nil); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,8 +35,8 @@ func printError(w io.Writer, err error) {
 		return
 	}
 	what := e.Message
-	if e.Code != events.CodeInternal {
-		what = e.Code.Title() + ": " + what
+	if title := cmp.Or(e.Title, e.Code.Title()); title != events.CodeInternal.Title() {
+		what = title + ": " + what
 	}
 	fmt.Fprintf(w, "genfn: %s\n", what)
 	if e.Field != "" {

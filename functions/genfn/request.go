@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -47,7 +48,7 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.latents, "latents", "", "start from these latents: .npy, float32, shape (count, channels, height, width)")
 	f.StringVar(&r.outputLatents, "output-latents", "", "write the final latents to this .npy file")
 	f.StringVar(&r.out, "out", "", "picture file; with --count n, name-0.png, name-1.png, ... (default: REQUEST-ID.png)")
-	f.StringVar(&r.id, "id", "", "request id, for idempotent retries (default: a new UUID)")
+	f.StringVar(&r.id, "id", "", "request id, for idempotent retries (default: a new one)")
 	f.StringVar(&r.tenant, "tenant", "default", "tenant whose subjects and bucket are used")
 	f.StringVar(&r.priority, "priority", "interactive", "interactive or batch")
 	f.StringVar(&r.device, "device", "", "where the work is to begin: auto, cpu, gpu, or a device such as GPU.0 (default: auto)")
@@ -66,6 +67,12 @@ func (r *requestFlags) check() error {
 	if r.timeout < 0 || r.wait < 0 {
 		return usageError{errors.New("--timeout and --wait: expected no negative durations")}
 	}
+	if !slices.Contains(priorities, r.priority) {
+		return usageError{fmt.Errorf("--priority %q: expected %s", r.priority, strings.Join(priorities, " or "))}
+	}
+	if !events.ValidTenant(r.tenant) {
+		return usageError{fmt.Errorf("--tenant %q: expected 1 to 64 of A-Z a-z 0-9 _ and -", r.tenant)}
+	}
 	if math.IsNaN(r.guidance) || math.IsInf(r.guidance, 0) { // which JSON cannot carry
 		e := events.Errorf(events.CodeInvalidRequest, "found %v", r.guidance)
 		e.Field, e.Expected = "/guidance_scale", "a number from 0 to 100"
@@ -78,8 +85,26 @@ func (r *requestFlags) check() error {
 			return e
 		}
 	}
-	_, err := r.pictureFormat()
-	return err
+	if _, err := r.pictureFormat(); err != nil {
+		return err
+	}
+	return errors.Join(writable(r.out), writable(r.outputLatents))
+}
+
+// writable makes the folder of a file that is to be written after the generation, which would be for nothing otherwise.
+func writable(file string) error {
+	dir := filepath.Dir(file) // "." for no file: the picture's default
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		var probe *os.File
+		if probe, err = os.CreateTemp(dir, ".genfn-"); err == nil {
+			err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+		}
+	}
+	if err != nil {
+		return usageError{fmt.Errorf("cannot write to %s: %w", dir, err)}
+	}
+	return nil
 }
 
 // payload is the data of the event. What was not given stays out of it, so that the instance fills it in.

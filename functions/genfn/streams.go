@@ -25,18 +25,18 @@ func (f *streamFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&c.Grow, "grow-streams", false, "raise the limits of streams that exist already to those given; without it a difference is refused")
 }
 
-// broker checks the flags.
-func (f *streamFlags) broker() (broker.Config, error) {
+// check finds values that make no stream.
+func (f *streamFlags) check() error {
 	c := f.config
 	switch {
 	case c.Replicas < 1 || c.Replicas > 5:
-		return c, usageError{fmt.Errorf("--replicas %d: expected 1 to 5", c.Replicas)}
+		return usageError{fmt.Errorf("--replicas %d: expected 1 to 5", c.Replicas)}
 	case c.QueueMessages < 1:
-		return c, usageError{fmt.Errorf("--queue-limit %d: expected 1 or more", c.QueueMessages)}
+		return usageError{fmt.Errorf("--queue-limit %d: expected 1 or more", c.QueueMessages)}
 	case c.Retention < time.Minute:
-		return c, usageError{fmt.Errorf("--retention %s: expected 1m or more", c.Retention)}
+		return usageError{fmt.Errorf("--retention %s: expected 1m or more", c.Retention)}
 	case c.AnswerRetention < c.Retention:
-		return c, usageError{fmt.Errorf("--answer-retention %s: expected at least --retention, %s", c.AnswerRetention, c.Retention)}
+		return usageError{fmt.Errorf("--answer-retention %s: expected at least --retention, %s", c.AnswerRetention, c.Retention)}
 	}
-	return c, nil
+	return nil
 }

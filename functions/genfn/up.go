@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -35,6 +36,13 @@ func (f *upFlags) add(cmd *cobra.Command, port int, store, devices string) {
 	flags.IntVar(&f.port, "port", port, "port of the NATS server; 0 takes a free one")
 	flags.StringVar(&f.storeDir, "store-dir", store, "folder of JetStream's files")
 	flags.BoolVar(&f.sync, "sync", true, "sync every write to disk, so that not even a power cut loses a request")
+}
+
+func (f *upFlags) check() error {
+	if f.port < 0 || f.port > math.MaxUint16 {
+		return usageError{fmt.Errorf("--port %d: expected 1 to %d, or 0 for a free one", f.port, math.MaxUint16)}
+	}
+	return f.instanceFlags.check()
 }
 
 func newUp(s *settings, signals *signals) *cobra.Command {
@@ -127,6 +135,13 @@ func waitFor(ctx context.Context, done <-chan struct{}) bool {
 // up runs the server and an instance, and meanwhile calls use. It ends when use returns, whose context ends
 // with the first signal, or if the instance cannot start.
 func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use func(context.Context, *broker.Broker, *instance.Instance) error) error {
+	if err := flags.check(); err != nil {
+		return err
+	}
+	hello := s.hello("")
+	if _, err := flags.virtual.apply(s, &hello); err != nil { // said before anything is started
+		return err
+	}
 	port := flags.port
 	if port == 0 {
 		port = embedded.AnyPort
@@ -148,7 +163,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 		return err
 	}
 	defer stopMetrics()
-	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewTimes(), metrics}, log: log}
+	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewFigures(), metrics}, log: log}
 	serve, err := fleet.instance("CPU")
 	if err != nil {
 		return err
@@ -170,7 +185,7 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	}()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve.Run(soft, signals.hard)
+		ended <- s.runInstance(soft, signals.hard, serve, "CPU", log)
 		stop()
 	}()
 	fleet.addDevices(soft, signals.hard)

@@ -35,8 +35,8 @@ func TestTooLargeForTheMachine(t *testing.T) {
 	r := newRig(t)
 	r.change = func(c *instance.Config) {
 		c.Models, c.Runner.Hello.Threads, c.Budgets.Stage = known{folder: folder}, 1, 30*time.Second
-		c.HostMemory = func() (hostmemory.Limit, error) {
-			return hostmemory.Limit{Bytes: 1 << 30, Source: "the control group"}, nil
+		c.HostMemory = func() (hostmemory.Memory, error) {
+			return hostmemory.Memory{Total: 1 << 30, Free: 1 << 30, Source: "the control group"}, nil
 		}
 	}
 	r.start(nil)
@@ -71,7 +71,7 @@ func TestMemoryOfTheMachineIsNotKnown(t *testing.T) {
 	r := newRig(t)
 	r.change = func(c *instance.Config) {
 		c.Models = known{folder: folder}
-		c.HostMemory = func() (hostmemory.Limit, error) { return hostmemory.Limit{}, errors.New("no /proc here") }
+		c.HostMemory = func() (hostmemory.Memory, error) { return hostmemory.Memory{}, errors.New("no /proc here") }
 	}
 	r.start(nil)
 	r.succeeded(r.publish(request(runnertest.Script{})))

@@ -185,8 +185,7 @@ func verdict(failure *events.Error, records []broker.AttemptRecord, class string
 		e.Retriable, e.Detail = false, ""
 		e.Advice = "Two classes of device failed at the same request, so the request is the likely cause: try another size, fewer steps or another model. The attempts tell what was said each time."
 	case faults > 1:
-		e.Message = fmt.Sprintf("%d attempts failed; the last: %s", faults, failure.Message)
-		e.Retriable, e.Detail = false, ""
+		return repeated(faults, failure)
 	}
 	return &e
 }

@@ -95,10 +95,11 @@ func TestLadder(t *testing.T) {
 	request := func(width int, guidance float64, count int, degrade string) events.ImageGenerate {
 		return events.ImageGenerate{Width: &width, Height: &width, GuidanceScale: &guidance, Count: &count, Degrade: degrade}
 	}
-	all := rungs(request(512, 7.5, 2, events.DegradeAllowed), tiled, true)
+	all := rungs(request(512, 7.5, 2, events.DegradeAllowed), tiled, true, false)
 	require.Equal(t, []string{rungFreshProcess, rungSequentialGuidance, rungTiledVAE, rungModelOffload, rungFewerPictures, rungSmallerSize}, all)
-	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeNever), tiled, false))
-	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeAllowed), tiled, false), "64 pixels are not made fewer")
+	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeNever), tiled, false, false))
+	require.Equal(t, []string{rungModelOffload}, rungs(request(64, 1, 1, events.DegradeAllowed), tiled, false, false), "64 pixels are not made fewer")
+	require.NotContains(t, rungs(request(512, 7.5, 1, events.DegradeNever), tiled, false, true), rungSequentialGuidance, "it is done already")
 
 	var records []broker.AttemptRecord
 	var stood []string
@@ -129,18 +130,19 @@ func TestLadder(t *testing.T) {
 }
 
 func TestDeadlineFallback(t *testing.T) {
-	times := NewTimes()
-	times.note(events.DeviceCPU, "shape", stageStep, time.Second)
+	figures := NewFigures()
+	figures.note(events.DeviceCPU, "shape", stageStep, time.Second)
 	s := &slot{
-		instance: &Instance{learned: newLearned(Budgets{}, events.DeviceGPU, times)}, log: slog.New(slog.DiscardHandler),
+		instance: &Instance{learned: newLearned(Budgets{}, events.DeviceGPU, figures)}, log: slog.New(slog.DiscardHandler),
 		config: Config{Runner: process.Config{Hello: protocol.Hello{Device: "GPU"}}},
 	}
+	s.instance.peers.note(events.DeviceStatus{Instance: "cpu", Class: events.DeviceCPU, Kind: events.DeviceCPU, Models: []string{"m"}})
 	steps := 20
 	policy := func(shape string, in time.Duration, away bool) string {
 		e := events.New(events.TypeImageGenerate)
 		e.SetExpiryTime(time.Now().Add(in))
 		w := &work{slot: s, event: e, asked: events.ImageGenerate{Fallback: events.FallbackDeadline}}
-		a := &attempt{work: w, slot: s, log: s.log, plan: &plan{shape: shape, request: events.ImageGenerate{Steps: &steps}}}
+		a := &attempt{work: w, slot: s, log: s.log, plan: &plan{shape: shape, asked: shape, request: events.ImageGenerate{Model: "m", Steps: &steps}}}
 		return a.fallback(away)
 	}
 	require.Equal(t, events.FallbackAllowed, policy("shape", time.Minute, true))

@@ -62,6 +62,7 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 	if err := a.finish(ctx, events.TypeSucceeded, s.Fit()); err != nil {
 		return err
 	}
+	a.learn(p, result)
 	a.slot.instance.health.Succeeded()
 	a.slot.instance.countRequest("succeeded", p.model.Name)
 	a.slot.instance.observe(p.model.Name, s.TimingsMS)
@@ -84,20 +85,13 @@ func (a *attempt) answer(p *plan, result *protocol.Result, sum string) events.Su
 	s := events.Succeeded{
 		Request: r, Model: events.ModelRef{Name: p.model.Name, SHA256: sum},
 		Device: ready.Device, DeviceName: ready.DeviceName, Precision: result.Precision, Versions: versions,
-		Degradations: slices.Concat(result.Degradations, p.given), TimingsMS: result.TimingsMS, Memory: memory(result),
+		Degradations: slices.Concat(result.Degradations, p.given), TimingsMS: result.TimingsMS, Memory: a.memory(result), Process: a.slot.instance.usage.process(a.slot.runner.PID()),
 		Attempts: broker.EventAttempts(a.begun.Records()),
 	}
 	if result.PromptTruncated {
 		s.Warnings = append(s.Warnings, events.Warning{Code: "prompt_truncated", Message: "The prompt is longer than the model reads: its end was cut off."})
 	}
 	return s
-}
-
-func memory(r *protocol.Result) *events.Memory {
-	return &events.Memory{
-		LedgerBefore: r.Before.Ledger, LedgerPeak: r.After.LedgerPeak, LedgerAfter: r.After.Ledger,
-		RSSBefore: r.Before.RSS, RSSPeak: r.After.PeakRSS, RSSAfter: r.After.RSS,
-	}
 }
 
 // encode makes files of the pictures and latents in the memory file.

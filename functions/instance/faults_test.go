@@ -46,7 +46,7 @@ func TestRunnerKilledAtEveryMoment(t *testing.T) {
 		crash := got.Attempts[0].Error
 		require.Contains(t, crash.Message, "signal 9")
 		require.Equal(t, s.Stage, crash.Stage)
-		require.Contains(t, crash.Message, "somebody outside", "not the out-of-memory killer, not the instance")
+		require.Contains(t, crash.Message, "another program", "not the out-of-memory killer, not the instance")
 		ids = append(ids, id)
 
 		list, err := reports.List()

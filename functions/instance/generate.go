@@ -11,15 +11,22 @@ import (
 	"genfn/events/broker"
 	"genfn/functions/device/fault"
 	"genfn/functions/imagefile"
+	"genfn/functions/model"
 	"genfn/functions/runner/crashreport"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
 
+// modeTextToImage is the only mode so far, for logs.
+const modeTextToImage = "text_to_image"
+
 // plan is a request with every default filled in.
 type plan struct {
 	model   Model
+	whole   events.ImageGenerate // as it was asked for
+	asked   string               // the shape of that
 	request events.ImageGenerate // as it runs
+	demand  demand               // what that is expected to need
 	rungs   []string             // of the ladder of memory that the request has
 	given   []string             // what the rung gives up of the picture
 	shape   string               // what its times are learned by
@@ -48,24 +55,25 @@ func (a *attempt) run(ctx context.Context) error {
 }
 
 func (a *attempt) makePlan(ctx context.Context) (*plan, error) {
-	model, err := a.slot.instance.catalog.get(a.work.asked.Model)
+	m, err := a.slot.instance.catalog.get(a.work.asked.Model)
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{model: model, request: withDefaults(a.work.asked, model), sum: a.slot.instance.catalog.sum(ctx, model)}
-	if err := a.slot.config.fits(p.model, p.request); err != nil {
-		return nil, err
-	}
-	p.rungs = rungs(p.request, model, a.slot.made > 0)
-	p.request, p.given = reduced(p.request, model, a.work.rung)
-	r := p.request
-	p.shape = shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1)
+	p := &plan{model: m, request: withDefaults(a.work.asked, m), sum: a.slot.instance.catalog.sum(ctx, m)}
+	p.whole, p.asked = p.request, shapeOf(p.request, model.Economy{})
+	p.rungs = rungs(p.request, m, a.slot.made > 0, a.slot.sequential(p.request, m))
+	p.take(a.slot.instance.demand(m, p.whole, a.work.rung))
 	if ref := p.request.Latents; ref != nil {
 		if p.latents, err = a.fetchLatents(ctx, *ref); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
+}
+
+// shapeOf is the shape key of a request with its defaults.
+func shapeOf(r events.ImageGenerate, e model.Economy) string {
+	return shapeKey(r.Model, *r.Width, *r.Height, *r.Count, *r.GuidanceScale > 1, e)
 }
 
 // withDefaults fills in what a request leaves open. A seed is drawn, so that the answer can tell it.
@@ -111,6 +119,11 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	if err := a.slot.start(ctx); err != nil {
 		return nil, unavailableError{err}
 	}
+	if err := a.admit(ctx, p); err != nil {
+		return nil, err
+	}
+	a.slot.instance.usage.claim(a.slot.runner.PID(), p.demand.peak)
+	defer a.release()
 	if err := a.slot.warm(ctx, p.model, economyOf(a.work.rung)); err != nil {
 		return nil, a.warmFailed(err)
 	}
@@ -120,6 +133,9 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	}
 	runner := a.slot.runner
 	runner.SetWork(crashreport.Work{Request: a.work.job.ID, Attempt: a.begun.Number, Model: p.model.Name})
+	r := message.Request
+	a.log.Info("generation begins", "mode", modeTextToImage, "seed", r.Seed, "model", p.model.Name, "device", a.slot.device(),
+		"width", r.Width, "height", r.Height, "steps", r.Steps, "count", r.Count, "guidance_scale", r.GuidanceScale, "latents", message.Latents != nil)
 	switch err := runner.Send(message); {
 	case errors.Is(err, process.ErrHung):
 		return nil, errors.Join(errHang, err)
@@ -127,11 +143,14 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 		return nil, errors.Join(errRunnerDied, err)
 	}
 	a.job = message.Job
+	a.slot.uses(p.model.Name, p.shape)
 	if !told { // by now, so that the runner lost no time
 		a.publishProgress(ctx, nil)
 	}
 	c := a.slot.config
-	a.publish(ctx, broker.KindStarted, events.TypeStarted, events.Started{Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name})
+	a.publish(ctx, broker.KindStarted, events.TypeStarted, events.Started{
+		Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name, Process: a.slot.instance.usage.process(runner.PID()),
+	})
 	for {
 		select {
 		case m, ok := <-runner.Messages():
@@ -145,6 +164,13 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// release ends the claim of the attempt's runner to memory.
+func (a *attempt) release() {
+	if r := a.slot.runner; r != nil {
+		a.slot.instance.usage.claim(r.PID(), 0)
 	}
 }
 
@@ -200,11 +226,17 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 		if m.Job == a.job {
 			a.preview(ctx, runner, m)
 		}
+	case *protocol.Usage: // no sign of progress
+		a.slot.instance.usage.seen(runner.PID(), m.Memory)
+		if m.Job == a.job {
+			a.sampled(ctx, m.Memory)
+		}
 	case *protocol.Result:
 		if m.Job == a.job {
 			a.job = 0
 			a.slot.made++
-			a.slot.instance.usage.measured(runner.PID(), m.After)
+			a.slot.instance.usage.measured(runner.PID(), a.slot.made, m.After)
+			a.slot.instance.usage.tuned(m.Guidance)
 			return m, nil
 		}
 	case *protocol.Failed:
@@ -212,8 +244,8 @@ func (a *attempt) handle(ctx context.Context, runner *process.Process, m protoco
 			break
 		}
 		a.job = 0
-		a.slot.instance.usage.measured(runner.PID(), m.Memory)
-		a.full = &m.Memory
+		a.slot.instance.usage.measured(runner.PID(), a.slot.made, m.Memory)
+		a.left = &m.Memory
 		return nil, runnerFault{m.Fault()}
 	}
 	return nil, nil
@@ -260,6 +292,7 @@ func (a *attempt) cancelRunner(why fault.KillReason) {
 				continue
 			}
 			a.job = 0
+			a.remember(m)
 			if f, ok := m.(*protocol.Failed); ok && f.Fatal {
 				a.killRunner(why)
 			}
@@ -271,11 +304,27 @@ func (a *attempt) cancelRunner(why fault.KillReason) {
 	}
 }
 
+// remember notes the memory that the answer to a job tells of which nobody waits for.
+func (a *attempt) remember(m protocol.Message) {
+	pid := a.slot.runner.PID()
+	switch m := m.(type) {
+	case *protocol.Result:
+		a.slot.made++
+		a.slot.instance.usage.measured(pid, a.slot.made, m.After)
+	case *protocol.Failed:
+		a.slot.instance.usage.measured(pid, a.slot.made, m.Memory)
+	}
+}
+
 func answers(m protocol.Message, job uint64) bool {
 	switch m := m.(type) {
 	case *protocol.Result:
 		return m.Job == job
 	case *protocol.Failed:
+		return m.Job == job
+	case *protocol.Unloaded:
+		return m.Job == job
+	case *protocol.Cleaned:
 		return m.Job == job
 	}
 	return false

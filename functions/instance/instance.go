@@ -26,6 +26,7 @@ import (
 	"genfn/events"
 	"genfn/events/broker"
 	"genfn/functions/device"
+	"genfn/functions/device/memory"
 	"genfn/functions/hostmemory"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
@@ -45,15 +46,17 @@ type Config struct {
 
 	LeaseInterval  time.Duration // between extensions of the lease; 0: a quarter of the ack wait
 	Budgets        Budgets
-	MaxFaults      int           // attempts that may end with a crash or a hang before the request fails; 0: 3
-	MaxLost        int           // attempts whose instance may disappear before the request fails; 0: 10
-	MaxUnavailable int           // attempts for which no runner can be started before the request fails; 0: 10
-	MaxTransient   int           // retries in the same process after a fault that lets it live; 0: 2
-	MaxDevice      int           // attempts on a GPU that end with a dead device before another class is tried; 0: 2
-	Times          *Times        // learned times, shared with other instances of this process; nil: its own
-	Health         device.Policy // how much a GPU is forgiven
-	// HostMemory tells how much memory there is, for refusing what can never fit; nil: hostmemory.Read.
-	HostMemory func() (hostmemory.Limit, error)
+	MaxFaults      int               // attempts that may end with a crash or a hang before the request fails; 0: 3
+	MaxLost        int               // attempts whose instance may disappear before the request fails; 0: 10
+	MaxUnavailable int               // attempts for which no runner can be started before the request fails; 0: 10
+	MaxTransient   int               // retries in the same process after a fault that lets it live; 0: 2
+	MaxDevice      int               // attempts on a GPU that end with a dead device before another class is tried; 0: 2
+	Figures        *Figures          // learned times and memory, shared with other instances of this process; nil: its own
+	Health         device.Policy     // how much a GPU is forgiven
+	MemoryReserve  memory.Reserve    // of the memory of the device, or of the host, that is left free for others
+	Thresholds     memory.Thresholds // of memory in use, from which is warned; zero: memory.DefaultThresholds
+	// HostMemory tells how much memory there is, for refusing what does not fit; nil: hostmemory.Read.
+	HostMemory func() (hostmemory.Memory, error)
 	// CancelTimeout is how long a runner may take to end a job that is not wanted any more, before it is killed; 0: 5 s.
 	CancelTimeout time.Duration
 	Grace         time.Duration // how long running work may go on after a soft stop; 0: 30 s; negative: none
@@ -77,7 +80,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Runner.Hello.RuntimeDir == "" {
 		c.Runner.Hello.RuntimeDir = process.DefaultRuntimeDir()
 	}
-	c.Runner.Hello.Slot = protocol.AnySlot
+	c.Runner.Hello.Slot, c.Runner.Hello.Slots = protocol.AnySlot, c.Slots
 	if class := c.class(); class != broker.LaneCPU {
 		c.Runner.Hello.Validate = true
 		if c.Slots > 1 {
@@ -109,6 +112,15 @@ func (c Config) withDefaults() (Config, error) {
 		if c.class() == broker.LaneCPU { // no other takes its place as a rule
 			c.MaxDevice = c.MaxFaults
 		}
+	}
+	if c.Figures == nil {
+		c.Figures = NewFigures()
+	}
+	if c.Thresholds == (memory.Thresholds{}) {
+		c.Thresholds = memory.DefaultThresholds()
+	}
+	if err := c.Thresholds.Check(); err != nil {
+		return c, err
 	}
 	if c.HostMemory == nil {
 		c.HostMemory = hostmemory.Read
@@ -148,13 +160,17 @@ type Instance struct {
 	ready   chan struct{}
 	started sync.Once
 
-	health    *device.Health
-	canaries  canaries
-	usage     usage
-	peers     peers
-	wanted    wanted
-	orders    orders
-	hostBytes int64 // memory of this machine
+	health   *device.Health
+	canaries canaries
+	usage    usage
+	peers    peers
+	wanted   wanted
+	orders   orders
+	reading  func() // ends the watch of what others learn; nil: it did not begin
+
+	limit       *memory.Limit // what is believed usable of the device's memory
+	pressure    pressure
+	hostUnknown sync.Once // told that the host's memory is not known
 }
 
 // New returns an instance that does nothing until Run. It does no I/O.
@@ -166,15 +182,13 @@ func New(c Config) (*Instance, error) {
 	i := &Instance{
 		config:  c,
 		log:     c.Logger.With("instance", c.Name),
-		learned: newLearned(c.Budgets, events.ClassOf(c.Runner.Hello.Device), c.Times),
+		learned: newLearned(c.Budgets, events.ClassOf(c.Runner.Hello.Device), c.Figures),
 		catalog: newCatalog(c.Models, c.Runner.Hello.ServeNoop),
 		streams: make(chan struct{}),
 		ready:   make(chan struct{}),
 	}
-	if memory, err := c.HostMemory(); err == nil { // unknown, no percentage is told
-		i.hostBytes = memory.Bytes
-	}
 	i.orders.incarnation = events.NewID()
+	i.limit = memory.NewLimit(nil)
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil
 }
@@ -233,6 +247,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 	wg.Go(func() { i.sweep(soft) })
 	wg.Go(func() { i.heartbeat(soft) })
 	wg.Go(func() { i.watch(soft) })
+	wg.Go(func() { i.share(soft, i.reading != nil) })
 	if i.config.class() == broker.LaneCPU {
 		wg.Go(func() { i.divert(soft) })
 	}
@@ -246,6 +261,9 @@ func (i *Instance) run(soft, hard context.Context) error {
 	// What the server sends from now on, or has sent already, goes back to it at once.
 	err = closeQueue(soft, queue)
 	wg.Wait()
+	if i.reading != nil {
+		i.reading()
+	}
 	closing, done := context.WithTimeout(context.WithoutCancel(soft), stopTimeout)
 	defer done()
 	endCancels(closing)
@@ -301,6 +319,12 @@ func (i *Instance) setUp(ctx context.Context, pools []string) error {
 	}
 	close(i.streams)
 	var g errgroup.Group
+	g.Go(func() error {
+		if stop, ok := i.readFigures(ctx); ok {
+			i.reading = stop
+		}
+		return nil
+	})
 	for _, pool := range pools {
 		g.Go(func() error { return i.config.Broker.EnsurePool(ctx, i.config.BrokerConfig, pool) })
 	}

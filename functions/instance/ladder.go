@@ -5,6 +5,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/tuning"
 	"genfn/functions/model"
 )
 
@@ -21,8 +22,8 @@ const (
 
 // rungs lists what can be given up for a request, with its defaults filled in: what would change nothing is left
 // out, because a try that is the same as the one before is never made. used says whether the process had made
-// other pictures before.
-func rungs(r events.ImageGenerate, m Model, used bool) []string {
+// other pictures before, sequential whether its guidance is sequential already.
+func rungs(r events.ImageGenerate, m Model, used, sequential bool) []string {
 	var list []string
 	add := func(rung string, useful bool) {
 		if useful {
@@ -30,7 +31,7 @@ func rungs(r events.ImageGenerate, m Model, used bool) []string {
 		}
 	}
 	add(rungFreshProcess, used)
-	add(rungSequentialGuidance, *r.GuidanceScale > 1)
+	add(rungSequentialGuidance, *r.GuidanceScale > 1 && !sequential)
 	add(rungTiledVAE, m.Folder != nil && m.Folder.TileSide(model.Economy{TiledVAE: true}, *r.Width, *r.Height) > 0)
 	add(rungModelOffload, m.Dir != "")
 	if r.Degrade == events.DegradeAllowed && r.Latents == nil { // initial latents have the size of the picture
@@ -39,6 +40,16 @@ func rungs(r events.ImageGenerate, m Model, used bool) []string {
 		add(rungSmallerSize, *smaller.Width < *r.Width || *smaller.Height < *r.Height)
 	}
 	return list
+}
+
+// sequential reports whether a request's guidance is sequential without any rung: because the operator wants it, or
+// because the device is predicted to have too little memory for a batch of two.
+func (s *slot) sequential(r events.ImageGenerate, m Model) bool {
+	if batch := s.config.Runner.Hello.GuidanceBatch; batch != 0 {
+		return batch == tuning.Sequential
+	}
+	_, short := tuning.ByMemory(m.Folder, model.Workload{Width: *r.Width, Height: *r.Height, Count: *r.Count, Guided: *r.GuidanceScale > 1}, s.instance.usage.deviceTotal())
+	return short
 }
 
 // tried is the rung of the last attempt on a class that ran out of memory, "" if that was on the floor; ok is false

@@ -2,11 +2,14 @@ package instance
 
 import (
 	"fmt"
-	"maps"
-	"sync"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"genfn/events"
+	"genfn/functions/model"
 )
 
 // Budgets say how long a runner may be silent before it counts as hung.
@@ -43,82 +46,59 @@ const stageStep = "step"
 // briefStage is the time below which the start of a stage is not worth an event.
 const briefStage = 10 * time.Millisecond
 
-// maxLearned bounds the shapes whose times are remembered.
-const maxLearned = 1024
-
-// newWeight is the weight of a new measurement against the learned time.
-const newWeight = 0.3
-
-// Times are the learned times of stages and steps by class of device and shape of the request. Instances of one
-// process share them. Safe for concurrent use.
-type Times struct {
-	mu    sync.Mutex
-	times map[string]map[string]time.Duration // class and shape -> stage -> time
-}
-
-// NewTimes returns times that know nothing yet.
-func NewTimes() *Times { return &Times{times: map[string]map[string]time.Duration{}} }
-
-// note mixes a measurement into the learned time.
-func (t *Times) note(class, shape, stage string, took time.Duration) {
-	key := class + " " + shape
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	stages := t.times[key]
-	if stages == nil {
-		if len(t.times) >= maxLearned {
-			clear(t.times)
-		}
-		stages = map[string]time.Duration{}
-		t.times[key] = stages
-	}
-	if old, ok := stages[stage]; ok {
-		took = time.Duration((1-newWeight)*float64(old) + newWeight*float64(took))
-	}
-	stages[stage] = took
-}
-
-// of returns a copy of the learned times of a shape on a class of device, nil if there are none.
-func (t *Times) of(class, shape string) map[string]time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return maps.Clone(t.times[class+" "+shape])
-}
-
-// total predicts the time of a whole generation; ok is false if its steps were never measured. Loading a model is
-// not in it.
-func (t *Times) total(class, shape string, steps int) (total time.Duration, ok bool) {
-	stages := t.of(class, shape)
-	step, ok := stages[stageStep]
-	for stage, took := range stages {
-		if stage != stageStep {
-			total += took
-		}
-	}
-	return total + time.Duration(steps)*step, ok
-}
-
-// learned is what one instance makes of the times of its class of device.
+// learned is what one instance makes of the figures of its kind of device.
 type learned struct {
 	budgets Budgets
-	class   string
-	times   *Times
+	figures *Figures
+	device  atomic.Pointer[string] // the kind
 }
 
-func newLearned(b Budgets, class string, t *Times) *learned {
-	if t == nil {
-		t = NewTimes()
+func newLearned(b Budgets, kind string, f *Figures) *learned {
+	if f == nil {
+		f = NewFigures()
 	}
-	return &learned{budgets: b.withDefaults(), class: class, times: t}
+	l := &learned{budgets: b.withDefaults(), figures: f}
+	l.device.Store(&kind)
+	return l
 }
 
-// shapeKey is what the times of a generation depend on, beside the device.
-func shapeKey(model string, width, height, count int, guided bool) string {
-	return fmt.Sprintf("%s %dx%d x%d %t", model, width, height, count, guided)
+// kind is what devices have in common that share their figures.
+func (l *learned) kind() string { return *l.device.Load() }
+
+// kindOfDevice names the kind of a device: its class and name, and how it is used, as far as time and memory depend on
+// that.
+func kindOfDevice(class, name, precision string, threads int) string {
+	words := []string{class}
+	for _, word := range []string{name, precision} {
+		if word != "" {
+			words = append(words, word)
+		}
+	}
+	if class == events.DeviceCPU {
+		if threads == 0 {
+			threads = runtime.NumCPU()
+		}
+		words = append(words, strconv.Itoa(threads)+" threads")
+	}
+	return strings.Join(words, " ")
+}
+
+// shapeKey is what the times and the memory of a generation depend on, beside the device.
+func shapeKey(name string, width, height, count int, guided bool, e model.Economy) string {
+	words := []string{fmt.Sprintf("%s %dx%d x%d", name, width, height, count)}
+	for _, w := range []struct {
+		on   bool
+		word string
+	}{{guided, "guided"}, {e.SequentialGuidance, events.DegradationSequentialGuidance}, {e.TiledVAE, events.DegradationTiledVAE}, {e.OffloadModels, events.DegradationModelOffload}} {
+		if w.on {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 func (l *learned) note(shape, stage string, took time.Duration) {
-	l.times.note(l.class, shape, stage, took)
+	l.figures.note(l.kind(), shape, stage, took)
 }
 
 // budget returns how long a stage or step may take until the next sign of life. Loading is never learned: a
@@ -131,7 +111,7 @@ func (l *learned) budget(shape, stage string) time.Duration {
 	case events.StageStore:
 		return l.budgets.Store
 	}
-	took, ok := l.times.of(l.class, shape)[stage]
+	took, ok := l.figures.of(l.kind(), shape)[stage]
 	if !ok {
 		return l.budgets.Stage
 	}
@@ -144,13 +124,13 @@ func (l *learned) brief(shape, stage string) bool {
 	if stage == events.StageDenoise {
 		stage = stageStep
 	}
-	took, ok := l.times.of(l.class, shape)[stage]
+	took, ok := l.figures.of(l.kind(), shape)[stage]
 	return ok && took < briefStage
 }
 
 // after returns the learned times of the stages that come after denoising.
 func (l *learned) after(shape string) time.Duration {
-	stages := l.times.of(l.class, shape)
+	stages := l.figures.of(l.kind(), shape)
 	return stages[events.StageVAEDecode] + stages[events.StageEncode] + stages[events.StageStore]
 }
 
@@ -165,10 +145,12 @@ type tracker struct {
 	steps   int
 	stepped time.Duration // all steps so far
 	timings map[string]float64
+
+	measured map[string]float64 // milliseconds by stage, of denoising of a step: what is to be learned
 }
 
 func newTracker(l *learned, shape string, began time.Time) *tracker {
-	return &tracker{learned: l, shape: shape, began: began, timings: map[string]float64{}}
+	return &tracker{learned: l, shape: shape, began: began, timings: map[string]float64{}, measured: map[string]float64{}}
 }
 
 // enter notes the start of a stage, and with it the end of the one before, and returns the stage's budget.
@@ -188,9 +170,10 @@ func (t *tracker) leave(now time.Time) {
 		return
 	}
 	took := t.stepped + now.Sub(t.since)
-	t.timings[t.stage] += float64(took) / float64(time.Millisecond)
+	t.timings[t.stage] += milliseconds(took)
 	if t.stage != events.StageDenoise && t.stage != events.StageLoad {
 		t.learned.note(t.shape, t.stage, took)
+		t.measured[t.stage] = milliseconds(took)
 	}
 	t.stage = ""
 }
@@ -200,6 +183,7 @@ func (t *tracker) done(step, steps int, now time.Time) time.Duration {
 	took := now.Sub(t.since)
 	t.learned.note(t.shape, stageStep, took)
 	t.step, t.steps, t.since, t.stepped = step, steps, now, t.stepped+took
+	t.measured[stageStep] = milliseconds(t.stepped) / float64(step)
 	return t.learned.budget(t.shape, stageStep)
 }
 

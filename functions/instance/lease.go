@@ -37,12 +37,14 @@ type lease struct {
 	mu       sync.Mutex
 	budget   time.Duration
 	deadline time.Time
+	wake     time.Time     // when the deadline is looked at next
+	sooner   chan struct{} // holds one token when that is too late
 }
 
 // newLease starts a lease with a first budget. The context it returns is the attempt's. Stop must be called.
 func newLease(ctx context.Context, h holder, interval, budget time.Duration, log *slog.Logger) (context.Context, *lease) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &lease{holder: h, interval: interval, log: log, cancel: cancel, quit: make(chan struct{}), done: make(chan struct{})}
+	l := &lease{holder: h, interval: interval, log: log, cancel: cancel, quit: make(chan struct{}), done: make(chan struct{}), sooner: make(chan struct{}, 1)}
 	l.Progress(budget)
 	// The lease outlives its context: work that is being cancelled is still work.
 	go l.keep(context.WithoutCancel(ctx))
@@ -54,6 +56,20 @@ func (l *lease) Progress(budget time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.budget, l.deadline = budget, time.Now().Add(budget)
+	if l.deadline.Before(l.wake) {
+		select {
+		case l.sooner <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// untilDeadline returns the time until the deadline, at which it is looked at next.
+func (l *lease) untilDeadline() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wake = l.deadline
+	return time.Until(l.deadline)
 }
 
 // Stop ends the extensions and the context. It is safe to call twice.
@@ -76,12 +92,18 @@ func (l *lease) keep(ctx context.Context) {
 	}()
 	ticker := time.NewTicker(l.interval)
 	defer ticker.Stop()
+	timer := time.NewTimer(l.untilDeadline())
+	defer timer.Stop()
 	last := time.Now()
 	for {
+		due := false // for an extension
 		select {
 		case <-l.quit:
 			return
 		case <-ticker.C:
+			due = true
+		case <-timer.C:
+		case <-l.sooner:
 		}
 		now := time.Now()
 		l.forgive(now.Sub(last))
@@ -90,10 +112,11 @@ func (l *lease) keep(ctx context.Context) {
 			l.cancel(errHang)
 			return
 		}
-		if !l.extend(ctx) {
+		if due && !l.extend(ctx) {
 			l.cancel(errStale)
 			return
 		}
+		timer.Reset(l.untilDeadline())
 	}
 }
 

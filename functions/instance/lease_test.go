@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
+	"genfn/functions/model"
 )
 
 // fakeHolder counts extensions and can be told that the request is another's.
@@ -67,6 +68,21 @@ func TestLeaseGoesOnWithProgress(t *testing.T) {
 	l.Stop()
 }
 
+// TestLeaseEndsAtItsDeadline: a hang is found when the budget is over, not when the lease is extended next.
+func TestLeaseEndsAtItsDeadline(t *testing.T) {
+	ctx, l := newLease(t.Context(), newHolder(), time.Hour, time.Millisecond, slog.New(slog.DiscardHandler))
+	<-ctx.Done()
+	require.ErrorIs(t, context.Cause(ctx), errHang)
+	l.Stop()
+
+	ctx, l = newLease(t.Context(), newHolder(), time.Hour, time.Hour, slog.New(slog.DiscardHandler))
+	l.Progress(time.Hour)
+	l.Progress(time.Millisecond)
+	<-ctx.Done()
+	require.ErrorIs(t, context.Cause(ctx), errHang, "also when the budget became shorter")
+	l.Stop()
+}
+
 func TestLeaseNoticesAnotherHolder(t *testing.T) {
 	h := newHolder()
 	ctx, l := newLease(t.Context(), h, time.Millisecond, time.Hour, slog.New(slog.DiscardHandler))
@@ -111,7 +127,7 @@ func TestLeaseForgivesItsOwnPause(t *testing.T) {
 
 func TestBudgets(t *testing.T) {
 	l := newLearned(Budgets{Floor: time.Second, Factor: 4, Stage: time.Minute, Load: time.Hour, Store: 7 * time.Second}, events.DeviceCPU, nil)
-	shape := shapeKey("m", 64, 64, 1, true)
+	shape := shapeKey("m", 64, 64, 1, true, model.Economy{})
 	require.Equal(t, time.Minute, l.budget(shape, stageStep))
 	l.note(shape, stageStep, 2*time.Second)
 	require.Equal(t, 8*time.Second, l.budget(shape, stageStep))
@@ -121,26 +137,26 @@ func TestBudgets(t *testing.T) {
 	require.Equal(t, time.Second, l.budget(shape, events.StageVAEDecode), "the floor")
 	require.Equal(t, time.Hour, l.budget(shape, events.StageLoad))
 	require.Equal(t, 7*time.Second, l.budget(shape, events.StageStore))
-	other := shapeKey("m", 64, 64, 2, true)
+	other := shapeKey("m", 64, 64, 2, true, model.Economy{})
 	require.Equal(t, time.Minute, l.budget(other, stageStep), "nothing is known of another shape")
 	for i := range 2 * maxLearned {
-		l.note(shapeKey("m", i, 64, 1, true), stageStep, time.Second)
+		l.note(shapeKey("m", i, 64, 1, true, model.Economy{}), stageStep, time.Second)
 	}
-	require.LessOrEqual(t, len(l.times.times), maxLearned)
+	require.LessOrEqual(t, len(l.figures.entries), maxLearned)
 }
 
 // TestPrediction: what one class of device took says nothing of another.
 func TestPrediction(t *testing.T) {
-	times := NewTimes()
-	l := newLearned(Budgets{}, events.DeviceCPU, times)
+	figures := NewFigures()
+	l := newLearned(Budgets{}, events.DeviceCPU, figures)
 	l.note("shape", events.StageVAEDecode, 300*time.Millisecond)
-	_, ok := times.total(events.DeviceCPU, "shape", 10)
+	_, ok := figures.total(events.DeviceCPU, "shape", 10)
 	require.False(t, ok, "no step was measured")
 	l.note("shape", stageStep, 50*time.Millisecond)
-	took, ok := times.total(events.DeviceCPU, "shape", 10)
+	took, ok := figures.total(events.DeviceCPU, "shape", 10)
 	require.True(t, ok)
 	require.Equal(t, 800*time.Millisecond, took)
-	_, ok = times.total(events.DeviceGPU, "shape", 10)
+	_, ok = figures.total(events.DeviceGPU, "shape", 10)
 	require.False(t, ok)
 }
 

@@ -1,144 +1,35 @@
 //go:build !race
 
-// The runner of this test is OpenVINO's own GPU plugin over a compiler; the race detector has nothing to see in it and
-// would make it several times slower. `make unit` runs it.
-
 package instance_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
-	"genfn/events/client"
-	"genfn/functions/device"
+	"genfn/functions/device/fault"
 	"genfn/functions/device/virtualgpu"
-	"genfn/functions/instance"
-	"genfn/functions/model"
-	"genfn/functions/runner/process"
-	"genfn/functions/runner/protocol"
 )
-
-// virtual is a GPU instance over the virtual GPU and a CPU instance beside it, both with the smallest model.
-type virtual struct {
-	*rig
-	folder string // of the file of faults and of once-files
-	gpu    *running
-}
-
-// startVirtual starts both, with a model that has been warmed up.
-func startVirtual(t *testing.T) *virtual {
-	parts, err := virtualgpu.Find(repositoryPath(t, "this test needs the virtual GPU: run make vgpu", ".runtime", "vgpu"))
-	require.NoError(t, err)
-	v := &virtual{rig: newRig(t), folder: t.TempDir()}
-	models := t.TempDir()
-	nano, err := filepath.Abs(filepath.Join("testdata", "nano-sd"))
-	require.NoError(t, err)
-	require.NoError(t, os.Symlink(nano, filepath.Join(models, "nano")))
-	v.startReal(models)
-
-	// Compiled kernels are kept from run to run: a cold run takes minutes longer.
-	cache := os.Getenv("GENFN_CACHE_DIR")
-	if cache == "" {
-		cache = filepath.Join("..", "..", ".cache", "genfn")
-	}
-	kernels, err := filepath.Abs(filepath.Join(cache, "vgpu"))
-	require.NoError(t, err)
-	env, err := virtualgpu.Config{
-		Dir: parts, FaultFile: v.faults(), Cache: kernels, Counter: filepath.Join(v.folder, "count-%p"), Memory: 1 << 30,
-	}.Environment()
-	require.NoError(t, err)
-	store, err := model.OpenStore(models)
-	require.NoError(t, err)
-	private := t.TempDir()
-	v.change = func(c *instance.Config) {
-		c.Models = instance.StoreModels(store, private)
-		c.Runner = process.Config{
-			Command: []string{"/proc/self/exe"}, Env: append(env, envOpenVINO+"=1"), Stderr: t.Output(),
-			Hello: protocol.Hello{
-				Device: "GPU", RuntimeDir: v.set.RuntimeDir, CacheDir: private, Precision: "f32", CleanupEvery: -1,
-				LibraryDir: repositoryPath(t, "this test needs OpenVINO: run make runtime", ".runtime", "openvino"),
-			},
-		}
-		c.Budgets = instance.Budgets{Stage: time.Minute, Floor: 2 * time.Second, Factor: 10}
-		c.Health = device.Policy{Backoff: 10 * time.Millisecond, MaxBackoff: 10 * time.Millisecond, QuarantineAfter: 1 << 20, ShedAfter: 1 << 20}
-	}
-	v.gpu = v.start(func(s *settings) { s.Name = "gpu-1" })
-	for range 2 { // compile, and learn how long steps take
-		require.Equal(t, "GPU", v.run(v.request(32, 32)).device)
-	}
-	return v
-}
-
-func (v *virtual) faults() string { return filepath.Join(v.folder, "faults") }
-
-func (v *virtual) request(width, height int) events.ImageGenerate {
-	return events.ImageGenerate{Model: "nano", Prompt: "a red apple", Steps: ptr(3), Seed: ptr(uint64(7)), Width: &width, Height: &height, Device: events.DeviceGPU}
-}
-
-// outcome is how a request ended, and what was done on the way.
-type outcome struct {
-	device   string
-	code     events.Code // of the first attempt's error; "" if it succeeded
-	stage    string
-	attempts int
-	done     []string      // codes of the notices
-	recovery time.Duration // from the first notice of a fault to the end
-	result   events.Succeeded
-}
-
-// run publishes a request and follows it to its end.
-func (v *virtual) run(data events.ImageGenerate) (o outcome) {
-	v.t.Helper()
-	id := events.NewID()
-	f := v.follow(id)
-	_, err := v.client.Publish(v.context(), client.Request{ID: id, Data: data})
-	require.NoError(v.t, err)
-	var faulted time.Time
-	for e, err := range f.Events(v.context()) {
-		require.NoError(v.t, err)
-		switch e.Type() {
-		case events.TypeProgress:
-			if n := payload[events.Progress](v.t, e).Notice; n != nil {
-				o.done = append(o.done, n.Code)
-				if faulted.IsZero() {
-					faulted = time.Now()
-				}
-			}
-		case events.TypeSucceeded:
-			o.result = payload[events.Succeeded](v.t, e)
-			o.device, o.attempts = o.result.Device, len(o.result.Attempts)
-			if first := o.result.Attempts[0].Error; first != nil {
-				o.code, o.stage = first.Code, first.Stage
-			}
-		case events.TypeFailed:
-			failed := payload[events.Failed](v.t, e)
-			o.device, o.attempts = "failed", len(failed.Attempts)
-			o.code, o.stage = failed.Attempts[0].Error.Code, failed.Attempts[0].Error.Stage
-		}
-	}
-	if !faulted.IsZero() {
-		o.recovery = time.Since(faulted)
-	}
-	return o
-}
 
 // matrixCase is one fault at one place, and how it must be taken.
 type matrixCase struct {
 	name   string
-	rule   string // CALL:OPTIONS; once=FILE is added unless it is to go on
+	rule   string // specification; the first fault acts in one process only unless it goes on
 	goesOn bool
+	model  string // "": "nano", which is loaded; "other" has the runner unload that and load
 	code   events.Code
+	class  fault.Class
+	stage  string   // how that begins
 	end    string   // device that made the picture
 	done   []string // what was done, in order
+	says   string   // words of one of the notices
 }
 
 // What is done about a fault.
@@ -150,99 +41,181 @@ var (
 	sameProcess   = []string{events.NoticeFault, events.NoticeRetry}
 )
 
-// cases are the faults: clFlush comes once in the text encoder, once in each of the three steps, and in the VAE.
-func cases() (list []matrixCase) {
+// TestFaultMatrix injects faults into the real GPU plugin, each at several places of a request's life: each must be
+// named right, end as specified, and leave the device's memory as it was.
+func TestFaultMatrix(t *testing.T) {
+	table := &table{}
+	t.Run("requests", func(t *testing.T) {
+		v := startVirtual(t, virtualgpu.Options{Memory: 1 << 30})
+		v.warmUp()
+		for i, c := range append(append(whileGenerating(), wrongNumbers()...), whileLoading()...) {
+			v.try(table, strconv.Itoa(i), c)
+		}
+		v.leavesNothing()
+	})
+	t.Run("limits", func(t *testing.T) { limits(t, table) })
+	t.Run("validation", func(t *testing.T) { validations(t, table) })
+	t.Log(table)
+}
+
+// whileGenerating are the faults of a loaded model: clFlush comes once in the text encoder, once in each of the three
+// steps, and in the VAE.
+func whileGenerating() (list []matrixCase) {
 	add := func(c matrixCase) { list = append(list, c) }
 	places := []struct {
-		name  string
-		after int
-	}{{"text encoder", 0}, {"step 1", 1}, {"step 3", 3}, {"VAE", 4}}
+		name, stage, death string // death: the stage of a process that dies, which tells no step
+		after              int
+	}{
+		{"text encoder", "text_encoder", "text_encoder", 0}, {"step 1", "denoise step 1 of 3", "denoise", 1},
+		{"step 3", "denoise step 3 of 3", "denoise", 3}, {"VAE", "vae_decode", "vae_decode", 4},
+	}
 	for _, p := range places {
-		at := func(call, what string) string { return fmt.Sprintf("%s:%s,after=%d", call, what, p.after) }
+		at := func(what string) string { return fmt.Sprintf("clFlush %s after=%d", what, p.after) }
 		for _, code := range []int{-5, -14, -36} {
-			add(matrixCase{name: fmt.Sprintf("clFlush %d, %s", code, p.name), rule: at("clFlush", "code="+strconv.Itoa(code)), code: events.CodeDeviceLost, end: "GPU", done: freshAndRetry})
+			add(matrixCase{name: fmt.Sprintf("clFlush %d, %s", code, p.name), rule: at("error=" + strconv.Itoa(code)), code: events.CodeDeviceLost, class: fault.ClassFatal, stage: p.stage, end: "GPU", done: freshAndRetry})
 		}
-		add(matrixCase{name: "clFlush -4, " + p.name, rule: at("clFlush", "code=-4"), code: events.CodeGPUOutOfMemory, end: "GPU", done: lessMemory})
-		add(matrixCase{name: "clFlush -2, " + p.name, rule: at("clFlush", "code=-2"), code: events.CodeDeviceUnavailable, end: "GPU", done: sameProcess})
-		add(matrixCase{name: "crash SIGSEGV, " + p.name, rule: at("clFlush", "crash=SEGV"), code: events.CodeGPURuntimeError, end: "CPU", done: toCPU})
-		add(matrixCase{name: "crash SIGABRT, " + p.name, rule: at("clFlush", "crash=ABRT"), code: events.CodeGPURuntimeError, end: "CPU", done: toCPU})
-		add(matrixCase{name: "hang, " + p.name, rule: at("clFlush", "hang"), code: events.CodeHang, end: "CPU", done: toCPU})
-		add(matrixCase{name: "dead for good, " + p.name, rule: at("clFlush", "code=-5,sticky"), goesOn: true, code: events.CodeDeviceLost, end: "CPU", done: unprovedToCPU})
+		add(matrixCase{name: "clFlush -4, " + p.name, rule: at("error=-4"), code: events.CodeGPUOutOfMemory, class: fault.ClassMemory, stage: p.stage, end: "GPU", done: lessMemory})
+		add(matrixCase{name: "clFlush -2, " + p.name, rule: at("error=-2"), code: events.CodeDeviceUnavailable, class: fault.ClassTransient, stage: p.stage, end: "GPU", done: sameProcess})
+		add(matrixCase{name: "crash SIGSEGV, " + p.name, rule: at("crash=SIGSEGV"), code: events.CodeGPURuntimeError, class: fault.ClassFatal, stage: p.death, end: "CPU", done: toCPU})
+		add(matrixCase{name: "crash SIGABRT, " + p.name, rule: at("crash=SIGABRT"), code: events.CodeGPURuntimeError, class: fault.ClassFatal, stage: p.death, end: "CPU", done: toCPU})
+		add(matrixCase{name: "hang, " + p.name, rule: at("hang"), code: events.CodeHang, class: fault.ClassHang, stage: p.death, end: "CPU", done: toCPU})
+		add(matrixCase{name: "dead for good, " + p.name, rule: at("error=-5 sticky=all"), goesOn: true, code: events.CodeDeviceLost, class: fault.ClassFatal, stage: p.stage, end: "CPU", done: unprovedToCPU})
 	}
-	for _, code := range []int{-38, -48, -52} {
-		add(matrixCase{name: fmt.Sprintf("kernel start %d", code), rule: fmt.Sprintf("clEnqueueNDRangeKernel:code=%d", code), code: events.CodeGPURuntimeError, end: "GPU", done: freshAndRetry})
+	for _, code := range []int{-9, -38, -48, -52} {
+		add(matrixCase{name: fmt.Sprintf("kernel start %d", code), rule: fmt.Sprintf("clEnqueueNDRangeKernel error=%d", code), code: events.CodeGPURuntimeError, class: fault.ClassFatal, stage: "text_encoder", end: "GPU", done: freshAndRetry})
 	}
-	add(matrixCase{name: "kernel start -61", rule: "clEnqueueNDRangeKernel:code=-61", code: events.CodeGPUOutOfMemory, end: "GPU", done: lessMemory})
-	add(matrixCase{name: "kernel start -5", rule: "clEnqueueNDRangeKernel:code=-5", code: events.CodeDeviceLost, end: "GPU", done: freshAndRetry})
-	add(matrixCase{name: "kernel hangs", rule: "clEnqueueNDRangeKernel:hang", code: events.CodeHang, end: "CPU", done: toCPU})
-	add(matrixCase{name: "slow, no fault", rule: "clFlush:delay=20", goesOn: true, end: "GPU"})
+	add(matrixCase{name: "kernel start -54", rule: "clEnqueueNDRangeKernel error=-54", code: events.CodeGPURuntimeError, class: fault.ClassRequest, stage: "text_encoder", end: "CPU", done: toCPU})
+	add(matrixCase{name: "kernel start -61", rule: "clEnqueueNDRangeKernel error=-61", code: events.CodeGPUOutOfMemory, class: fault.ClassMemory, stage: "text_encoder", end: "GPU", done: lessMemory})
+	add(matrixCase{name: "kernel start -5", rule: "clEnqueueNDRangeKernel error=-5", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "GPU", done: freshAndRetry})
+	add(matrixCase{name: "a convolution hangs", rule: "clEnqueueNDRangeKernel hang kernel=convolution", code: events.CodeHang, class: fault.ClassHang, stage: "denoise", end: "CPU", done: toCPU})
+	add(matrixCase{name: "no context for a fresh process", rule: "clFlush error=-5; clCreateContext error=-2", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU})
+	add(matrixCase{name: "slow, no fault", rule: "clFlush delay=20ms", goesOn: true, end: "GPU"})
 	return list
 }
 
-// TestFaultMatrix injects faults into the real GPU plugin, each at several places of a generation: each must be named
-// right, end as specified, and leave nothing behind.
-func TestFaultMatrix(t *testing.T) {
-	v := startVirtual(t)
-	var table strings.Builder
-	fmt.Fprintf(&table, "\n| fault | named | stage | done | picture by | attempts | recovery |\n|---|---|---|---|---|---:|---:|\n")
-	for i, c := range cases() {
-		require.NoError(t, virtualgpu.WriteFaults(v.faults(), ""))
-		v.ready(c.name)
-		data := v.request(32, 32)
-		rule := c.rule
-		if !c.goesOn {
-			rule += ",once=" + filepath.Join(v.folder, "once-"+strconv.Itoa(i))
-		}
-		require.NoError(t, virtualgpu.WriteFaults(v.faults(), rule))
-		o := v.run(data)
-		require.NoError(t, virtualgpu.WriteFaults(v.faults(), ""))
-		fmt.Fprintf(&table, "| %s | %s | %s | %s | %s | %d | %s |\n", c.name, o.code, o.stage, strings.Join(o.done, ", "), o.device, o.attempts, o.recovery.Round(time.Millisecond))
-		if o.code != c.code || o.device != c.end || !slices.Equal(o.done, c.done) {
-			t.Errorf("%s: named %q, %v, picture by %s; expected %q, %v, %s", c.name, o.code, o.done, o.device, c.code, c.done, c.end)
-		}
+// wrongNumbers are inverted bits. Invalid numbers are found at once, wrong ones by a fresh process's validation or when
+// its canary is compared. A few wrong bits in one request, with finite numbers, are found by nobody: the picture is
+// another one.
+func wrongNumbers() []matrixCase {
+	const few = "clEnqueueNDRangeKernel flip=20 seed=4 kernel=" // reduce is in the UNet only
+	return []matrixCase{
+		{name: "1000 bits of a convolution", rule: "clEnqueueNDRangeKernel flip=1000 kernel=convolution", code: events.CodeNumericalError, class: fault.ClassNumerical, stage: "denoise step 1 of 3", end: "CPU", done: toCPU, says: "NaN or infinite"},
+		{name: "20 bits in the canary", rule: "clFlush error=-5; " + few + "reduce", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU, says: "apart from those of the first"},
+		{name: "20 bits in a fresh process's validation", rule: "clFlush error=-5; " + few + "fully_connected", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "text_encoder", end: "CPU", done: unprovedToCPU, says: "the known computation is wrong"},
+		{name: undetected, rule: few + "reduce", end: "GPU"},
 	}
-	t.Log(table.String())
-	require.NoError(t, virtualgpu.WriteFaults(v.faults(), ""))
-	v.ready("at the end")
-	v.leavesNothing()
 }
 
-// leavesNothing ends the GPU instance: no process of it is left, and the last one's device memory is what it was at
-// its start, nothing.
-func (v *virtual) leavesNothing() {
-	v.t.Helper()
-	v.gpu.soft()
-	require.NoError(v.t, v.gpu.wait(v.t.(*testing.T)))
-	files, err := filepath.Glob(filepath.Join(v.folder, "count-*"))
-	require.NoError(v.t, err)
-	require.NotEmpty(v.t, files)
-	newest := slices.MaxFunc(files, func(a, b string) int { return v.changed(a).Compare(v.changed(b)) })
-	for _, file := range files {
-		pid := strings.TrimPrefix(filepath.Base(file), "count-")
-		require.NoDirExists(v.t, "/proc/"+pid, "the runner has ended")
+const undetected = "20 bits in one request: not found"
+
+// whileLoading are the faults between two models.
+func whileLoading() (list []matrixCase) {
+	add := func(c matrixCase) {
+		c.model = "other"
+		list = append(list, c)
 	}
-	count, err := virtualgpu.ReadCount(newest)
-	require.NoError(v.t, err)
-	require.Positive(v.t, count.Peak)
-	require.Zero(v.t, count.Now, "the device's memory is freed to the last byte")
-	require.Zero(v.t, count.Allocations)
+	for _, code := range []int{-4, -5, -6, -61} {
+		add(matrixCase{name: fmt.Sprintf("allocation %d", code), rule: fmt.Sprintf("memory error=%d", code), code: events.CodeGPUOutOfMemory, class: fault.ClassMemory, stage: events.StageLoad, end: "GPU", done: lessMemory})
+	}
+	// The first allocations are of what is compiled, then of its requests, then of inferences.
+	for _, after := range []int{10, 20, 30, 40} {
+		add(matrixCase{name: fmt.Sprintf("allocation -4, number %d", after+1), rule: fmt.Sprintf("memory error=-4 after=%d", after), code: events.CodeGPUOutOfMemory, class: fault.ClassMemory, end: "GPU", done: lessMemory})
+	}
+	add(matrixCase{name: "clFinish -5, the model before is unloaded", rule: "clFinish error=-5", code: events.CodeDeviceUnavailable, class: fault.ClassHost, end: "CPU", done: toCPU})
+	add(matrixCase{name: "no kernel compiles: -11", rule: "clBuildProgram error=-11", goesOn: true, code: events.CodeModelLoadFailed, class: fault.ClassRequest, stage: events.StageLoad, end: "CPU", done: toCPU})
+	add(matrixCase{name: "one kernel does not compile: -11", rule: "clBuildProgram error=-11", end: "GPU"}) // with open dimensions
+	return list
 }
 
-func (v *virtual) changed(file string) time.Time {
-	info, err := os.Stat(file)
-	require.NoError(v.t, err)
-	return info.ModTime()
-}
-
-// ready has the GPU serve again: its canary passes, and a request works there.
-func (v *virtual) ready(before string) {
+// try has a request meet a fault.
+func (v *virtual) try(table *table, id string, c matrixCase) {
 	v.t.Helper()
+	data := v.request(32)
+	if c.model != "" {
+		data.Model = c.model
+	}
+	rule := c.rule
+	if !c.goesOn {
+		first, rest, _ := strings.Cut(rule, ";")
+		rule = first + v.once(id) + ";" + rest
+	}
+	v.inject(rule)
+	o := v.run(data)
+	v.inject("")
+	held := []bool{
+		assert.Equal(v.t, c.code, o.code(), c.name),
+		assert.Equal(v.t, c.class, o.class(), c.name),
+		assert.True(v.t, strings.HasPrefix(o.stage(), c.stage), "%s: stage %q, expected %q", c.name, o.stage(), c.stage),
+		assert.Equal(v.t, c.end, o.device, c.name),
+		assert.Equal(v.t, c.done, o.done(), c.name),
+		assert.Contains(v.t, o.said(), c.says, c.name),
+	}
+	if c.name == undetected {
+		held = append(held, assert.NotEqual(v.t, v.latents, o.latents(), "the numbers were wrong"))
+	}
+	v.ready(c.name)
+	v.memoryIsBack(c.name)
+	table.add(c.name, o, "yes", held)
+}
+
+// memoryIsBack waits until the device holds what it held when the model was loaded first.
+func (v *virtual) memoryIsBack(after string) {
+	v.t.Helper()
+	var now int64
 	require.Eventually(v.t, func() bool {
-		list, err := v.broker.Devices(v.context(), time.Minute)
-		require.NoError(v.t, err)
-		return slices.ContainsFunc(list, func(s events.DeviceStatus) bool {
-			return s.Instance == "gpu-1" && s.State == events.StateReady && s.Busy == 0
+		now = v.memory()
+		return now == v.baseline
+	}, patience, 5*time.Millisecond, "%s: memory does not come back", after)
+}
+
+// limits has requests meet a device that is too small for them. The ladder ends where it fits, or on the CPU.
+func limits(t *testing.T, table *table) {
+	for _, c := range []struct {
+		name    string
+		options virtualgpu.Options
+		side    int
+		says    string
+		end     string
+		gave    []string // up
+	}{
+		{"80 MiB of memory", virtualgpu.Options{Memory: 80 << 20}, 1024, "no memory left: tried to allocate", "GPU", []string{events.DegradationSequentialGuidance}},
+		{"128 KiB in one allocation", virtualgpu.Options{MaxAlloc: 128 << 10}, 128, "tried to allocate 192 KiB, of 128 KiB at most", "GPU", []string{events.DegradationSequentialGuidance, events.DegradationTiledVAE}},
+		{"64 KiB in one allocation", virtualgpu.Options{MaxAlloc: 64 << 10}, 32, "of 64 KiB at most", "CPU", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := startVirtual(t, c.options)
+			data := v.request(c.side)
+			data.Steps = ptr(1)
+			o := v.run(data)
+			held := []bool{
+				assert.Equal(t, events.CodeGPUOutOfMemory, o.code()),
+				assert.Equal(t, c.end, o.device),
+				assert.ElementsMatch(t, c.gave, o.result.Degradations),
+				assert.Contains(t, o.said(), c.says),
+				assert.Positive(t, o.first.RequestedBytes),
+			}
+			if limit := c.options.Memory; limit > 0 {
+				held = append(held, assert.LessOrEqual(t, v.memory(), limit))
+			}
+			v.leavesNothing()
+			table.add(c.name, o, "yes, to 0", held)
 		})
-	}, patience, 20*time.Millisecond, before)
-	require.Equal(v.t, "GPU", v.run(v.request(32, 32)).device, before)
+	}
+}
+
+// table is what became of each fault.
+type table struct{ rows []string }
+
+// add puts a fault in the table; held are what was expected of it.
+func (t *table) add(name string, o outcome, memory string, held []bool) {
+	verdict := "as specified" // bench/faults.go counts these
+	if slices.Contains(held, false) {
+		verdict = "OTHERWISE"
+	}
+	t.rows = append(t.rows, fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %d | %s | %s | %s |", name, o.stage(), o.class(), o.code(),
+		strings.Join(o.done(), ", "), o.device, o.attempts, o.recovery.Round(time.Millisecond), memory, verdict))
+}
+
+func (t *table) String() string {
+	return "\n| fault | stage | class | code | action taken | picture by | attempts | time to recovery | memory back | |\n|---|---|---|---|---|---|---:|---:|---|---|\n" + strings.Join(t.rows, "\n")
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"genfn/events"
+	"genfn/functions/device/memory"
 )
 
 // Metrics are what instances count and measure, for Prometheus. Instances of one process share them; their names
@@ -17,6 +18,7 @@ type Metrics struct {
 	busy        *prometheus.GaugeVec
 	memory      *prometheus.GaugeVec // bytes, by kind
 	generations *prometheus.GaugeVec
+	pressure    *prometheus.GaugeVec
 }
 
 // device labels, in this order.
@@ -45,10 +47,11 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		}, append(deviceLabels[:3:3], "model", "stage")),
 		state:       gauge("device_state", "1 for the state that the device is in, else 0.", "state"),
 		busy:        gauge("busy_slots", "Slots with a request."),
-		memory:      gauge("memory_bytes", "Memory by kind: rss, vms, swap and ledger of the runners, total, used and free of the device.", "kind"),
+		memory:      gauge("memory_bytes", "Memory by kind: rss, vms, swap and ledger of the runners, total, used, free and usable of the device, total and free of the host, and the swap in use on the machine.", "kind"),
+		pressure:    gauge("memory_pressure", "How nearly the memory of the device or its host is used up: 0 normal, 1 warning, 2 critical."),
 		generations: gauge("generations", "Generations since the instance started."),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.faults, m.notices, m.duration, m.state, m.busy, m.memory, m.generations} {
+	for _, c := range []prometheus.Collector{m.requests, m.faults, m.notices, m.duration, m.state, m.busy, m.memory, m.generations, m.pressure} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -104,15 +107,26 @@ func (i *Instance) expose(s events.DeviceStatus) {
 	}
 	m.busy.WithLabelValues(i.of()...).Set(float64(s.Busy))
 	m.generations.WithLabelValues(i.of()...).Set(float64(s.GenerationCount))
+	level := memory.Normal
+	for _, c := range s.Conditions {
+		for l := memory.Warning; l <= memory.Critical; l++ {
+			if c.Type == events.ConditionMemoryPressure && c.Level == l.String() {
+				level = l
+			}
+		}
+	}
+	m.pressure.WithLabelValues(i.of()...).Set(float64(level))
 	info := s.MemoryInfo
 	if info == nil {
 		return
 	}
 	const mib = 1 << 20
-	for kind, bytes := range map[string]float64{"rss": info.RSSMB * mib, "vms": info.VMSMB * mib, "swap": info.SwapMB * mib, "ledger": float64(info.Ledger)} {
+	for kind, bytes := range map[string]float64{"rss": info.RSSMB * mib, "vms": info.VMSMB * mib, "swap": info.SwapMB * mib, "ledger": float64(info.Ledger),
+		"host_total": float64(info.HostTotal), "host_free": float64(info.HostFree), "system_swap": float64(info.SystemSwapUsed),
+	} {
 		m.memory.WithLabelValues(i.of(kind)...).Set(bytes)
 	}
-	for kind, bytes := range map[string]*int64{"device_total": info.DeviceTotal, "device_used": info.DeviceUsed, "device_free": info.DeviceFree} {
+	for kind, bytes := range map[string]*int64{"device_total": info.DeviceTotal, "device_used": info.DeviceUsed, "device_free": info.DeviceFree, "device_usable": info.DeviceUsable} {
 		if bytes != nil {
 			m.memory.WithLabelValues(i.of(kind)...).Set(float64(*bytes))
 		}

@@ -54,6 +54,18 @@ func (p *peers) serve(class, model string) bool {
 	})
 }
 
+// kinds lists the kinds of device of a class that serve a model, as far as they are known.
+func (p *peers) kinds(class, model string) (kinds []string) {
+	p.any(func(s events.DeviceStatus) bool {
+		if s.Class == class && slices.Contains(s.Models, model) && s.Kind != "" {
+			kinds = append(kinds, s.Kind)
+		}
+		return false
+	})
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
+
 // watch keeps the peers up to date until ctx ends. What cannot be watched now is tried again.
 func (i *Instance) watch(ctx context.Context) {
 	for ctx.Err() == nil {

@@ -25,6 +25,14 @@ type failed struct {
 	cause string // for the record
 	err   *events.Error
 	keep  bool // the runner may go on
+
+	predicted bool // it was not even tried: neither the device nor a process is to blame
+}
+
+// ofMemory reports whether it is what the field calls a GPU memory error: too little memory, and also the driver's
+// CL_OUT_OF_RESOURCES and the failed wait that comes with it.
+func (f failed) ofMemory() bool {
+	return f.kind == ofMemory || f.kind == ofDevice && (f.err.DriverCode == "-5" || f.err.DriverCode == "-14")
 }
 
 // recover settles an attempt that the device, the runner or the request ended: it records the cause, then tries
@@ -35,17 +43,22 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 	a.log.Error(s.field("attempt failed"), "cause", f.cause, "code", f.err.Code, "stage", f.err.Stage, "error", f.err, "driver_code", f.err.DriverCode, "driver_text", f.err.DriverText, "detail", f.err.Detail)
 	s.instance.countFault(f)
 	a.notice(hard, events.Notice{Code: events.NoticeFault, Message: f.err.Title + ": " + f.err.Message, Error: f.err})
-	if !f.keep && !a.killRunner(fault.KilledForShutdown) {
+	if !f.keep && !a.emergency() {
 		s.instance.health.Stuck(f.err)
 		return false
 	}
-	s.note(a.work.job.ID, f)
+	if !f.predicted {
+		s.note(a.work.job.ID, f)
+	}
 	away := s.instance.peers.serve(otherClass(s.class()), a.work.asked.Model)
 	was := slices.Clone(a.begun.Records())
 	was[len(was)-1].Cause, was[len(was)-1].Error = f.cause, f.err
 	now := situation{
 		class: s.class(), policy: a.fallback(away), kind: f.kind, records: was, other: away,
 		rungs: a.rungsLeft(was), limits: s.config.limits(),
+	}
+	if f.predicted { // none of them fits
+		now.rungs = 0
 	}
 	todo := decide(now)
 	if todo == fresh && !a.proveAgain(hard, f) {
@@ -79,6 +92,24 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 	case sameAgain:
 		return a.pause(hard, f)
 	}
+	return true
+}
+
+// emergency ends the runner, and with it every model, buffer and context that it holds. It reports whether it is gone.
+func (a *attempt) emergency() bool {
+	s := a.slot
+	if s.runner == nil { // it has died, which did the same
+		return true
+	}
+	began, before := time.Now(), protocol.Memory{}
+	if a.left != nil {
+		before = *a.left
+	}
+	a.log.Warn(s.field("Emergency memory cleanup begins: the runner ends, and with it all it has loaded"), "models", s.models, "rss", before.RSS, "ledger", before.Ledger)
+	if !a.killRunner(fault.KilledForShutdown) {
+		return false
+	}
+	a.log.Info(s.field("Emergency memory cleanup completed"), "ms", time.Since(began).Milliseconds())
 	return true
 }
 
@@ -117,12 +148,12 @@ func (a *attempt) proveAgain(hard context.Context, f failed) bool {
 func (a *attempt) stepUp(hard context.Context, records []broker.AttemptRecord) {
 	a.work.rung, _ = nextRung(a.plan.rungs, records, a.slot.class())
 	n := events.Notice{Code: events.NoticeDegraded, Message: "another try on " + a.slot.device() + " " + describeRung(a.work.rung)}
-	if r := a.slot.runner; a.full != nil && r != nil && r.Ready() != nil {
+	if r := a.slot.runner; a.left != nil && r != nil && r.Ready() != nil {
 		after := r.Ready().Memory
-		n.Memory = &events.Memory{
-			LedgerBefore: a.full.Ledger, LedgerPeak: a.full.LedgerPeak, LedgerAfter: after.Ledger,
-			RSSBefore: a.full.RSS, RSSPeak: a.full.PeakRSS, RSSAfter: after.RSS,
-			DeviceBefore: deviceUsed(*a.full), DeviceAfter: deviceUsed(after),
+		n.Memory = memoryBetween(*a.left, after)
+		n.Memory.LedgerPeak, n.Memory.RSSPeak = a.left.LedgerPeak, a.left.PeakRSS
+		if d := a.left.Device; d != nil {
+			n.Memory.DevicePeak = known(max(d.Used, d.Peak))
 		}
 	}
 	a.log.Warn(a.slot.field("less memory for the next try"), "rung", a.work.rung)
@@ -167,10 +198,14 @@ func (a *attempt) moveAway(hard context.Context, f failed) {
 	s := a.slot
 	to := otherClass(s.class())
 	if s.class() == events.DeviceGPU {
-		a.log.Warn("[GPU] Persistent GPU errors, falling back to CPU", "code", f.err.Code)
-		if f.kind == ofMemory {
-			a.log.Warn("[GPU] Persistent GPU memory errors, falling back to CPU")
+		words := "[GPU] Persistent GPU errors, falling back to CPU"
+		switch {
+		case f.predicted:
+			words = "[GPU] The work is not expected to fit, going to the CPU"
+		case f.ofMemory():
+			words = "[GPU] Persistent GPU memory errors, falling back to CPU"
 		}
+		a.log.Warn(words, "cause", f.cause, "code", f.err.Code, "driver_code", f.err.DriverCode)
 	}
 	n := events.Notice{Code: events.NoticeFallback, Message: "the request goes on on the " + to + ": " + f.err.Message, Error: f.err}
 	if took, ok := a.predict(to); ok {
@@ -207,7 +242,18 @@ func (a *attempt) predict(class string) (time.Duration, bool) {
 	if a.plan == nil {
 		return 0, false
 	}
-	return a.slot.instance.learned.times.total(class, a.plan.shape, *a.plan.request.Steps)
+	r := a.plan.request
+	shape := a.plan.shape
+	if class != a.slot.class() { // a request begins there as it was asked for
+		shape = a.plan.asked
+	}
+	best, known := time.Duration(0), false
+	for _, kind := range a.slot.instance.peers.kinds(class, r.Model) {
+		if took, ok := a.slot.instance.learned.figures.total(kind, shape, *r.Steps); ok && (!known || took < best) {
+			best, known = took, true
+		}
+	}
+	return best, known
 }
 
 // notice tells those who follow the request what is done about trouble.
@@ -246,14 +292,22 @@ func (w *work) route(hard context.Context, begun *broker.Attempt) (gone bool) {
 		w.log.Info("nobody serves the class of device that was asked for, the request runs here", "wanted", w.asked.Device)
 		return false
 	}
-	if err := begun.End(ctx, causeRouted, nil); err != nil {
-		w.log.Warn("request not moved, it is delivered again", "to", to, "error", err)
-	} else if err := w.job.Move(ctx, broker.LaneOf(to)); err != nil {
-		w.log.Warn("request not moved, it is delivered again", "to", to, "error", err)
-	} else {
-		w.log.Info("request moved to the class of device it is for", "to", to)
-	}
+	w.handOver(ctx, begun, string(broker.LaneOf(to)), func() error { return w.job.Move(ctx, broker.LaneOf(to)) })
 	return true
+}
+
+// handOver ends the attempt that was begun and gives the request away. If that fails it is delivered again, and handed
+// over then.
+func (w *work) handOver(ctx context.Context, begun *broker.Attempt, to string, give func() error) {
+	err := begun.End(ctx, causeRouted, nil)
+	if err == nil {
+		err = give()
+	}
+	if err != nil {
+		w.log.Warn("request not handed over, it is delivered again", "to", to, "error", err)
+		return
+	}
+	w.log.Info("request handed over to the device it is for", "to", to)
 }
 
 // restoreRung finds the rung on which a request stands that ran out of memory on this class before.
@@ -263,18 +317,18 @@ func (w *work) restoreRung(records []broker.AttemptRecord) {
 		return
 	}
 	if m, err := s.instance.catalog.get(w.asked.Model); err == nil {
-		w.rung, _ = nextRung(rungs(withDefaults(w.asked, m), m, false), records, s.class())
+		r := withDefaults(w.asked, m)
+		w.rung, _ = nextRung(rungs(r, m, false, s.sequential(r, m)), records, s.class())
 	}
 }
 
 // toDevice hands a request back that is for another device of this class, if there is an instance that has it.
 func (w *work) toDevice(ctx context.Context, device string, begun *broker.Attempt) (gone bool) {
 	if w.slot.instance.peers.any(func(s events.DeviceStatus) bool { return s.Device == device }) {
-		if err := begun.End(ctx, causeRouted, nil); err != nil {
-			w.log.Warn("request not handed back, it is delivered again", "error", err)
-			return true
-		}
-		w.job.HandBackLater(handBackPause)
+		w.handOver(ctx, begun, device, func() error {
+			w.job.HandBackLater(handBackPause)
+			return nil
+		})
 		return true
 	}
 	if w.asked.Fallback != events.FallbackNever {

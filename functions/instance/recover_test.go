@@ -121,7 +121,7 @@ func TestDeadContextAgain(t *testing.T) {
 	s := r.succeeded(id)
 	require.Equal(t, "TEST", s.Device)
 	require.Equal(t, []string{"device_fault", "device_fault"}, causes(s.Attempts))
-	run.waitLog(t, "[GPU] Persistent GPU errors, falling back to CPU")
+	run.waitLog(t, "[GPU] Persistent GPU memory errors, falling back to CPU")
 	r.settled(id)
 }
 
@@ -272,6 +272,10 @@ func TestLadderOfMemory(t *testing.T) {
 	require.Equal(t, []string{"out_of_memory", "out_of_memory"}, causes(s.Attempts))
 	require.Equal(t, []string{events.DegradationModelOffload, events.DegradationSequentialGuidance, events.DegradationTiledVAE}, s.Degradations)
 	require.Equal(t, events.CodeGPUOutOfMemory, s.Attempts[0].Error.Code)
+	require.Contains(t, s.Attempts[0].Error.Message, "tried to allocate 3 GiB, of 1 GiB at most; unloaded to free memory: scripted")
+	run.waitLog(t, "[GPU] Emergency memory cleanup begins")
+	run.waitLog(t, "[GPU] Emergency memory cleanup completed")
+	run.waitLog(t, "mode=text_to_image seed=")
 	require.NotContains(t, r.states(events.StateReady), events.StateShed, "too large a request is not the device's fault")
 
 	id2 := r.publish(onGPU(runnertest.Script{Do: runnertest.Full, Stage: events.StageDenoise}))
@@ -373,16 +377,7 @@ func TestMetrics(t *testing.T) {
 	id := r.publish(onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise}))
 	r.succeeded(id)
 	r.settled(id)
-	text := func() string {
-		families, err := registry.Gather()
-		require.NoError(t, err)
-		var b strings.Builder
-		for _, f := range families {
-			_, err := expfmt.MetricFamilyToText(&b, f)
-			require.NoError(t, err)
-		}
-		return b.String()
-	}
+	text := func() string { return gathered(t, registry) }
 	require.Eventually(t, func() bool {
 		return strings.Contains(text(), `genfn_requests_total{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded"} 1`)
 	}, patience, 5*time.Millisecond, "counted after the answer is out")
@@ -397,4 +392,17 @@ func TestMetrics(t *testing.T) {
 		require.Contains(t, all, line)
 	}
 	require.Regexp(t, `genfn_memory_bytes\{class="cpu",device="TEST",instance="cpu-1",kind="rss"\} [1-9]`, all)
+}
+
+// gathered is what a scrape of the metrics gives.
+func gathered(t *testing.T, registry prometheus.Gatherer) string {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	var b strings.Builder
+	for _, f := range families {
+		_, err := expfmt.MetricFamilyToText(&b, f)
+		require.NoError(t, err)
+	}
+	return b.String()
 }

@@ -38,6 +38,8 @@ type slot struct {
 	preloaded *process.Process // the runner that was told to load Config.Preload
 	jobs      uint64           // number of the last job sent to a runner
 	made      int              // generations of the current runner
+	models    []string         // that the current runner has loaded, the one used last comes last
+	shapes    map[string]bool  // of work that it has done, and for which it may hold something
 
 	canaryModel string           // the model that a canary uses: the last one that passed; "": none yet
 	economy     model.Economy    // with which it passed
@@ -52,7 +54,7 @@ func newSlot(i *Instance, n int) *slot {
 // run takes requests until soft ends.
 func (s *slot) run(soft, hard context.Context) {
 	defer s.acks.Wait()
-	pause := minRestartPause
+	pause, failures := minRestartPause, 0
 	for soft.Err() == nil {
 		if !s.admit(soft) {
 			continue
@@ -60,14 +62,21 @@ func (s *slot) run(soft, hard context.Context) {
 		if err := s.start(soft); soft.Err() != nil {
 			return
 		} else if err != nil {
-			s.log.Error("no runner, no requests are taken", "error", err, "next_try_in", pause)
+			failures++
+			e := unavailableError{err}.failure()
+			s.log.Error("no runner, no requests are taken", "error", err, "failures_in_a_row", failures, "next_try_in", pause)
+			s.instance.health.NoRunner(e, pause)
 			if !sleep(soft, pause) {
 				return
 			}
 			pause = min(2*pause, maxRestartPause)
 			continue
 		}
-		pause = minRestartPause
+		if failures > 0 {
+			s.log.Info("a runner has started again", "failures_before", failures)
+			s.instance.health.Runner()
+		}
+		pause, failures = minRestartPause, 0
 		if s.config.Preload != "" && s.preloaded != s.runner {
 			s.preloaded = s.runner
 			s.preload(soft)
@@ -130,8 +139,9 @@ func (s *slot) start(ctx context.Context) error {
 	}
 	p, err := process.Start(ctx, s.config.Runner)
 	s.runner, s.condemned, s.made = p, err != nil && p != nil, 0
+	s.models, s.shapes = nil, nil
 	if err == nil {
-		s.instance.usage.started(p.Ready())
+		s.instance.found(p)
 	}
 	return err
 }
@@ -152,10 +162,15 @@ func (s *slot) preload(ctx context.Context) {
 		s.log.Error("model cannot be loaded ahead", "error", err)
 		return
 	}
+	if err := s.fitsAhead(m); err != nil {
+		s.log.Error("model cannot be loaded ahead", "error", err)
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.Budgets.Load)
 	defer cancel()
 	s.jobs++
 	s.runner.SetWork(crashreport.Work{Model: m.Name})
+	s.uses(m.Name, "ahead")
 	if err := s.runner.Send(&protocol.Load{Job: s.jobs, Model: m.protocol()}); err != nil {
 		s.log.Error("model cannot be loaded ahead", "error", err)
 		return

@@ -21,7 +21,7 @@ func TestSlotKeepsARunnerThatDoesNotEnd(t *testing.T) {
 	require.ErrorIs(t, s.start(t.Context()), process.ErrUnkillable)
 	stuck := s.runner
 	require.NotNil(t, stuck)
-	<-stuck.Done()
+	require.Eventually(t, func() bool { _, reaped := stuck.Exit(); return reaped }, time.Minute, 10*time.Millisecond)
 	s.config.Runner = process.Config{Command: []string{"/bin/false"}}
 	err := s.start(t.Context())
 	require.ErrorContains(t, err, "exit code 1")

@@ -157,16 +157,21 @@ func (s *slot) canary(ctx context.Context, name string, economy model.Economy) e
 	s.jobs++
 	job := s.jobs
 	s.runner.SetWork(crashreport.Work{Model: name})
+	s.uses(name, shapeKey(name, m.Width, m.Height, 1, m.GuidanceScale > 1, economy))
 	err = s.runner.Send(&protocol.Generate{Job: job, Model: m.protocol(), Request: protocol.Request{
 		Prompt: protocol.CanaryPrompt, Width: m.Width, Height: m.Height, Steps: canarySteps, GuidanceScale: m.GuidanceScale,
 		Seed: canarySeed, Count: 1, OutputLatents: true, Economy: economy,
 	}})
 	if err != nil {
-		return diedIn("canary", s, err)
+		return s.died("canary", err)
 	}
-	result, err := s.await(ctx, job)
+	answer, err := s.await(ctx, job)
 	if err != nil {
 		return err
+	}
+	result, ok := answer.(*protocol.Result)
+	if !ok {
+		return fmt.Errorf("the runner answered the canary with %s", protocol.KindOf(answer))
 	}
 	latents, err := s.latentsOf(result)
 	if err != nil {
@@ -180,30 +185,31 @@ func (s *slot) canary(ctx context.Context, name string, economy model.Economy) e
 }
 
 // await waits for the end of a job that is no request's. Each message renews the time it has.
-func (s *slot) await(ctx context.Context, job uint64) (*protocol.Result, error) {
+func (s *slot) await(ctx context.Context, job uint64) (protocol.Message, error) {
 	silence := time.NewTimer(s.config.Budgets.Stage)
 	defer silence.Stop()
 	for {
 		select {
 		case m, ok := <-s.runner.Messages():
 			if !ok {
-				return nil, diedIn("canary", s, process.ErrHung)
+				return nil, s.died("canary", process.ErrHung)
+			}
+			if u, ok := m.(*protocol.Usage); ok { // no sign of progress
+				s.instance.usage.seen(s.runner.PID(), u.Memory)
+				continue
 			}
 			silence.Reset(s.config.Budgets.Stage)
-			switch m := m.(type) {
-			case *protocol.Result:
-				if m.Job == job {
-					return m, nil
-				}
-			case *protocol.Failed:
-				if m.Job == job {
-					s.condemned = m.Fatal
-					return nil, runnerFault{m.Fault()}
-				}
+			if !answers(m, job) {
+				continue
 			}
+			if f, ok := m.(*protocol.Failed); ok {
+				s.condemned = f.Fatal
+				return nil, runnerFault{f.Fault()}
+			}
+			return m, nil
 		case <-silence.C:
 			s.condemned = true
-			e := events.Errorf(events.CodeHang, "the canary made no progress within %s", s.config.Budgets.Stage)
+			e := events.Errorf(events.CodeHang, "the runner made no progress within %s with what is no request's", s.config.Budgets.Stage)
 			e.Device = s.device()
 			return nil, e
 		case <-ctx.Done():
@@ -213,8 +219,8 @@ func (s *slot) await(ctx context.Context, job uint64) (*protocol.Result, error) 
 	}
 }
 
-// diedIn is the error of a runner that ended while it did something that is no request's.
-func diedIn(what string, s *slot, cause error) error {
+// died is the error of a runner that ended while it did what is no request's, such as a canary.
+func (s *slot) died(what string, cause error) error {
 	words := cause.Error()
 	if err := s.kill(fault.KilledNot); err == nil {
 		words = s.exit.String()

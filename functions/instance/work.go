@@ -19,6 +19,7 @@ const (
 	causeCrash       = "runner_crash"
 	causeDevice      = "device_fault" // the runner said so and must not be used again
 	causeMemory      = "out_of_memory"
+	causeAdmission   = "memory_admission" // it is expected not to fit, and was not tried
 	causeTransient   = "device_transient" // the runner said so and may go on
 	causeUnfit       = "device_unfit"     // it cannot do it, or gave invalid numbers
 	causeRouted      = "routed"           // to another device, before any work
@@ -141,18 +142,19 @@ func (h held) Current(ctx context.Context) (bool, error) {
 
 // attempt is one try at a request.
 type attempt struct {
-	work  *work
-	slot  *slot
-	begun *broker.Attempt
-	began time.Time
-	lease *lease
-	log   *slog.Logger
-	stage string           // the last one entered
-	plan  *plan            // nil: the request is not planned yet
-	full  *protocol.Memory // of the runner when memory ran out; nil: it did not
-	track *tracker
-	job   uint64 // the runner's job while it is in flight, else 0
-	sent  int    // events so far
+	work    *work
+	slot    *slot
+	begun   *broker.Attempt
+	began   time.Time
+	lease   *lease
+	log     *slog.Logger
+	stage   string           // the last one entered
+	samples samples          // of memory
+	plan    *plan            // nil: the request is not planned yet
+	left    *protocol.Memory // of the runner when it told of the failure; nil: it did not
+	track   *tracker
+	job     uint64 // the runner's job while it is in flight, else 0
+	sent    int    // events so far
 }
 
 // Ends of an attempt that are not an error of the request.
@@ -199,6 +201,7 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 	var unavailable unavailableError
 	var told runnerFault
 	var unwanted cancelledError
+	var notFit notAdmittedError
 	switch {
 	case errors.As(err, &unwanted):
 		a.cancelled(hard, unwanted.reason)
@@ -225,6 +228,8 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		a.handBack(hard, causeOrdered, nil)
 	case errors.As(err, &unavailable):
 		a.handBack(hard, causeUnavailable, unavailable.failure())
+	case errors.As(err, &notFit):
+		return a.recover(hard, failed{kind: ofMemory, cause: causeAdmission, err: notFit.err, keep: true, predicted: true})
 	case errors.As(err, &told):
 		return a.ended(hard, told.Fault)
 	default:
@@ -236,6 +241,9 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 // ended settles an attempt that ended with an error of the runner's or of this instance's.
 func (a *attempt) ended(hard context.Context, f fault.Fault) (again bool) {
 	k := kindOf(f)
+	if k == ofMemory {
+		a.refused(f.Err)
+	}
 	if k != ofRequest {
 		return a.recover(hard, failed{kind: k, cause: k.cause(), err: f.Err, keep: !f.Replace && k != ofMemory})
 	}
@@ -255,6 +263,7 @@ func (a *attempt) died(cause string) failed {
 		k = death
 	case k == ofMemory:
 		cause = causeMemory
+		a.refused(f.Err)
 	}
 	return failed{kind: k, cause: cause, err: f.Err}
 }
@@ -317,10 +326,9 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 	}
 	switch {
 	case faults >= a.slot.config.MaxFaults && last != nil:
-		e := *last
-		e.Message, e.Retriable, e.Detail = fmt.Sprintf("%d attempts ended with a crash, a hang or a device fault; the last: %s", faults, last.Message), false, ""
-		e.Advice = "Try another size or fewer steps. The attempts below tell what the runtime or the driver said each time."
-		return &e
+		e := repeated(faults, last)
+		e.Advice = "Try another size or fewer steps. The attempts tell what the runtime or the driver said each time."
+		return e
 	case unavailable >= a.slot.config.MaxUnavailable && noRunner != nil:
 		e := events.Errorf(events.CodeDeviceUnavailable, "no runner could be started in %d attempts; the last: %s", unavailable, noRunner.Message)
 		e.Detail = noRunner.Detail
@@ -329,6 +337,13 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 		return events.Errorf(events.CodeInternal, "the instance disappeared in each of %d attempts", lost)
 	}
 	return nil
+}
+
+// repeated is the error of a request that has failed several times.
+func repeated(attempts int, last *events.Error) *events.Error {
+	e := *last
+	e.Message, e.Retriable, e.Detail = fmt.Sprintf("%d attempts failed; the last: %s", attempts, last.Message), false, ""
+	return &e
 }
 
 // death is what the end of the runner means.

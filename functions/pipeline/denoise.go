@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"genfn/bindings/kernels"
@@ -38,19 +39,27 @@ func (g *generation) denoise(ctx context.Context) error {
 	}
 	g.sample = d.sample
 	timesteps := g.job.scheduler.Timesteps()
+	times := make([]time.Duration, len(timesteps))
 	for i, t := range timesteps {
 		stage := fmt.Sprintf("%s step %d of %d", events.StageDenoise, i+1, len(timesteps))
+		inferred := d.infer
 		if err := d.step(ctx, i, t); err != nil {
 			return staged(ctx, stage, err)
 		}
+		times[i] = d.infer - inferred
 		before := time.Now()
 		g.observer.Step(i+1, len(timesteps))
-		if g.nets.vae != nil && g.job.PreviewEvery > 0 && (i+1)%g.job.PreviewEvery == 0 && i+1 < len(timesteps) {
+		if g.nets.decodes() && g.job.PreviewEvery > 0 && (i+1)%g.job.PreviewEvery == 0 && i+1 < len(timesteps) {
 			if err := g.preview(ctx); err != nil {
 				return staged(ctx, stage, err)
 			}
 		}
 		d.other += time.Since(before)
+	}
+	slices.Sort(times)
+	g.stepTime = times[len(times)/2]
+	if g.job.guided {
+		g.guidanceBatch = d.batch
 	}
 	g.times["denoise_host"] = time.Since(start) - d.infer - d.other
 	return nil

@@ -14,7 +14,7 @@ import (
 
 // economize decides what of the economy a job uses: what the model's fixed shapes do not allow is left out.
 func (p *TextToImage) economize(j *job) {
-	j.sequential = j.Economy.SequentialGuidance && j.guided && p.unetBatch != 2
+	j.sequential = (j.Economy.SequentialGuidance || j.GuidanceBatch == 1) && j.guided && p.unetBatch != 2
 	if p.fixed == nil {
 		j.tile = p.model.TileSide(j.Economy, j.Width, j.Height)
 	}
@@ -23,7 +23,7 @@ func (p *TextToImage) economize(j *job) {
 // makeRoom frees the compiled forms that an economy replaces before the smaller ones are compiled.
 func (p *TextToImage) makeRoom(j *job, unet, vae session.Shapes) error {
 	var errs []error
-	if j.sequential {
+	if j.sequential && j.Economy.SequentialGuidance {
 		errs = append(errs, p.unet.KeepOnly(unet))
 	}
 	if j.tile > 0 {
@@ -40,7 +40,7 @@ func (g *generation) degradations() []string {
 		word string
 	}{
 		{g.nets.dynamic, events.DegradationDynamicShapes},
-		{g.job.sequential, events.DegradationSequentialGuidance},
+		{g.job.sequential && g.job.Economy.SequentialGuidance, events.DegradationSequentialGuidance},
 		{g.job.tile > 0, events.DegradationTiledVAE},
 		{g.job.Economy.OffloadModels, events.DegradationModelOffload},
 	} {

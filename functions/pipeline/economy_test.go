@@ -66,6 +66,29 @@ func TestSequentialGuidance(t *testing.T) {
 	}
 }
 
+// TestGuidanceBatch: one after the other as a choice of speed is no degradation, both forms stay compiled, and the
+// pictures are equal within the bounds of TestSequentialGuidance.
+func TestGuidanceBatch(t *testing.T) {
+	b := open(t, tiny, session.Options{})
+	r := request()
+	want, err := b.Generate(t.Context(), r, nil)
+	require.NoError(t, err)
+	require.Equal(t, 2, want.GuidanceBatch)
+	require.Positive(t, want.StepTime)
+	r.GuidanceBatch = 1
+	got, err := b.Generate(t.Context(), r, nil)
+	require.NoError(t, err)
+	require.Equal(t, 1, got.GuidanceBatch)
+	require.Empty(t, got.Degradations)
+	require.Equal(t, 2, compiled(b, "unet"))
+	require.LessOrEqual(t, relative(got.Latents.Data, want.Latents.Data), 1e-5)
+	require.LessOrEqual(t, worstPixel(got.Images[0].Pix, want.Images[0].Pix), 1)
+	r.GuidanceScale = 1
+	got, err = b.Generate(t.Context(), r, nil)
+	require.NoError(t, err)
+	require.Zero(t, got.GuidanceBatch)
+}
+
 // TestSequentialGuidanceFreesTheBatch: the form for a batch of two is gone, and what a request does not need is not
 // called a degradation.
 func TestSequentialGuidanceFreesTheBatch(t *testing.T) {

@@ -30,6 +30,9 @@ type generation struct {
 	truncated bool
 	sample    []float32 // [count, channels, height, width]
 	images    []imagefile.Image
+
+	guidanceBatch int           // of the UNet; 0: no guidance
+	stepTime      time.Duration // median
 }
 
 func newGeneration(p *TextToImage, j *job, o Observer) *generation {
@@ -169,6 +172,7 @@ func (g *generation) result() *ImageResult {
 	r := &ImageResult{
 		Images: g.images, PromptTruncated: g.truncated, Scheduler: g.job.scheduler.Class(), Width: g.job.Width, Height: g.job.Height, Steps: g.job.Steps,
 		TimingsMS: map[string]float64{}, Degradations: g.degradations(), Precision: g.nets.unet.Precision(),
+		GuidanceBatch: g.guidanceBatch, StepTime: g.stepTime,
 	}
 	for name, d := range g.times {
 		r.TimingsMS[name] = float64(d.Microseconds()) / 1000
@@ -195,6 +199,9 @@ func (n *networks) decoder() (*session.Executable, error) {
 	}
 	return n.vae, n.lateErr
 }
+
+// decodes reports whether decoder returns one: what decodes in tiles or alone has none yet.
+func (n *networks) decodes() bool { return n.late != nil || n.vae != nil }
 
 // note updates dynamic.
 func (n *networks) note() {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"genfn/events"
 	"genfn/functions/diffusion"
@@ -33,6 +34,9 @@ type ImageRequest struct {
 	Latents       *imagefile.Array
 	PreviewEvery  int  // steps between previews; 0: none
 	OutputLatents bool // return the final latents
+	// GuidanceBatch of 1 runs the UNet twice a step with a batch of one; 0 and 2: once with a batch of two. It is a
+	// choice of speed, and no degradation.
+	GuidanceBatch int
 	// Economy asks for less memory. With OffloadModels or tiles there are no previews: those need the whole VAE
 	// decoder beside the UNet.
 	Economy model.Economy
@@ -62,6 +66,9 @@ type ImageResult struct {
 	TimingsMS    map[string]float64
 	Degradations []string // events.Degradation...: what was done differently, of the Economy asked for what was used
 	Precision    string   // of the UNet's inference, e.g. "f32"
+	// GuidanceBatch is the batch with which the UNet ran for each image; 0: there was no guidance.
+	GuidanceBatch int
+	StepTime      time.Duration // of the UNet for all images, the median of the steps
 }
 
 // job is a checked request.
@@ -72,7 +79,7 @@ type job struct {
 	elements          int // of one image's latents
 	guided            bool
 	timestepCondition bool
-	sequential        bool // the UNet runs twice a step with a batch of one, as the economy asks
+	sequential        bool // the UNet runs twice a step with a batch of one, as the economy or GuidanceBatch asks
 	tile              int  // side of the VAE's tiles in latents; 0: the picture is decoded in one piece
 }
 

@@ -25,8 +25,8 @@ func newHousekeeping(every int) housekeeping {
 		every = protocol.DefaultCleanupEvery
 	}
 	h := housekeeping{every: every}
-	if limit, err := hostmemory.Read(); err == nil {
-		h.large = limit.Bytes / largeShare
+	if memory, err := hostmemory.Read(); err == nil {
+		h.large = memory.Total / largeShare
 	}
 	return h
 }

@@ -41,8 +41,8 @@ func (r *runner) do(j *job) (answer protocol.Message) {
 	o := &observer{runner: r, job: j}
 	defer func() {
 		if v := recover(); v != nil {
-			err := events.Errorf(events.CodeInternal, "the generation function panicked: %v", v)
-			err.Detail = string(debug.Stack())
+			err := events.Errorf(events.CodeInternal, "the generation function ended over a mistake in this program")
+			err.Detail = fmt.Sprintf("panic: %v\n%s", v, debug.Stack())
 			f := classify(err, o.describe(), r.device)
 			r.log.Error("panic in a job", "job", j.id, "panic", v, "stage", f.Err.Stage)
 			answer = protocol.NewFailed(j.id, f, r.memory())
@@ -105,12 +105,14 @@ func (r *runner) generate(j *job, m *protocol.Generate, o *observer) (protocol.M
 		in.Latents = &imagefile.Array{Shape: m.Latents.Shape, Data: data}
 	}
 	resetPeakRSS()
+	r.devicePeak.reset()
 	before := r.memory()
 	r.house.before = before
 	generate := r.engine.Generate
 	if r.isNoop(m.Model) {
 		generate = generateNoop
 	}
+	defer r.watchMemory(j.id)()
 	out, err := generate(j.ctx, in, o)
 	if err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ func (r *runner) generate(j *job, m *protocol.Generate, o *observer) (protocol.M
 func (r *runner) result(j *job, out *Output, before protocol.Memory, offset int64) (*protocol.Result, error) {
 	res := &protocol.Result{
 		Job: j.id, Scheduler: out.Scheduler, Precision: out.Precision,
-		PromptTruncated: out.PromptTruncated, Degradations: out.Degradations, TimingsMS: out.TimingsMS, Before: before,
+		PromptTruncated: out.PromptTruncated, Degradations: out.Degradations, Guidance: out.Guidance, TimingsMS: out.TimingsMS, Before: before,
 	}
 	for _, image := range out.Images {
 		block, err := r.bulk.Write(offset, image.Pix)
@@ -156,6 +158,9 @@ type observer struct {
 
 func (o *observer) Stage(name string) {
 	o.stage, o.step, o.steps = name, 0, 0
+	if r := o.runner; r.engine != nil { // what the last stage has left, and what was loaded for this one
+		r.devicePeak.note(r.engine.DeviceMemory())
+	}
 	o.send(&protocol.Stage{Job: o.job.id, Name: name})
 }
 

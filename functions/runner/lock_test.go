@@ -80,12 +80,3 @@ func TestGPUIsTheFirstGPU(t *testing.T) {
 	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})
 	require.NoError(t, l.Close())
 }
-
-func TestStatusBytes(t *testing.T) {
-	status := []byte("Name:\tgenfn\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nVmSwap:\t       0 kB\nThreads:\n")
-	require.EqualValues(t, 1<<20, statusBytes(status, "VmRSS:"))
-	require.EqualValues(t, 2<<20, statusBytes(status, "VmHWM:"))
-	require.Zero(t, statusBytes(status, "VmSwap:"))
-	require.Zero(t, statusBytes(status, "Threads:"))
-	require.Zero(t, statusBytes(status, "Absent:"))
-}

@@ -9,12 +9,15 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"genfn/bindings/kernels"
 	"genfn/bindings/libc"
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/events"
+	"genfn/functions/device/tuning"
 	"genfn/functions/model"
 	"genfn/functions/model/session"
 	"genfn/functions/pipeline"
@@ -30,7 +33,10 @@ type openVINO struct {
 	runtime *openvino.Runtime
 	kernels *kernels.Set
 	loader  *session.Loader
-	models  []*loaded // the one used last comes last
+	models  []*loaded   // the one used last comes last
+	shared  func() bool // the device uses the host's memory; asked once
+	trials  *tuning.Trials
+	uses    map[string]string // properties that are set
 }
 
 var _ Engine = (*openVINO)(nil)
@@ -40,11 +46,13 @@ type loaded struct {
 	name, dir string
 	model     *model.Model
 	pipeline  *pipeline.TextToImage
+	compiled  time.Duration // of the last load stage, all networks together; 0: nothing was compiled yet
 }
 
 // OpenOpenVINO loads OpenVINO and looks for the device. Without a device in hello the engine only lists devices.
 func OpenOpenVINO(_ context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error) {
 	e := &openVINO{log: log, hello: hello, ledger: tensor.NewLedger()}
+	e.shared = sync.OnceValue(e.integrated)
 	if err := e.open(); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -69,18 +77,16 @@ func (e *openVINO) open() (err error) {
 		}
 	}
 	e.loader = session.NewLoader(e.runtime, session.Options{
-		Device: e.hello.Device, Threads: e.hello.Threads, Precision: e.hello.Precision, Properties: e.properties(),
-		CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
+		Device: e.hello.Device, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
 	e.loader.Prepare()
-	if e.hello.Validate {
-		return nil
+	if !e.hello.Validate {
+		var failed error
+		if e.info.DeviceName, failed = e.loader.DeviceName(); failed != nil {
+			return errors.Join(e.findDevice(), failed)
+		}
 	}
-	var failed error
-	if e.info.DeviceName, failed = e.loader.DeviceName(); failed != nil {
-		return errors.Join(e.findDevice(), failed)
-	}
-	return nil
+	return e.tune()
 }
 
 // openKernels takes the C kernels, or the Go reference in a binary that was built without them.
@@ -127,10 +133,19 @@ func (e *openVINO) findDevice() (err error) {
 	}
 	v := e.validate(core, device)
 	e.info.Validation, e.info.DeviceName = v, v.Name
+	if d := v.Driver; d != nil && d.Version != "" {
+		e.info.Versions["driver"] = d.Version
+	}
 	if v.Error != nil {
 		return v.Error
 	}
 	return nil
+}
+
+// integrated asks once whether the device is integrated: its memory is the host's then.
+func (e *openVINO) integrated() bool {
+	kind, err := e.loader.Property(e.hello.Device, "DEVICE_TYPE")
+	return err == nil && strings.EqualFold(strings.TrimSpace(kind), "integrated")
 }
 
 // DeviceMemory asks the driver.
@@ -143,6 +158,7 @@ func (e *openVINO) DeviceMemory() *protocol.DeviceMemory {
 		e.log.Debug("device memory not known", "error", err)
 		return nil
 	}
+	m.Shared = e.shared()
 	return &m
 }
 
@@ -269,10 +285,7 @@ func (e *openVINO) Cleanup(ctx context.Context, idleModels bool) error {
 
 // settle tells that a generation is over and what it left: nothing but what belongs to compiled networks.
 func (e *openVINO) settle() {
-	var resident int64
-	for _, l := range e.models {
-		resident += l.pipeline.Resident()
-	}
+	resident := e.Resident()
 	class, level := deviceClass(e.hello.Device), slog.LevelDebug
 	if class != "CPU" {
 		level = slog.LevelInfo
@@ -288,6 +301,13 @@ func (e *openVINO) settle() {
 }
 
 func (e *openVINO) Ledger() (bytes, peak int64) { return e.ledger.Bytes(), e.ledger.Peak() }
+
+func (e *openVINO) Resident() (bytes int64) {
+	for _, l := range e.models {
+		bytes += l.pipeline.Resident()
+	}
+	return bytes
+}
 
 func (e *openVINO) Close() error {
 	var errs []error
@@ -308,30 +328,38 @@ func (e *openVINO) Close() error {
 	return errors.Join(errs...)
 }
 
+// firstForm is what a model is compiled for while it is loaded for a request; nil: what the request needs is decided
+// later.
+func (e *openVINO) firstForm(m *model.Model, in Input) *pipeline.Form {
+	l, r := &loaded{name: in.Model.Name, dir: in.Model.Dir, model: m}, in.Request
+	if batch, _ := e.guidanceBatch(l, e.generation(l, r), r); batch == tuning.Sequential || r.Economy != (model.Economy{}) {
+		return nil
+	}
+	return &pipeline.Form{Width: r.Width, Height: r.Height, Guided: guided(r)}
+}
+
 // Generate runs the model's pipeline.
 func (e *openVINO) Generate(ctx context.Context, in Input, o Observer) (*Output, error) {
 	r := in.Request
-	l, err := e.use(ctx, in.Model, func(*model.Model) *pipeline.Form {
-		if r.Economy != (model.Economy{}) { // it has forms of its own
-			return nil
-		}
-		return &pipeline.Form{Width: r.Width, Height: r.Height, Guided: r.GuidanceScale > 1}
-	}, o)
+	l, err := e.use(ctx, in.Model, func(m *model.Model) *pipeline.Form { return e.firstForm(m, in) }, o)
 	if err != nil {
 		return nil, err
 	}
 	e.ledger.ResetPeak()
 	defer e.settle()
+	g := e.generation(l, r)
+	batch, guidance := e.guidanceBatch(l, g, r)
 	result, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
 		Prompt: r.Prompt, NegativePrompt: r.NegativePrompt, Width: r.Width, Height: r.Height, Steps: r.Steps, Count: r.Count,
 		GuidanceScale: r.GuidanceScale, Seed: r.Seed, Scheduler: r.Scheduler, Latents: in.Latents,
-		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents, Economy: r.Economy,
+		PreviewEvery: r.PreviewEvery, OutputLatents: r.OutputLatents, Economy: r.Economy, GuidanceBatch: batch,
 	}, o)
 	if err != nil {
 		return nil, err
 	}
+	guidance = e.measured(l, g, batch, guidance, result)
 	return &Output{
 		Images: result.Images, Latents: result.Latents, Scheduler: result.Scheduler, Precision: result.Precision,
-		PromptTruncated: result.PromptTruncated, Degradations: result.Degradations, TimingsMS: result.TimingsMS,
+		PromptTruncated: result.PromptTruncated, Degradations: result.Degradations, Guidance: guidance, TimingsMS: result.TimingsMS,
 	}, nil
 }

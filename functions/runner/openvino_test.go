@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -80,8 +81,73 @@ func TestValidation(t *testing.T) {
 	var said *events.Error
 	require.ErrorAs(t, err, &said)
 	require.Contains(t, said.Advice, "GPU_ENABLE_KERNELS_REUSE")
-	h.Properties = map[string]string{"INFERENCE_NUM_THREADS": "1"}
-	require.Equal(t, h.Properties, openEngine(t, h).Info().Validation.Properties)
+	for key, value := range map[string]string{"NUM_STREAMS": "many", "FULL_DEVICE_NAME": "mine"} { // a bad value, and one that can only be read
+		h.Properties = map[string]string{key: value}
+		_, err = OpenOpenVINO(t.Context(), h, slog.New(slog.DiscardHandler))
+		require.ErrorContains(t, err, "does not take the property "+key+"="+value)
+	}
+	h.Properties = map[string]string{"INFERENCE_NUM_THREADS": "2"}
+	require.Equal(t, "2", openEngine(t, h).Info().Validation.Properties["INFERENCE_NUM_THREADS"], "a property wins over --threads")
+}
+
+// TestTuning: what is chosen without validation is told.
+func TestTuning(t *testing.T) {
+	h := hello(t, "CPU")
+	h.Threads, h.Slots = 0, 1<<10
+	e := openEngine(t, h)
+	chosen := map[string]string{}
+	for _, s := range e.Info().Tuning {
+		chosen[s.Name] = s.Value
+	}
+	require.Equal(t, map[string]string{"threads": "1", "pinning": "no", "streams": "1", "precision": "f32", "guidance": "auto"}, chosen)
+	h.RuntimeDir, h.Properties = t.TempDir(), map[string]string{"NO_SUCH": "1"}
+	_, err := OpenOpenVINO(t.Context(), h, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, `the device CPU has no property "NO_SUCH"`)
+}
+
+// TestGuidanceIsCompared on the first real generations of a model and size, once: batched, sequential, then the faster.
+func TestGuidanceIsCompared(t *testing.T) {
+	h := hello(t, "CPU")
+	nano, err := filepath.Abs(filepath.Join("..", "instance", "testdata", "nano-sd"))
+	require.NoError(t, err)
+	e := openEngine(t, h).(*openVINO)
+	var latents [][]float32
+	generate := func(e *openVINO, steps int) *events.DeviceSetting {
+		in := Input{Model: protocol.Model{Name: "nano", Dir: nano}, Request: protocol.Request{
+			Prompt: "x", Width: 32, Height: 32, Steps: steps, GuidanceScale: 5, Count: 1, OutputLatents: true,
+		}}
+		out, err := e.Generate(t.Context(), in, &observer{runner: &runner{conn: discard(t)}, job: newJob(t.Context(), 1, &protocol.Generate{})})
+		require.NoError(t, err)
+		if steps == 8 {
+			latents = append(latents, out.Latents.Data)
+		}
+		return out.Guidance
+	}
+	first := generate(e, 8)
+	require.Equal(t, &events.DeviceSetting{Name: "guidance", Value: "batched", Reason: "nano 32x32: not measured yet"}, first)
+	e.models[0].compiled = 1 // however long it took here: the trial shall be made
+	require.Equal(t, "batched", generate(e, 2).Value, "a canary is not delayed")
+	second := generate(e, 8)
+	require.Equal(t, "sequential", second.Value)
+	require.Contains(t, second.Reason, "being compared")
+	third := generate(e, 8)
+	require.Contains(t, third.Reason, "a step takes")
+	for i, v := range latents[0] {
+		require.InDelta(t, v, latents[1][i], 1e-4)
+		require.InDelta(t, v, latents[2][i], 1e-4)
+	}
+	h.RuntimeDir = t.TempDir()
+	again := openEngine(t, h).(*openVINO)
+	require.Equal(t, third, generate(again, 8), "the next process knows it")
+}
+
+// discard is a connection whose other end reads everything.
+func discard(t *testing.T) *protocol.Conn {
+	ours, theirs := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, theirs) }()
+	conn := protocol.NewConn(ours)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	return conn
 }
 
 // TestKnownComputation: one wrong value is found.

@@ -54,6 +54,8 @@ type Engine interface {
 	// Ledger returns the native bytes allocated now, and their highest since the last generation began. Safe at any
 	// time.
 	Ledger() (bytes, peak int64)
+	// Resident returns those of the ledger's bytes that belong to loaded models: between jobs there are no others.
+	Resident() int64
 	// DeviceMemory returns the device's memory, nil if it has none of its own. Safe at any time.
 	DeviceMemory() *protocol.DeviceMemory
 	Close() error
@@ -73,6 +75,7 @@ type Info struct {
 	Kernels    string
 	Versions   map[string]string
 	Validation *protocol.Validation // with Hello.Validate
+	Tuning     []events.DeviceSetting
 }
 
 // Input is a job for Engine.Generate.
@@ -90,6 +93,7 @@ type Output struct {
 	Precision       string
 	PromptTruncated bool
 	Degradations    []string
+	Guidance        *events.DeviceSetting // nil: there was none
 	TimingsMS       map[string]float64
 }
 
@@ -159,6 +163,8 @@ type runner struct {
 	work   chan *job
 	house  housekeeping
 
+	devicePeak devicePeak // of the job
+
 	mu   sync.Mutex
 	jobs map[uint64]*job // received and not yet answered
 }
@@ -190,7 +196,7 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	r.house = newHousekeeping(hello.CleanupEvery)
 	info := r.engine.Info()
 	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
-	ready.Validation = info.Validation
+	ready.Validation, ready.Tuning = info.Validation, info.Tuning
 	return r.conn.Send(ready)
 }
 

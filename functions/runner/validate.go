@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/events"
+	"genfn/functions/device/tuning"
 	"genfn/functions/device/virtualgpu"
 	"genfn/functions/runner/protocol"
 )
@@ -48,11 +50,15 @@ func (e *openVINO) validate(core *openvino.Core, device string) *protocol.Valida
 	}
 	name, err := core.Property(device, "FULL_DEVICE_NAME")
 	v.Name = name
-	if !check(checkDriver, describeDriver(core, device, name), err) {
+	if err == nil {
+		v.Driver = driverOf(core.Property, device)
+	}
+	if !check(checkDriver, describeDriver(core.Property, device, name, v.Driver), err) {
 		return v
 	}
-	v.Properties, err = e.checkProperties(core, device, v.Class)
-	check(checkProperties, fmt.Sprintf("%d in use", len(v.Properties)), err)
+	plan, err := e.checkProperties(core, device)
+	v.Properties, v.Tuning = plan.Properties, plan.Settings
+	check(checkProperties, fmt.Sprintf("%d set", len(v.Properties)), err)
 	v.Memory, err = deviceMemory(core.Property, device, v.Class)
 	if err == nil && v.Memory.Free >= 0 && v.Memory.Free < minDeviceMemory {
 		err = events.Errorf(events.CodeGPUOutOfMemory, "%d MiB of %d MiB are free before anything is loaded", v.Memory.Free>>20, v.Memory.Total>>20)
@@ -62,70 +68,26 @@ func (e *openVINO) validate(core *openvino.Core, device string) *protocol.Valida
 	return v
 }
 
-// properties are those with which models are compiled: what validation found right, else what was asked for.
-func (e *openVINO) properties() map[string]string {
-	if v := e.info.Validation; v != nil {
-		return v.Properties
-	}
-	return e.hello.Properties
-}
-
-// describeDriver tells what OpenVINO knows of the device beside its name. Its C API has no driver version.
-func describeDriver(core *openvino.Core, device, name string) string {
-	words := []string{name}
-	for _, key := range []string{"DEVICE_ARCHITECTURE", "GPU_UARCH_VERSION"} {
-		if value, err := core.Property(device, key); err == nil && value != "" {
-			words = append(words, value)
-		}
-	}
-	return strings.Join(words, ", ")
-}
-
-// instead lists properties that people ask for and OpenVINO never had, and what does what they hoped for.
-var instead = map[string]string{
-	"GPU_MAX_BATCH_SIZE": "sequential guidance, which runs the model with batch size 1 and is used by itself when memory is short",
-	"GPU_MEMORY_REUSE":   "GPU_ENABLE_KERNELS_REUSE=YES, set where the device has it; buffers are reused by the plugin's own pool",
-}
-
-// checkProperties returns how the device is used, and an error for a configured property that it does not have.
-func (e *openVINO) checkProperties(core *openvino.Core, device, class string) (map[string]string, error) {
+// checkProperties plans how the device is used, and returns an error for a configured property that it does not have, or
+// does not take with that value.
+func (e *openVINO) checkProperties(core *openvino.Core, device string) (tuning.Plan, error) {
 	supported, err := core.SupportedProperties(device)
 	if err != nil {
-		return nil, err
+		return tuning.Plan{}, err
 	}
-	use := map[string]string{}
-	for key, value := range tuning(class) {
-		if slices.Contains(supported, key) {
-			use[key] = value
+	plan, err := e.plan(core.Property, device, supported)
+	if err != nil {
+		return plan, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(e.hello.Properties)) {
+		if err := core.SetProperty(device, key, e.hello.Properties[key]); err != nil {
+			f := events.Errorf(events.CodeInvalidRequest, "the device %s does not take the property %s=%s", device, key, e.hello.Properties[key])
+			f.Field, f.Expected, f.Detail, f.Cause = "property", "a value that OpenVINO's manual lists for it", err.Error(), err
+			f.Advice = "Leave it out, or give another value; some properties can only be read."
+			return plan, f
 		}
 	}
-	for key, value := range e.hello.Properties {
-		if slices.Contains(supported, key) {
-			use[key] = value
-			continue
-		}
-		f := events.Errorf(events.CodeInvalidRequest, "the device %s has no property %q", device, key)
-		f.Field, f.Expected = "property", "one of "+strings.Join(supported, ", ")
-		f.Advice = "Leave it out, or take one of those the device has."
-		if other := instead[key]; other != "" {
-			f.Message, f.Advice = f.Message+": no release of OpenVINO has it", "Instead of it there is "+other+"."
-		}
-		return use, f
-	}
-	return use, nil
-}
-
-// tuning is how devices of a class are used unless Hello.Properties says otherwise; what a device does not have
-// is left out. On a GPU memory comes before speed: one stream, and no loops unrolled into more kernels.
-func tuning(class string) map[string]string {
-	if class != events.DeviceGPU {
-		return nil
-	}
-	return map[string]string{
-		"GPU_ENABLE_LOOP_UNROLLING": "NO",
-		"GPU_ENABLE_KERNELS_REUSE":  "YES",
-		"NUM_STREAMS":               "1",
-	}
+	return plan, nil
 }
 
 // unknownBytes says that a driver does not tell a count of bytes.
@@ -133,7 +95,7 @@ const unknownBytes = -1
 
 // deviceMemory asks the device for its memory. Where the driver gives no free count, what this process does not
 // use counts as free. The counts are those of the core that property asks: each has its own context.
-func deviceMemory(property func(device, key string) (string, error), device, class string) (protocol.DeviceMemory, error) {
+func deviceMemory(property properties, device, class string) (protocol.DeviceMemory, error) {
 	m := protocol.DeviceMemory{Total: unknownBytes, Used: unknownBytes, Free: unknownBytes}
 	if class != events.DeviceGPU {
 		return m, nil // that of the host, which the instance watches
@@ -145,8 +107,8 @@ func deviceMemory(property func(device, key string) (string, error), device, cla
 	if m.Total, err = strconv.ParseInt(strings.TrimSpace(total), 10, 64); err != nil {
 		return m, fmt.Errorf("device memory of %s: %w", device, err)
 	}
-	if count, ok := virtualgpu.OwnCount(); ok {
-		m.Used = count.Now
+	if own, ok := virtualgpu.OwnMemory(device); ok {
+		m.Used = own.Current
 	} else if statistics, err := property(device, "GPU_MEMORY_STATISTICS"); err == nil { // older drivers do not have it
 		m.Used = sumStatistics(statistics)
 	}

@@ -1,71 +1,139 @@
-// Compiled programs on disk, by what they were compiled from. Compiling is nearly all that a short run costs. A file
-// begins with its key and its size, so one that was cut off or is another program's is compiled anew.
+// The key is a hash of the source, the options, and the device and driver below. A file that is damaged or that the
+// runtime does not take is compiled anew.
+#include "cache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "layer.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+__extension__ typedef unsigned __int128 hash128;
 
-// fnv is the 64-bit Fowler-Noll-Vo hash 1a, from a start of one's own.
-static uint64_t fnv(uint64_t h, const char *s) {
-	for (; *s != 0; s++) h = (h ^ (unsigned char)*s) * 0x100000001b3ULL;
-	return h;
+// hash_add is 128-bit FNV-1a (RFC 9923).
+static hash128 hash_add(hash128 h, const void *data, size_t size) {
+    const hash128 prime = ((hash128)1 << 88) + 0x13B;
+    for (const unsigned char *p = data; size--; p++) h = (h ^ *p) * prime;
+    return h;
 }
 
-char *cache_key(const char *source, const char *options) {
-	static char driver[256]; // its version: binaries of another do not load
-	if (driver[0] == 0) {
-		cl_platform_id platform;
-		cl_device_id device;
-		if (next->clGetPlatformIDs(1, &platform, NULL) == CL_SUCCESS && next->clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 1, &device, NULL) == CL_SUCCESS)
-			next->clGetDeviceInfo(device, CL_DRIVER_VERSION, sizeof driver - 1, driver, NULL);
-		if (driver[0] == 0) driver[0] = '?';
-	}
-	char *key = malloc(64);
-	if (key == NULL) return NULL;
-	uint64_t a = fnv(fnv(fnv(0xcbf29ce484222325ULL, driver), options), source);
-	uint64_t b = fnv(fnv(fnv(0x9ae16a3b2f90404fULL, source), options), driver);
-	snprintf(key, 64, "%016llx%016llx-%zu", (unsigned long long)a, (unsigned long long)b, strlen(source));
-	return key;
+static const hash128 hash_start = ((hash128)0x6C62272E07BB0142u << 64) + 0x62B821756295C58Du;
+
+struct header {
+    char magic[8]; // "VGPBINU1"
+    uint64_t size; // of the binary, which follows
+    hash128 key, sum;
+};
+
+static hash128 key_of(cl_device_id device, const char *source, const char *options) {
+    hash128 h = hash_start;
+    const cl_uint names[] = {CL_DEVICE_NAME, CL_DRIVER_VERSION};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char value[256] = "";
+        NEXT(clGetDeviceInfo)(device, names[i], sizeof value - 1, value, NULL);
+        h = hash_add(h, value, strlen(value) + 1);
+    }
+    h = hash_add(h, options, strlen(options) + 1);
+    return hash_add(h, source, strlen(source));
 }
 
-static char *path_of(const char *key, const char *ending) {
-	size_t n = strlen(settings.cache) + strlen(key) + strlen(ending) + 2;
-	char *path = malloc(n);
-	if (path != NULL) snprintf(path, n, "%s/%s%s", settings.cache, key, ending);
-	return path;
+static bool path_of(hash128 key, char path[PATH_MAX]) {
+    int n = snprintf(path, PATH_MAX, "%s/%016llx%016llx.bin", layer.cache, (unsigned long long)(key >> 64), (unsigned long long)key);
+    return n > 0 && n < PATH_MAX;
 }
 
-bool cache_load(const char *key, unsigned char **data, size_t *size) {
-	if (settings.cache == NULL || key == NULL) return false;
-	char *path = path_of(key, ".bin"), head[96], found[64];
-	FILE *f = path != NULL ? fopen(path, "rb") : NULL;
-	free(path);
-	if (f == NULL) return false;
-	bool ok = fgets(head, sizeof head, f) != NULL && sscanf(head, "%63s %zu\n", found, size) == 2 && strcmp(found, key) == 0 && *size > 0 && *size < (1u << 30);
-	*data = ok ? malloc(*size) : NULL;
-	ok = *data != NULL && fread(*data, 1, *size, f) == *size;
-	fclose(f);
-	if (!ok) {
-		free(*data);
-		*data = NULL;
-	}
-	return ok;
+static bool read_all(int fd, void *to, size_t size) {
+    for (char *at = to; size;) {
+        ssize_t got = read(fd, at, size);
+        if (got <= 0) return false;
+        at += got;
+        size -= (size_t)got;
+    }
+    return true;
 }
 
-void cache_store(const char *key, const unsigned char *data, size_t size) {
-	if (settings.cache == NULL || key == NULL) return;
-	char ending[32];
-	snprintf(ending, sizeof ending, ".%d", (int)getpid());
-	char *path = path_of(key, ".bin"), *part = path_of(key, ending);
-	FILE *f = path != NULL && part != NULL ? fopen(part, "wb") : NULL;
-	if (f != NULL) {
-		bool ok = fprintf(f, "%s %zu\n", key, size) > 0 && fwrite(data, 1, size, f) == size;
-		ok = fclose(f) == 0 && ok;
-		if (!ok || rename(part, path) != 0) unlink(part);
-	}
-	free(path);
-	free(part);
+// load returns the binary stored under key; the caller frees it. NULL: there is none that is whole.
+static unsigned char *load(hash128 key, size_t *size) {
+    char path[PATH_MAX];
+    struct header h;
+    struct stat st;
+    unsigned char *binary = NULL;
+    int fd = path_of(key, path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0) return NULL;
+    if (!fstat(fd, &st) && read_all(fd, &h, sizeof h) && !memcmp(h.magic, "VGPBINU1", 8) && h.key == key &&
+        (uint64_t)st.st_size == sizeof h + h.size && (binary = malloc(h.size))) {
+        if (!read_all(fd, binary, h.size) || hash_add(hash_start, binary, h.size) != h.sum) {
+            free(binary);
+            binary = NULL;
+        }
+        *size = h.size;
+    }
+    close(fd);
+    return binary;
+}
+
+static bool write_all(int fd, const void *from, size_t size) {
+    for (const char *at = from; size;) {
+        ssize_t put = write(fd, at, size);
+        if (put <= 0) return false;
+        at += put;
+        size -= (size_t)put;
+    }
+    return true;
+}
+
+// store puts the program's binary into the cache. It is no failure of the build if it cannot: the reason is told.
+static void store(hash128 key, cl_program program) {
+    char path[PATH_MAX], temporary[PATH_MAX + 8];
+    size_t size = 0;
+    if (!path_of(key, path) || NEXT(clGetProgramInfo)(program, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, NULL) || !size) return;
+    unsigned char *binary = malloc(size);
+    if (!binary) return;
+    snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
+    int fd = -1;
+    if (!NEXT(clGetProgramInfo)(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) && (fd = mkostemp(temporary, O_CLOEXEC)) >= 0) {
+        struct header h = {.magic = "VGPBINU1", .size = size, .key = key, .sum = hash_add(hash_start, binary, size)};
+        if (!write_all(fd, &h, sizeof h) || !write_all(fd, binary, size) || rename(temporary, path)) {
+            COMPLAIN("cannot keep a compiled program in %s: %s", layer.cache, strerror(errno));
+            unlink(temporary);
+        }
+        close(fd);
+    } else {
+        COMPLAIN("cannot keep a compiled program in %s: %s", layer.cache, strerror(errno));
+    }
+    free(binary);
+}
+
+// restore makes a program of a stored binary; NULL: the runtime does not take it.
+static cl_program restore(cl_context context, cl_device_id device, const unsigned char *binary, size_t size, const char *options) {
+    cl_int status = 0, error = 0;
+    cl_program p = NEXT(clCreateProgramWithBinary)(context, 1, &device, &size, &binary, &status, &error);
+    if (p && !error && !status && !NEXT(clBuildProgram)(p, 1, &device, options, NULL, NULL)) return p;
+    if (p) NEXT(clReleaseProgram)(p);
+    return NULL;
+}
+
+cl_int cache_build(cl_context context, cl_device_id device, const char *source, const char *options, cl_program *out) {
+    hash128 key = 0;
+    cl_int error = 0;
+    *out = NULL;
+    if (layer.cache) {
+        key = key_of(device, source, options);
+        size_t size;
+        unsigned char *binary = load(key, &size);
+        if (binary) {
+            *out = restore(context, device, binary, size, options);
+            free(binary);
+            if (*out) return CL_SUCCESS;
+            COMPLAIN("a compiled program of %s is not accepted: compiling it again", layer.cache);
+        }
+    }
+    *out = NEXT(clCreateProgramWithSource)(context, 1, &source, NULL, &error);
+    if (!*out) return error;
+    error = NEXT(clBuildProgram)(*out, 1, &device, options, NULL, NULL);
+    if (!error && layer.cache) store(key, *out);
+    return error;
 }

@@ -1,274 +1,189 @@
-// Injected faults. README.md has the grammar of a specification.
+// Decides at each call what goes wrong, and does it.
+#include "fault.h"
 
-#include "layer.h"
-
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum action { ACT_ERROR, ACT_DELAY, ACT_HANG, ACT_CRASH, ACT_FLIP };
+#include "layer.h"
 
-struct rule {
-	char call[64], kernel[64];
-	enum action action;
-	cl_int code;         // of ACT_ERROR
-	long delay;          // milliseconds, of ACT_DELAY
-	int signal;          // of ACT_CRASH
-	long after, every, times;
-	double probability;
-	uint64_t random;     // state of the rule's generator
-	bool sticky;
-	char once[256];      // a file that whoever makes it has acted; ""
-	long calls, hits;
-};
+static struct {
+    pthread_mutex_t lock;
+    struct fault_spec fixed, file; // of the environment and of the file
+    bool refused;                  // for ever
+    bool bad_file;                 // until it changes
+    const char *path;              // or NULL
+    struct stat seen;              // of the file when it was read; st_ino 0: it was not there
+    int dead[GROUP_COUNT];         // error of all calls of the group, 0: none
+} state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-enum { MAX_RULES = 32 };
+void fault_refuse(void) { state.refused = true; }
 
-struct specification {
-	struct rule rules[MAX_RULES];
-	int count;
-};
-
-static struct specification current;
-static bool unreadable; // the file holds what cannot be understood: every call fails
-static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
-
-static const struct { const char *name; cl_int code; } codes[] = {
-	{"CL_DEVICE_NOT_FOUND", -1}, {"CL_DEVICE_NOT_AVAILABLE", -2}, {"CL_MEM_OBJECT_ALLOCATION_FAILURE", -4},
-	{"CL_OUT_OF_RESOURCES", -5}, {"CL_OUT_OF_HOST_MEMORY", -6}, {"CL_PROFILING_INFO_NOT_AVAILABLE", -7},
-	{"CL_IMAGE_FORMAT_MISMATCH", -9}, {"CL_BUILD_PROGRAM_FAILURE", -11},
-	{"CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST", -14}, {"CL_INVALID_VALUE", -30}, {"CL_INVALID_CONTEXT", -34},
-	{"CL_INVALID_COMMAND_QUEUE", -36}, {"CL_INVALID_MEM_OBJECT", -38}, {"CL_INVALID_KERNEL", -48},
-	{"CL_INVALID_KERNEL_ARGS", -52}, {"CL_INVALID_WORK_GROUP_SIZE", -54}, {"CL_INVALID_OPERATION", -59},
-	{"CL_INVALID_BUFFER_SIZE", -61},
-};
-
-// Groups of calls that a specification may name in place of one.
-static const struct { const char *group, *call; } groups[] = {
-	{"alloc", "clCreateBuffer"}, {"alloc", "clHostMemAllocINTEL"}, {"alloc", "clDeviceMemAllocINTEL"}, {"alloc", "clSharedMemAllocINTEL"},
-	{"build", "clBuildProgram"}, {"build", "clCompileProgram"}, {"build", "clLinkProgram"},
-	{"wait", "clFlush"}, {"wait", "clFinish"}, {"wait", "clWaitForEvents"},
-	{"copy", "clEnqueueReadBuffer"}, {"copy", "clEnqueueWriteBuffer"}, {"copy", "clEnqueueCopyBuffer"}, {"copy", "clEnqueueMemcpyINTEL"},
-};
-
-static const char *const calls[] = {
-	"clGetDeviceIDs", "clCreateContext", "clEnqueueNDRangeKernel", "clCreateBuffer", "clHostMemAllocINTEL", "clDeviceMemAllocINTEL",
-	"clSharedMemAllocINTEL", "clBuildProgram", "clCompileProgram", "clLinkProgram", "clFlush", "clFinish", "clWaitForEvents",
-	"clEnqueueReadBuffer", "clEnqueueWriteBuffer", "clEnqueueCopyBuffer", "clEnqueueMemcpyINTEL",
-};
-
-static bool known_call(const char *name) {
-	if (strcmp(name, "any") == 0) return true;
-	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
-		if (strcmp(calls[i], name) == 0) return true;
-	for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
-		if (strcmp(groups[i].group, name) == 0) return true;
-	return false;
+void fault_start(const char *text, const char *file) {
+    char problem[512];
+    if (text && !fault_parse(text, &state.fixed, problem, sizeof problem)) {
+        COMPLAIN("GENFN_VGPU_FAULTS: %s: the virtual GPU is not available", problem);
+        fault_refuse();
+    }
+    state.path = file && *file ? file : NULL;
 }
 
-static bool names(const char *rule, const char *call) {
-	if (strcmp(rule, "any") == 0 || strcmp(rule, call) == 0) return true;
-	for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
-		if (strcmp(groups[i].group, rule) == 0 && strcmp(groups[i].call, call) == 0) return true;
-	return false;
+void fault_stop(void) {
+    state.fixed.count = state.file.count = 0;
+    state.refused = state.bad_file = false;
+    state.path = NULL;
+    state.seen = (struct stat){0};
+    memset(state.dead, 0, sizeof state.dead);
 }
 
-static bool number(const char *text, long *to) {
-	char *end;
-	*to = strtol(text, &end, 10);
-	return end != text && *end == 0;
+// read_text reads the whole file, at most one byte more than is allowed, so that more is seen to be too much.
+static bool read_text(int fd, char *text) {
+    size_t n = 0;
+    while (n <= MAX_FAULT_TEXT) {
+        ssize_t got = read(fd, text + n, MAX_FAULT_TEXT + 1 - n);
+        if (got < 0) return false;
+        if (got == 0) break;
+        n += (size_t)got;
+    }
+    text[n] = 0;
+    return strlen(text) == n || (errno = EILSEQ, false); // no NUL inside
 }
 
-static bool code_of(const char *text, cl_int *to) {
-	long n;
-	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-		if (strcmp(codes[i].name, text) == 0) return *to = codes[i].code, true;
-	if (!number(text, &n) || n >= 0 || n < -2000) return false;
-	*to = (cl_int)n;
-	return true;
-}
-
-static char wrong[256]; // what fault_parse returns
-
-static const char *complain(const char *what, const char *found) {
-	snprintf(wrong, sizeof wrong, "%.120s, found \"%.100s\"", what, found);
-	return wrong;
-}
-
-// parse_option reads key or key=value.
-static const char *parse_option(struct rule *r, char *option) {
-	char *value = strchr(option, '=');
-	if (value != NULL) *value++ = 0;
-	const char *v = value != NULL ? value : "";
-	if (strcmp(option, "code") == 0) {
-		r->action = ACT_ERROR;
-		return code_of(v, &r->code) ? NULL : complain("code: expected a negative number or a name such as CL_OUT_OF_RESOURCES", v);
-	}
-	if (strcmp(option, "delay") == 0) {
-		r->action = ACT_DELAY;
-		return number(v, &r->delay) && r->delay >= 0 ? NULL : complain("delay: expected milliseconds", v);
-	}
-	if (strcmp(option, "crash") == 0) {
-		r->action = ACT_CRASH;
-		r->signal = strcmp(v, "SEGV") == 0 ? SIGSEGV : strcmp(v, "ABRT") == 0 ? SIGABRT : 0;
-		return r->signal != 0 ? NULL : complain("crash: expected SEGV or ABRT", v);
-	}
-	if (strcmp(option, "probability") == 0) {
-		char *end;
-		r->probability = strtod(v, &end);
-		return end != v && *end == 0 && r->probability >= 0 && r->probability <= 1 ? NULL : complain("probability: expected a number from 0 to 1", v);
-	}
-	if (strcmp(option, "seed") == 0) {
-		long n;
-		if (!number(v, &n)) return complain("seed: expected a number", v);
-		r->random = (uint64_t)n;
-		return NULL;
-	}
-	if (strcmp(option, "kernel") == 0) {
-		snprintf(r->kernel, sizeof r->kernel, "%s", v);
-		return *v != 0 ? NULL : complain("kernel: expected a part of a kernel's name", v);
-	}
-	if (strcmp(option, "once") == 0) {
-		snprintf(r->once, sizeof r->once, "%s", v);
-		return *v == '/' && strlen(v) < sizeof r->once ? NULL : complain("once: expected the absolute path of a file to make", v);
-	}
-	const struct { const char *key; long *to; long least; } numbers[] = {{"after", &r->after, 0}, {"every", &r->every, 1}, {"times", &r->times, 1}};
-	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-		if (strcmp(option, numbers[i].key) == 0)
-			return number(v, numbers[i].to) && *numbers[i].to >= numbers[i].least ? NULL : complain("after, every, times: expected a number", v);
-	if (value == NULL && strcmp(option, "hang") == 0) return r->action = ACT_HANG, NULL;
-	if (value == NULL && strcmp(option, "flip") == 0) return r->action = ACT_FLIP, NULL;
-	if (value == NULL && strcmp(option, "sticky") == 0) return r->sticky = true, NULL;
-	return complain("expected code, delay, hang, crash, flip, after, every, times, probability, seed, kernel, once or sticky", option);
-}
-
-// parse_rule reads CALL:OPTION,OPTION...
-static const char *parse_rule(struct rule *r, char *text) {
-	*r = (struct rule){.every = 1, .probability = 1, .random = 1, .code = 0, .action = ACT_ERROR};
-	char *options = strchr(text, ':');
-	if (options == NULL) return complain("expected CALL:OPTION,...", text);
-	*options++ = 0;
-	if (!known_call(text)) return complain("expected an OpenCL call that can fail, alloc, build, wait, copy or any", text);
-	snprintf(r->call, sizeof r->call, "%s", text);
-	char *rest;
-	for (char *o = strtok_r(options, ",", &rest); o != NULL; o = strtok_r(NULL, ",", &rest)) {
-		const char *problem = parse_option(r, o);
-		if (problem != NULL) return problem;
-	}
-	if (r->action == ACT_ERROR && r->code == 0) return complain("expected what is to happen: code, delay, hang, crash or flip", text);
-	if (r->action == ACT_FLIP && strcmp(r->call, "clEnqueueNDRangeKernel") != 0) return complain("flip: expected clEnqueueNDRangeKernel, whose result is spoilt", r->call);
-	return NULL;
-}
-
-const char *fault_parse(const char *text) {
-	struct specification parsed = {.count = 0};
-	char *copy = strdup(text), *rest;
-	if (copy == NULL) return "no memory";
-	const char *problem = NULL;
-	for (char *rule = strtok_r(copy, "; \t\r\n", &rest); rule != NULL && problem == NULL; rule = strtok_r(NULL, "; \t\r\n", &rest)) {
-		if (parsed.count == MAX_RULES) problem = "more than 32 rules";
-		else problem = parse_rule(&parsed.rules[parsed.count++], rule);
-	}
-	free(copy);
-	if (problem != NULL) return problem;
-	pthread_mutex_lock(&guard);
-	current = parsed;
-	unreadable = false;
-	pthread_mutex_unlock(&guard);
-	return NULL;
-}
-
-static struct timespec seen; // when the file was changed that was read last
-static ino_t seen_inode;
-static bool seen_any;
-
-// reload reads the file of faults if it has changed. One that is gone has no faults.
+// reload reads the file if it is not the one that was read last. A missing file has no faults.
 static void reload(void) {
-	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
-	struct stat s;
-	if (settings.fault_file == NULL || pthread_mutex_trylock(&once) != 0) return;
-	bool there = stat(settings.fault_file, &s) == 0;
-	if (!there) s = (struct stat){0};
-	if (!seen_any || s.st_ino != seen_inode || s.st_mtim.tv_sec != seen.tv_sec || s.st_mtim.tv_nsec != seen.tv_nsec) {
-		char text[8192] = "";
-		FILE *f = there ? fopen(settings.fault_file, "r") : NULL;
-		if (f != NULL) {
-			text[fread(text, 1, sizeof text - 1, f)] = 0;
-			fclose(f);
-		}
-		const char *problem = fault_parse(text);
-		if (problem != NULL) {
-			say("%s: %s; every call fails until that is mended", settings.fault_file, problem);
-			pthread_mutex_lock(&guard);
-			unreadable = true;
-			pthread_mutex_unlock(&guard);
-		}
-		seen = s.st_mtim;
-		seen_inode = s.st_ino;
-		seen_any = true;
-	}
-	pthread_mutex_unlock(&once);
+    struct stat now;
+    if (stat(state.path, &now)) {
+        if (errno == ENOENT) {
+            state.seen.st_ino = 0;
+            state.file.count = 0;
+            state.bad_file = false;
+        } else if (!state.bad_file) {
+            COMPLAIN("fault file %s: %s: the virtual GPU is not available", state.path, strerror(errno));
+            state.bad_file = true;
+        }
+        return;
+    }
+    if (now.st_ino == state.seen.st_ino && now.st_dev == state.seen.st_dev && now.st_size == state.seen.st_size &&
+        now.st_mtim.tv_sec == state.seen.st_mtim.tv_sec && now.st_mtim.tv_nsec == state.seen.st_mtim.tv_nsec) return;
+    state.seen = now;
+    char text[MAX_FAULT_TEXT + 2], problem[512];
+    int fd = open(state.path, O_RDONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && read_text(fd, text);
+    if (!ok) snprintf(problem, sizeof problem, "%s", strerror(errno));
+    if (fd >= 0) close(fd);
+    ok = ok && fault_parse(text, &state.file, problem, sizeof problem);
+    state.bad_file = !ok;
+    if (!ok) {
+        state.file.count = 0;
+        COMPLAIN("fault file %s: %s: the virtual GPU is not available", state.path, problem);
+    }
 }
 
-// draw returns a number from 0 to 1 (SplitMix64).
-static double draw(uint64_t *state) {
-	uint64_t z = *state += 0x9e3779b97f4a7c15ULL;
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
+// next_random is splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
+static uint64_t next_random(uint64_t *s) {
+    uint64_t z = *s += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
 }
 
-// due counts a call and reports whether the rule acts on it.
-static bool due(struct rule *r, const char *call, const char *detail) {
-	if (r->sticky && r->hits > 0) return strcmp(call, "clGetDeviceIDs") != 0;
-	if (!names(r->call, call)) return false;
-	if (r->kernel[0] != 0 && (detail == NULL || strstr(detail, r->kernel) == NULL)) return false;
-	r->calls++;
-	if (r->calls <= r->after || (r->times > 0 && r->hits >= r->times)) return false;
-	if ((r->calls - r->after - 1) % r->every != 0) return false;
-	if (r->probability < 1 && draw(&r->random) >= r->probability) return false;
-	if (r->once[0] != 0) {
-		int fd = open(r->once, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
-		if (fd < 0) return false; // another process has acted, or it cannot be made
-		close(fd);
-	}
-	r->hits++;
-	return true;
+// permitted makes the file of once=, of all processes that try only the first. The lock is held.
+static bool permitted(const struct fault *f) {
+    int fd = open(f->once, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0) return close(fd), true;
+    if (errno != EEXIST) {
+        COMPLAIN("once=%s: %s: the virtual GPU is not available", f->once, strerror(errno));
+        state.refused = true;
+    }
+    return false;
 }
 
-struct fault fault_at(const char *call, const char *detail) {
-	struct fault f = {FAULT_NONE, CL_SUCCESS};
-	struct rule hit;
-	bool found = false;
-	reload();
-	pthread_mutex_lock(&guard);
-	if (unreadable) f = (struct fault){FAULT_ERROR, CL_INVALID_OPERATION};
-	for (int i = 0; i < current.count && !found && !unreadable; i++)
-		if ((found = due(&current.rules[i], call, detail))) hit = current.rules[i];
-	pthread_mutex_unlock(&guard);
-	if (!found) return f;
-	switch (hit.action) {
-	case ACT_ERROR: return (struct fault){FAULT_ERROR, hit.code};
-	case ACT_FLIP: return (struct fault){FAULT_FLIP, CL_SUCCESS};
-	case ACT_DELAY: {
-		struct timespec t = {hit.delay / 1000, hit.delay % 1000 * 1000000};
-		while (nanosleep(&t, &t) != 0) {}
-		break;
-	}
-	case ACT_HANG:
-		say("%s hangs, as it was told to", call);
-		for (;;) pause();
-	case ACT_CRASH: // whoever has installed a handler sees it
-		say("%s crashes with signal %d, as it was told to", call, hit.signal);
-		if (hit.signal == SIGABRT) abort();
-		raise(hit.signal);
-		break;
-	}
-	return f;
+// hit counts a call of f's and reports whether it goes wrong.
+static bool hit(struct fault *f) {
+    uint64_t n = f->calls++;
+    if (n < f->after || (n - f->after) % f->every != 0 || (f->times && f->hits >= f->times)) return false;
+    if (f->probability < 1 && (double)(next_random(&f->random) >> 11) * 0x1p-53 >= f->probability) return false;
+    if (*f->once && !permitted(f)) return false;
+    f->hits++;
+    return true;
+}
+
+// outcome is what one call suffers.
+struct outcome {
+    int error, crash;
+    bool hang;
+    uint64_t delay_us;
+    struct flip flip;
+};
+
+static void apply(struct fault_spec *spec, enum call call, const char *kernel, struct outcome *o) {
+    for (size_t i = 0; i < spec->count && !o->error; i++) {
+        struct fault *f = &spec->faults[i];
+        bool meant = f->call >= 0 ? f->call == (int)call : f->group == GROUP_ALL || f->group == call_groups[call];
+        if (*f->kernel && !strstr(kernel, f->kernel)) continue;
+        if (!meant || !hit(f)) continue;
+        TRACE("fault %zu at %s %s, time %llu", i + 1, call_names[call], kernel, (unsigned long long)f->hits);
+        o->delay_us += f->delay_us;
+        o->hang |= f->hang;
+        if (f->crash) o->crash = f->crash;
+        if (f->flip) o->flip = (struct flip){f->flip, next_random(&f->random)};
+        o->error = f->error;
+        if (f->sticky >= 0) state.dead[f->sticky] = f->error;
+    }
+}
+
+static struct outcome decide(enum call call, const char *kernel) {
+    struct outcome o = {0};
+    pthread_mutex_lock(&state.lock);
+    if (state.path) reload();
+    int dead = state.dead[GROUP_ALL] ? state.dead[GROUP_ALL] : state.dead[call_groups[call]];
+    if (state.refused || state.bad_file) {
+        o.error = call == CALL_clGetDeviceIDs ? CL_DEVICE_NOT_FOUND : CL_DEVICE_NOT_AVAILABLE;
+    } else if (dead) {
+        o.error = dead;
+    } else {
+        apply(&state.fixed, call, kernel, &o);
+        apply(&state.file, call, kernel, &o);
+    }
+    pthread_mutex_unlock(&state.lock);
+    return o;
+}
+
+static void wait_us(uint64_t us) {
+    struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+    while (nanosleep(&t, &t) && errno == EINTR) {}
+}
+
+// segfault writes to address 0; the sanitizers would see it first.
+__attribute__((no_sanitize("address", "undefined"))) static void segfault(void) {
+    int *volatile nowhere = NULL;
+    *(volatile int *)nowhere = 0;
+}
+
+static int suffer(enum call call, const char *kernel, struct flip *flip) {
+    struct outcome o = decide(call, kernel);
+    if (o.delay_us) wait_us(o.delay_us);
+    while (o.hang) pause();
+    if (o.crash == SIGSEGV) segfault();
+    if (o.crash) abort();
+    if (flip) *flip = o.flip;
+    return o.error;
+}
+
+int fault_before(enum call call, struct flip *flip) { return suffer(call, "", flip); }
+
+int fault_before_kernel(const char *name, struct flip *flip) { return suffer(CALL_clEnqueueNDRangeKernel, name, flip); }
+
+void fault_flip(const struct flip *flip, void *data, size_t size) {
+    if (!size) return;
+    uint64_t random = flip->seed;
+    for (uint32_t i = 0; i < flip->bits; i++) {
+        uint64_t r = next_random(&random);
+        ((unsigned char *)data)[(r >> 3) % size] ^= (unsigned char)(1u << (r & 7));
+    }
 }

@@ -1,53 +1,112 @@
-// The entry points that the ICD loader looks for.
-
+// The layer's start, its settings, and its entry points for the OpenCL loader.
 #include "layer.h"
 
-#include <string.h>
+#include <errno.h>
+#include <stdlib.h>
 
-const cl_icd_dispatch *next;
-static cl_icd_dispatch table;
+#include "account.h"
+#include "alloc.h"
+#include "device.h"
+#include "fault.h"
 
-static void *CL_API_CALL extension_for_platform(cl_platform_id platform, const char *name) {
-	void *function = next->clGetExtensionFunctionAddressForPlatform(platform, name);
-	if (function == NULL) return NULL;
-	void *ours = memory_extension(name, function);
-	if (ours == NULL) ours = kernel_extension(name, function);
-	return ours != NULL ? ours : function;
+struct layer layer;
+
+// setting returns the value of an environment variable, NULL if it is unset or empty.
+static const char *setting(const char *name) {
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
 }
 
-CL_API_ENTRY cl_int CL_API_CALL clGetLayerInfo(cl_layer_info what, size_t room, void *to, size_t *needed) {
-	if (what == CL_LAYER_API_VERSION) {
-		cl_layer_api_version version = CL_LAYER_API_VERSION_100;
-		return answer(&version, sizeof version, room, to, needed);
-	}
-	static const char name[] = "genfn virtual Intel GPU";
-	if (what == CL_LAYER_NAME) return answer(name, sizeof name, room, to, needed);
-	return CL_INVALID_VALUE;
+// read_number reads a whole number, least to most; without a value it leaves out alone.
+static bool read_number(const char *name, uint64_t least, uint64_t most, uint64_t *out) {
+    const char *value = setting(name);
+    if (!value) return true;
+    errno = 0;
+    char *end;
+    unsigned long long n = strtoull(value, &end, 10);
+    if (!errno && !*end && *value >= '0' && *value <= '9' && n >= least && n <= most) {
+        *out = n;
+        return true;
+    }
+    COMPLAIN("%s=%s: expected a whole number, %llu to %llu: the virtual GPU is not available", name, value, (unsigned long long)least,
+             (unsigned long long)most);
+    return false;
 }
 
-CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispatch *target, cl_uint *ours_entries, const cl_icd_dispatch **ours) {
-	if (entries < sizeof table / sizeof(void *)) {
-		say("the OpenCL loader knows %u functions, expected %zu: take a newer one", entries, sizeof table / sizeof(void *));
-		return CL_INVALID_VALUE;
-	}
-	next = target;
-	memcpy(&table, target, sizeof table);
-	settings_read();
-	memory_open();
-	device_hook(&table);
-	memory_hook(&table);
-	program_hook(&table);
-	kernel_hook(&table);
-	table.clGetExtensionFunctionAddressForPlatform = extension_for_platform;
-	*ours = &table;
-	*ours_entries = sizeof table / sizeof(void *);
-	return CL_SUCCESS;
+static bool read_settings(void) {
+    uint64_t devices = 1;
+    bool ok = read_number("GENFN_VGPU_MEMORY", 1 << 16, INT64_MAX, &layer.memory);
+    ok &= read_number("GENFN_VGPU_MAX_ALLOC", 1 << 16, INT64_MAX, &layer.max_alloc);
+    ok &= read_number("GENFN_VGPU_DEVICES", 1, MAX_DEVICES, &devices);
+    layer.devices = (unsigned)devices;
+    // Compiled without optimisation a kernel is ten times slower, and compiled in a tenth of the time.
+    const char *options = setting("GENFN_VGPU_BUILD_OPTIONS");
+    layer.options = options ? options : "-cl-opt-disable";
+    layer.cache = setting("GENFN_VGPU_CACHE");
+    layer.verbose = setting("GENFN_VGPU_VERBOSE") != NULL;
+    return account_start(setting("GENFN_VGPU_COUNTERS"), layer.devices) && ok;
 }
 
-// The Khronos loader looks for this one from version 3.1 on. The properties are none that this layer knows.
-cl_int CL_API_CALL clInitLayerWithProperties(cl_uint, const cl_icd_dispatch *, cl_uint *, const cl_icd_dispatch **, const void *);
-
-CL_API_ENTRY cl_int CL_API_CALL clInitLayerWithProperties(cl_uint entries, const cl_icd_dispatch *target, cl_uint *ours_entries, const cl_icd_dispatch **ours, const void *properties) {
-	(void)properties;
-	return clInitLayer(entries, target, ours_entries, ours);
+static void *vgpu_clGetExtensionFunctionAddressForPlatform(cl_platform_id platform, const char *name) {
+    void *below = NEXT(clGetExtensionFunctionAddressForPlatform)(platform, name);
+    if (!below) return NULL;
+    void *ours = alloc_extension(name, below);
+    if (!ours) ours = queue_extension(name, below);
+    if (!ours) ours = kernel_extension(name, below);
+    return ours ? ours : below;
 }
+
+void layer_start(void *const *next) {
+    layer = (struct layer){.next = next};
+    memcpy(layer.table, next, sizeof layer.table);
+    device_install();
+    alloc_install();
+    program_install();
+    kernel_install();
+    queue_install();
+    REPLACE(clGetExtensionFunctionAddressForPlatform);
+    fault_start(setting("GENFN_VGPU_FAULTS"), setting("GENFN_VGPU_FAULT_FILE"));
+    if (!read_settings()) fault_refuse();
+}
+
+void layer_stop(void) {
+    alloc_stop();
+    account_stop();
+    fault_stop();
+    device_forget();
+}
+
+// The interface of layers: OpenCL-ICD-Loader and OpenCL-Docs, cl_loader_layers. The loader calls
+// clInitLayerWithProperties if there is one, and says so in its trace if not.
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT cl_int clGetLayerInfo(cl_uint name, size_t room, void *out, size_t *size);
+EXPORT cl_int clInitLayer(cl_uint entries, void *const *next, cl_uint *entries_out, void *const **table_out);
+EXPORT cl_int clInitLayerWithProperties(cl_uint entries, void *const *next, cl_uint *entries_out, void *const **table_out,
+                                        const void *properties);
+EXPORT cl_int clDeinitLayer(void);
+
+cl_int clGetLayerInfo(cl_uint name, size_t room, void *out, size_t *size) {
+    static const char text[] = "genfn virtual Intel GPU";
+    switch (name) {
+    case CL_LAYER_API_VERSION: return answer(&(cl_uint){CL_LAYER_API_VERSION_100}, sizeof(cl_uint), room, out, size);
+    case CL_LAYER_NAME: return answer(text, sizeof text, room, out, size);
+    }
+    return CL_INVALID_VALUE;
+}
+
+cl_int clInitLayer(cl_uint entries, void *const *next, cl_uint *entries_out, void *const **table_out) {
+    if (!next || !entries_out || !table_out || entries < SLOT_COUNT) return CL_INVALID_VALUE;
+    layer_start(next);
+    *entries_out = SLOT_COUNT;
+    *table_out = layer.table;
+    return CL_SUCCESS;
+}
+
+cl_int clInitLayerWithProperties(cl_uint entries, void *const *next, cl_uint *entries_out, void *const **table_out, const void *properties) {
+    (void)properties;
+    return clInitLayer(entries, next, entries_out, table_out);
+}
+
+// Objects may still live when the loader is unloaded at the end of the process: nothing is taken from under them.
+cl_int clDeinitLayer(void) { return CL_SUCCESS; }

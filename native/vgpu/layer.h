@@ -1,121 +1,94 @@
-// A virtual Intel GPU: an OpenCL layer that shows Intel's OpenCL runtime for CPUs as an Intel GPU, so that OpenVINO's
-// own GPU plugin compiles and runs models on a machine without one, and that injects faults at the OpenCL calls that
-// fail in the field. See README.md.
-//
-// The layer sits between the ICD loader and the runtime: `next` is the runtime's table of functions, and every
-// function here that the loader calls in place of one of them ends in a call of `next`.
-
+// What the parts of the layer share: the functions below it, the settings, and how a call is replaced.
 #ifndef GENFN_VGPU_LAYER_H
 #define GENFN_VGPU_LAYER_H
 
-#define CL_TARGET_OPENCL_VERSION 300
-#define CL_USE_DEPRECATED_OPENCL_1_2_APIS
-#define CL_USE_DEPRECATED_OPENCL_2_2_APIS
-#include <CL/cl.h>
-#include <CL/cl_ext.h>
-#include <CL/cl_icd.h>
-#include <CL/cl_layer.h>
-#include <pthread.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
-extern const cl_icd_dispatch *next;
+#include "errors.h"
+#include "opencl.h"
 
-// ---- table.c: what the layer knows of an object, by its handle. The caller holds `lock` around lookups and uses.
-
-struct table {
-	void **keys, **values;
-	size_t size, used; // size is a power of two; used counts removed entries too
+enum cl_error {
+#define CL_ERROR(name, number) name = number,
+    CL_ERRORS(CL_ERROR)
+#undef CL_ERROR
 };
 
-void *table_get(const struct table *, const void *key);
-void table_put(struct table *, void *key, void *value);
-void *table_remove(struct table *, const void *key); // returns the value, NULL if there is none
+#define MAX_DEVICES 8
 
-extern pthread_mutex_t lock; // of all tables
-
-// ---- settings.c: the environment, read once.
-
-struct settings {
-	const char *options;    // GENFN_VGPU_OPTIONS: appended to the build options of every program
-	const char *cache;      // GENFN_VGPU_CACHE: folder of compiled programs; NULL: none
-	const char *counter;    // GENFN_VGPU_COUNTER: file with the memory count; NULL: none
-	const char *faults;     // GENFN_VGPU_FAULTS: specification of faults; NULL: none
-	const char *fault_file; // GENFN_VGPU_FAULT_FILE: file with one, read again when it changes; NULL: none
-	uint64_t memory;        // GENFN_VGPU_MEMORY: bytes of device memory; 0: that of the machine
-	uint64_t max_alloc;     // GENFN_VGPU_MAX_ALLOC: bytes of the largest allocation; 0: that of the runtime
-	bool broken;            // something above is wrong: there is no device
+// The layer of this process; written by layer_start only.
+struct layer {
+    void *const *next;      // dispatch table of what lies below
+    void *table[SLOT_COUNT]; // ours: next's, with the replaced calls
+    bool verbose;           // GENFN_VGPU_VERBOSE
+    uint64_t memory;        // GENFN_VGPU_MEMORY, bytes; 0: what the device below has
+    uint64_t max_alloc;     // GENFN_VGPU_MAX_ALLOC, bytes; 0: the lesser of memory and the device's own
+    unsigned devices;       // GENFN_VGPU_DEVICES
+    const char *options;    // GENFN_VGPU_BUILD_OPTIONS
+    const char *cache;      // GENFN_VGPU_CACHE, or NULL
+    // Extension functions, NULL until the application asks for them.
+    clHostMemAllocINTEL_fn *host_alloc;
+    clDeviceMemAllocINTEL_fn *device_alloc, *shared_alloc;
+    clMemFreeINTEL_fn *mem_free, *blocking_free;
+    clSetKernelArgMemPointerINTEL_fn *set_pointer;
+    clEnqueueMemcpyINTEL_fn *memcpy;
+    clEnqueueMemFillINTEL_fn *memfill;
 };
+extern struct layer layer;
 
-extern struct settings settings;
-void settings_read(void);
+// NEXT is the function of that name below the layer.
+#define NEXT(name) ((name##_fn *)layer.next[SLOT_##name])
 
-// ---- fault.c: injected faults.
+// REPLACE puts vgpu_<name> in place of the function of that name; the types must agree.
+#define REPLACE(name)                                   \
+    do {                                                \
+        name##_fn *replacement = vgpu_##name;           \
+        layer.table[SLOT_##name] = (void *)replacement; \
+    } while (0)
 
-enum fault_kind { FAULT_NONE, FAULT_ERROR, FAULT_FLIP };
+// Each part puts its calls into layer.table.
+void device_install(void);
+void alloc_install(void);
+void program_install(void);
+void kernel_install(void);
+void queue_install(void);
 
-struct fault {
-	enum fault_kind kind;
-	cl_int code; // of FAULT_ERROR
-};
+// layer_start reads the settings from the environment, starts the parts and fills layer.table; next stays in use.
+// With a bad setting it says so on standard error, and the virtual device is not available.
+void layer_start(void *const *next);
 
-// fault_at reports what a call must do: fail with a code, or spoil the result. A delay, a hang or a crash happens
-// inside. detail is the kernel's name, or NULL.
-struct fault fault_at(const char *call, const char *detail);
+// layer_stop frees what layer_start and the calls since have made, for tests: objects still alive become invalid.
+void layer_stop(void);
 
-// fault_parse reads a specification and makes it the one in force. It returns NULL, or what is wrong with it in a
-// static buffer; then nothing changes.
-const char *fault_parse(const char *text);
+// Each of these returns the layer's function in place of below, found under that name, or NULL for others.
+void *queue_extension(const char *name, void *below);
+void *kernel_extension(const char *name, void *below);
 
-// ---- memory.c: device memory.
+// settle waits for the work of a queue whose call is about to fail, and returns error. The application may free the
+// memory of a failed inference at once, and kernels of this device would go on writing to it.
+cl_int settle(cl_command_queue queue, cl_int error);
 
-bool memory_take(size_t bytes);              // false: the device has no room
-void memory_give(size_t bytes);
-uint64_t memory_total(void);                 // bytes; 0: not limited
-void memory_open(void);                      // begins to count
-void memory_hook(cl_icd_dispatch *table);    // replaces the functions that allocate
-void *memory_extension(const char *name, void *function); // the layer's stand-in for an extension function, or NULL
-size_t memory_size(const void *pointer);     // of a USM allocation that begins there; 0: none does
+// fail sets an optional error code and returns NULL.
+static inline void *fail(cl_int *err, cl_int code) {
+    if (err) *err = code;
+    return NULL;
+}
 
-// ---- program.c: programs with their sources.
+// answer gives out value as an OpenCL query does.
+static inline cl_int answer(const void *value, size_t size, size_t room, void *out, size_t *size_out) {
+    if (size_out) *size_out = size;
+    if (out) {
+        if (room < size) return CL_INVALID_VALUE;
+        memcpy(out, value, size);
+    }
+    return CL_SUCCESS;
+}
 
-struct program {
-	cl_program handle;  // as the application knows it
-	cl_program built;   // what kernels are made from: the handle, or a program from the cache
-	cl_context context;
-	char *source;       // patched; NULL if it was made of something else
-	char *options;
-	cl_program variant[3]; // with dimension 0 and the index swapped; NULL: not needed yet
-	bool failed[3];        // a variant that does not build
-	int references;     // the handle's kernels and the application's own
-};
-
-void program_hook(cl_icd_dispatch *table);
-struct program *program_of(cl_program);
-void program_retain(struct program *);
-void program_release(struct program *);
-cl_program program_variant(struct program *, int dimension);
-
-// ---- kernel.c: kernels with their arguments.
-
-void kernel_hook(cl_icd_dispatch *table);
-void *kernel_extension(const char *name, void *function);
-
-// ---- device.c: what the device says of itself.
-
-void device_hook(cl_icd_dispatch *table);
-
-// ---- cache.c: compiled programs on disk.
-
-char *cache_key(const char *source, const char *options);           // to be freed
-bool cache_load(const char *key, unsigned char **data, size_t *size); // data to be freed
-void cache_store(const char *key, const unsigned char *data, size_t size);
-
-// answer copies a value to where an application's query wants it.
-cl_int answer(const void *value, size_t size, size_t room, void *to, size_t *needed);
-
-// say writes a line to standard error.
-void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+#define COMPLAIN(...) (fprintf(stderr, "vgpu: " __VA_ARGS__), fputc('\n', stderr))
+#define TRACE(...)                              \
+    do {                                        \
+        if (layer.verbose) COMPLAIN(__VA_ARGS__); \
+    } while (0)
 
 #endif

@@ -1,57 +1,67 @@
-// Hash tables from handles to records, with open addressing. A removed entry leaves a mark that growing sweeps away.
+// Open addressing with linear probing; removal moves later entries back, so there are no tombstones (Knuth, The Art
+// of Computer Programming, volume 3, section 6.4, algorithm R).
+#include "table.h"
 
-#include "layer.h"
-
+#include <stdint.h>
 #include <stdlib.h>
 
-pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static size_t home(const struct table *t, const void *key) {
+    uint64_t h = (uint64_t)(uintptr_t)key * 0x9E3779B97F4A7C15u; // Fibonacci hashing
+    return (size_t)(h >> 32) & (t->size - 1);
+}
 
-static char removed; // its address marks a removed entry
+// find returns the index of key, or of the empty slot where it belongs. The table has an empty slot.
+static size_t find(const struct table *t, const void *key) {
+    size_t i = home(t, key);
+    while (t->slots[i].key && t->slots[i].key != key) i = (i + 1) & (t->size - 1);
+    return i;
+}
 
-static size_t slot_of(const struct table *t, const void *key) {
-	uint64_t h = (uint64_t)(uintptr_t)key;
-	h ^= h >> 33;
-	h *= 0xff51afd7ed558ccdULL; // MurmurHash3's 64-bit finaliser
-	h ^= h >> 33;
-	size_t i = h & (t->size - 1);
-	while (t->keys[i] != NULL && t->keys[i] != key) i = (i + 1) & (t->size - 1);
-	return i;
+static bool grow(struct table *t) {
+    struct table bigger = {.size = t->size ? 2 * t->size : 64, .used = t->used};
+    bigger.slots = calloc(bigger.size, sizeof *bigger.slots);
+    if (!bigger.slots) return false;
+    for (size_t i = 0; i < t->size; i++) {
+        if (t->slots[i].key) bigger.slots[find(&bigger, t->slots[i].key)] = t->slots[i];
+    }
+    free(t->slots);
+    *t = bigger;
+    return true;
+}
+
+bool table_put(struct table *t, const void *key, void *value) {
+    if (2 * (t->used + 1) > t->size && !grow(t)) return false;
+    struct slot *s = &t->slots[find(t, key)];
+    if (!s->key) t->used++;
+    *s = (struct slot){key, value};
+    return true;
 }
 
 void *table_get(const struct table *t, const void *key) {
-	if (t->size == 0 || key == NULL) return NULL;
-	size_t i = slot_of(t, key);
-	return t->keys[i] == key ? t->values[i] : NULL;
-}
-
-static void grow(struct table *t) {
-	struct table old = *t;
-	size_t live = 0;
-	for (size_t i = 0; i < old.size; i++) live += old.keys[i] != NULL && old.keys[i] != &removed;
-	t->size = 64;
-	while (t->size < 4 * (live + 1)) t->size *= 2;
-	t->used = 0;
-	t->keys = calloc(t->size, sizeof *t->keys);
-	t->values = calloc(t->size, sizeof *t->values);
-	if (t->keys == NULL || t->values == NULL) abort();
-	for (size_t i = 0; i < old.size; i++)
-		if (old.keys[i] != NULL && old.keys[i] != &removed) table_put(t, old.keys[i], old.values[i]);
-	free(old.keys);
-	free(old.values);
-}
-
-void table_put(struct table *t, void *key, void *value) {
-	if (2 * (t->used + 1) > t->size) grow(t);
-	size_t i = slot_of(t, key);
-	if (t->keys[i] == NULL) t->used++;
-	t->keys[i] = key;
-	t->values[i] = value;
+    return t->size ? t->slots[find(t, key)].value : NULL;
 }
 
 void *table_remove(struct table *t, const void *key) {
-	if (t->size == 0 || key == NULL) return NULL;
-	size_t i = slot_of(t, key);
-	if (t->keys[i] != key) return NULL;
-	t->keys[i] = &removed;
-	return t->values[i];
+    if (!t->size) return NULL;
+    size_t hole = find(t, key);
+    void *value = t->slots[hole].value;
+    if (!t->slots[hole].key) return NULL;
+    t->used--;
+    for (size_t i = hole;;) {
+        t->slots[hole] = (struct slot){0};
+        size_t wanted;
+        do {
+            i = (i + 1) & (t->size - 1);
+            if (!t->slots[i].key) return value;
+            wanted = home(t, t->slots[i].key);
+            // An entry may move to the hole unless its home lies cyclically in (hole, i].
+        } while (hole <= i ? hole < wanted && wanted <= i : hole < wanted || wanted <= i);
+        t->slots[hole] = t->slots[i];
+        hole = i;
+    }
+}
+
+void table_free(struct table *t) {
+    free(t->slots);
+    *t = (struct table){0};
 }

@@ -19,9 +19,11 @@ const { values: args } = parseArgs({
     seed: { type: "string" },
     mode: { type: "string", default: "binary" },
     out: { type: "string" },
+    help: { type: "boolean" },
   },
 });
-if (!args.prompt || !args.out || !["binary", "structured"].includes(args.mode)) {
+if (args.help || !args.prompt || !args.out || !["binary", "structured"].includes(args.mode)
+  || (args.seed !== undefined && !Number.isSafeInteger(Number(args.seed)))) { // JSON.stringify would round others
   console.error("usage: node generate.mjs --prompt TEXT --out FILE [--mode binary|structured] [--model NAME] [--seed N]");
   process.exit(2);
 }

@@ -1,5 +1,6 @@
 // Package cgroup reads the memory counters of a process's control group, version 1 or 2, whichever the machine has.
-// They tell a process that the out-of-memory killer ended from one that somebody else did.
+// They tell a process that the out-of-memory killer ended from one that somebody else did, and how much memory there
+// is for the processes of the group.
 //
 // These details have caused bugs:
 //   - In a container the path in /proc/<pid>/cgroup is that of the host, while the mount shows the container's group
@@ -7,6 +8,8 @@
 //   - Machines with version 1 mount an empty version 2 hierarchy too (/sys/fs/cgroup/unified): the version that
 //     counts is the one that has the memory controller.
 //   - The root group of version 2 has no memory.events. There /proc/vmstat counts, for the whole machine.
+//   - A group may have no limit while one that it lies in has: the least of them counts.
+//   - The usage includes files that were read. They are given up before anything is refused, so they count as free.
 package cgroup
 
 import (
@@ -25,7 +28,8 @@ type Memory struct {
 	OOMKills  int64  `json:"oom_kills"`  // processes of this group that the out-of-memory killer ended; -1: not told
 	LimitHits int64  `json:"limit_hits"` // how often the group's limit refused memory; -1: not told
 	Usage     int64  `json:"usage"`      // bytes charged now; -1: not told
-	Limit     int64  `json:"limit"`      // bytes; -1: no limit, or not told
+	Limit     int64  `json:"limit"`      // bytes, the least of this group's and those it lies in; -1: no limit, or not told
+	Free      int64  `json:"free"`       // bytes that the limits still allow, read files given up; -1: no limit, or not told
 	// SystemOOMKills counts the same for the whole machine, for processes whose group does not tell; -1: not told.
 	SystemOOMKills int64 `json:"system_oom_kills"`
 }
@@ -35,10 +39,16 @@ const noLimit = 1 << 62
 
 // Read returns the counters of the control group that the process is in. What cannot be read is not told; there is
 // no error, because the counters only add to what is known.
-func Read(pid int) Memory { return reader{root: "/"}.read(strconv.Itoa(pid)) }
+func Read(pid int) Memory { return ReadBelow("/", strconv.Itoa(pid)) }
+
+// ReadBelow is Read on a machine whose root folder is root. pid may be "self".
+func ReadBelow(root, pid string) Memory {
+	r := reader{root}
+	return r.counters(r.find(pid))
+}
 
 // Again reads the counters of the same group once more, also when the process that it was read for is gone.
-func (m Memory) Again() Memory { return reader{root: "/"}.counters(m.Version, m.Dir) }
+func (m Memory) Again() Memory { return reader{"/"}.counters(m.Version, m.Dir) }
 
 // OOMKilledSince reports whether the out-of-memory killer ended a process of the group between m and after. With
 // several processes in one group it may have been another one of them.
@@ -52,11 +62,6 @@ func (m Memory) OOMKilledSince(after Memory) bool {
 // reader reads below root, which tests replace.
 type reader struct{ root string }
 
-func (r reader) read(pid string) Memory {
-	version, dir := r.find(pid)
-	return r.counters(version, dir)
-}
-
 // find returns the version of the hierarchy that has the memory controller and the folder of the process's group.
 func (r reader) find(pid string) (version int, dir string) {
 	groups, err := os.ReadFile(filepath.Join(r.root, "proc", pid, "cgroup"))
@@ -67,18 +72,15 @@ func (r reader) find(pid string) (version int, dir string) {
 	if err != nil {
 		return 0, ""
 	}
-	for _, v := range []struct {
-		version  int
-		counters string
-	}{{1, "memory.usage_in_bytes"}, {2, "memory.current"}} {
-		path, ok := groupPath(groups, v.version)
+	for _, version := range []int{1, 2} {
+		path, ok := groupPath(groups, version)
 		if !ok {
 			continue
 		}
-		for _, m := range mountsOf(mounts, v.version) {
+		for _, m := range mountsOf(mounts, version) {
 			for _, dir := range m.candidates(path) {
-				if _, err := os.Stat(filepath.Join(r.root, dir, v.counters)); err == nil {
-					return v.version, dir
+				if _, err := os.Stat(filepath.Join(r.root, dir, files[version].usage)); err == nil {
+					return version, dir
 				}
 			}
 		}
@@ -138,23 +140,50 @@ func mountsOf(mountinfo []byte, version int) []mount {
 
 // counters reads the files of the group in dir.
 func (r reader) counters(version int, dir string) Memory {
-	m := Memory{Version: version, Dir: dir, OOMKills: -1, LimitHits: -1, Usage: -1, Limit: -1, SystemOOMKills: r.value("/proc/vmstat", "oom_kill")}
-	switch version {
-	case 1: // Documentation/admin-guide/cgroup-v1/memory.rst; oom_kill is there since Linux 4.13
-		m.OOMKills = r.value(filepath.Join(dir, "memory.oom_control"), "oom_kill")
-		m.LimitHits = r.value(filepath.Join(dir, "memory.failcnt"), "")
-		m.Usage = r.value(filepath.Join(dir, "memory.usage_in_bytes"), "")
-		m.Limit = r.value(filepath.Join(dir, "memory.limit_in_bytes"), "")
-	case 2: // Documentation/admin-guide/cgroup-v2.rst
-		m.OOMKills = r.value(filepath.Join(dir, "memory.events"), "oom_kill")
-		m.LimitHits = r.value(filepath.Join(dir, "memory.events"), "max")
-		m.Usage = r.value(filepath.Join(dir, "memory.current"), "")
-		m.Limit = r.value(filepath.Join(dir, "memory.max"), "") // "max" for none
+	m := Memory{Version: version, Dir: dir, OOMKills: -1, LimitHits: -1, Usage: -1, Limit: -1, Free: -1, SystemOOMKills: r.value("/proc/vmstat", "oom_kill")}
+	f := files[version]
+	if version == 0 {
+		return m
 	}
-	if m.Limit >= noLimit {
-		m.Limit = -1
+	m.OOMKills = r.value(filepath.Join(dir, f.kills), "oom_kill")
+	m.LimitHits = r.value(filepath.Join(dir, f.hits), f.hitsKey)
+	m.Usage = r.value(filepath.Join(dir, f.usage), "")
+	for ; ; dir = filepath.Dir(dir) {
+		if limit := r.value(filepath.Join(dir, f.limit), ""); limit >= 0 && limit < noLimit { // version 2 says "max" for none
+			free := max(0, limit-max(0, r.value(filepath.Join(dir, f.usage), "")-r.readFiles(dir, f.stat)))
+			m.Limit, m.Free = least(m.Limit, limit), least(m.Free, free)
+		}
+		if _, err := os.Stat(filepath.Join(r.root, filepath.Dir(dir), f.limit)); err != nil {
+			return m // the root of version 2 has no limit, and above the mount there are no groups
+		}
 	}
-	return m
+}
+
+// files are the names of a version's counters.
+var files = map[int]struct {
+	usage, limit, kills, hits, hitsKey string
+	stat                               [2]string // keys of memory.stat that count files which were read
+}{
+	// Documentation/admin-guide/cgroup-v1/memory.rst; oom_kill is there since Linux 4.13
+	1: {"memory.usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control", "memory.failcnt", "", [2]string{"total_inactive_file", "total_active_file"}},
+	// Documentation/admin-guide/cgroup-v2.rst
+	2: {"memory.current", "memory.max", "memory.events", "memory.events", "max", [2]string{"inactive_file", "active_file"}},
+}
+
+// readFiles returns the bytes charged to a group for files, which the kernel gives up when they are wanted.
+func (r reader) readFiles(dir string, keys [2]string) (sum int64) {
+	for _, key := range keys {
+		sum += max(0, r.value(filepath.Join(dir, "memory.stat"), key))
+	}
+	return sum
+}
+
+// least is the smaller of two numbers of which -1 means none.
+func least(a, b int64) int64 {
+	if a < 0 {
+		return b
+	}
+	return min(a, b)
 }
 
 // value reads the number after key, or the only number of the file for an empty key; -1 if there is none.

@@ -44,7 +44,7 @@ func TestVersion1(t *testing.T) {
 		"sys/fs/cgroup/memory/memory.usage_in_bytes":           "1\n",
 		"sys/fs/cgroup/memory/jobs/abc/child/memory.something": "",
 	})
-	require.Equal(t, Memory{Version: 1, Dir: "/sys/fs/cgroup/memory/jobs/abc", OOMKills: 3, LimitHits: 12, Usage: 4096, Limit: -1, SystemOOMKills: 9}, r.read("7"))
+	require.Equal(t, Memory{Version: 1, Dir: "/sys/fs/cgroup/memory/jobs/abc", OOMKills: 3, LimitHits: 12, Usage: 4096, Limit: -1, Free: -1, SystemOOMKills: 9}, ReadBelow(r.root, "7"))
 }
 
 func TestVersion2(t *testing.T) {
@@ -55,11 +55,17 @@ func TestVersion2(t *testing.T) {
 		"sys/fs/cgroup/system.slice/genfn.service/memory.events":  "low 0\nhigh 4\nmax 5\noom 2\noom_kill 1\noom_group_kill 0\n",
 		"sys/fs/cgroup/system.slice/genfn.service/memory.current": "8192\n",
 		"sys/fs/cgroup/system.slice/genfn.service/memory.max":     "1073741824\n",
+		"sys/fs/cgroup/system.slice/genfn.service/memory.stat":    "anon 7000\ninactive_file 64\nactive_file 32\n",
 	})
-	want := Memory{Version: 2, Dir: "/sys/fs/cgroup/system.slice/genfn.service", OOMKills: 1, LimitHits: 5, Usage: 8192, Limit: 1 << 30, SystemOOMKills: 1}
-	require.Equal(t, want, r.read("7"))
+	want := Memory{Version: 2, Dir: "/sys/fs/cgroup/system.slice/genfn.service", OOMKills: 1, LimitHits: 5, Usage: 8192, Limit: 1 << 30, Free: 1<<30 - 8192 + 96, SystemOOMKills: 1}
+	require.Equal(t, want, ReadBelow(r.root, "7"))
 	require.NoError(t, os.WriteFile(filepath.Join(r.root, want.Dir, "memory.max"), []byte("max\n"), 0o600))
-	require.EqualValues(t, -1, r.read("7").Limit)
+	require.EqualValues(t, -1, ReadBelow(r.root, "7").Limit)
+	require.NoError(t, os.WriteFile(filepath.Join(r.root, "sys/fs/cgroup/system.slice/memory.max"), []byte("5000\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(r.root, "sys/fs/cgroup/system.slice/memory.current"), []byte("4000\n"), 0o600))
+	m := ReadBelow(r.root, "7")
+	require.EqualValues(t, 5000, m.Limit, "that of the group above")
+	require.EqualValues(t, 1000, m.Free)
 }
 
 // TestContainer: the path of the group is the host's, and the mount shows it at its root.
@@ -70,7 +76,7 @@ func TestContainer(t *testing.T) {
 		"sys/fs/cgroup/memory/memory.usage_in_bytes": "4096\n",
 		"sys/fs/cgroup/memory/memory.oom_control":    "oom_kill_disable 0\nunder_oom 0\n", // older than Linux 4.13
 	})
-	m := r.read("7")
+	m := ReadBelow(r.root, "7")
 	require.Equal(t, "/sys/fs/cgroup/memory", m.Dir)
 	require.EqualValues(t, -1, m.OOMKills)
 	require.EqualValues(t, 4096, m.Usage)
@@ -80,7 +86,7 @@ func TestContainer(t *testing.T) {
 func TestNothingToRead(t *testing.T) {
 	r := tree(t, map[string]string{"proc/vmstat": "oom_kill 4\n", "proc/8/cgroup": "garbage\n::\n", "proc/8/mountinfo": "short\n - \n"})
 	for _, pid := range []string{"7", "8"} {
-		require.Equal(t, Memory{OOMKills: -1, LimitHits: -1, Usage: -1, Limit: -1, SystemOOMKills: 4}, r.read(pid))
+		require.Equal(t, Memory{OOMKills: -1, LimitHits: -1, Usage: -1, Limit: -1, Free: -1, SystemOOMKills: 4}, ReadBelow(r.root, pid))
 	}
 }
 

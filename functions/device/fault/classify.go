@@ -41,7 +41,7 @@ func Classify(e Evidence) Fault {
 // unknownRow is what no row knows.
 var unknownRow = row{
 	name: Unknown, verdict: ownMistake,
-	message: "the runtime failed in a way that is not known",
+	message: "the runtime or a driver failed in a way that is not known",
 	advice:  "Send the request again; the runner is replaced. If it keeps happening, report this error together with its detail.",
 	source:  "nothing: it fails closed",
 }
@@ -93,7 +93,7 @@ func (e Evidence) vouched(known *events.Error) Fault {
 // fault is the fault that r and text tell of on device.
 func (r *row) fault(text, device string) Fault {
 	v := r.verdict.on(device)
-	e := &events.Error{Code: v.code, Advice: r.advice, Retriable: events.Errorf(v.code, "").Retriable}
+	e := &events.Error{Code: v.code, Title: r.title, Advice: r.advice, Retriable: events.Errorf(v.code, "").Retriable}
 	e.Message = strings.ReplaceAll(r.message, "{device}", cmp.Or(device, "the device"))
 	if v.code == events.CodeGPUOutOfMemory || v.code == events.CodeHostOutOfMemory {
 		e.RequestedBytes = bytesIn(text, askedForms)

@@ -15,6 +15,7 @@ var cudaRows = []row{
 	},
 	{
 		name: "cuda_host_memory", status: []int{304}, names: []string{"cudaErrorOperatingSystem"}, verdict: hostTrouble,
+		title:   "Resource limit exceeded",
 		message: "the operating system refused a call of the CUDA driver for {device}",
 		advice:  "Look at the detail and at the limits of the instance's machine or container (memory, locked memory, open files).",
 		source:  "driver_types.h: an OS call failed",
@@ -174,8 +175,8 @@ var nvrtcRows = []row{
 	},
 	{
 		name: "nvrtc_busy", status: []int{18}, names: []string{"NVRTC_ERROR_BUSY"}, verdict: notNow,
-		message: "the compiler of the kernels for {device} is busy",
-		source:  "nvrtc.h",
+		message: "the compiler of the kernels for {device} is busy", advice: adviceMoment,
+		source: "nvrtc.h",
 	},
 	{
 		name: "nvrtc_internal", status: []int{2, 3, 4, 8, 9, 10, 11, 12, 13, 15, 16, 17}, names: []string{"NVRTC_ERROR_INTERNAL_ERROR"}, verdict: ownMistake,

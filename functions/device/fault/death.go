@@ -32,9 +32,6 @@ func ClassifyDeath(d Death) Fault {
 	f.Replace = true
 	f.Err.Message += d.how()
 	f.Err.Stage, f.Err.Device, f.Err.Detail = d.Stage, d.Device, d.Stderr
-	if r.title != "" {
-		f.Err.Title = r.title
-	}
 	return f
 }
 
@@ -84,7 +81,6 @@ func (d Death) how() string {
 // deathRow is a row about a process.
 type deathRow struct {
 	row
-	title   string // "": that of the code
 	signals []syscall.Signal
 }
 
@@ -118,22 +114,25 @@ var oomRow = deathRow{row: row{
 	source: "oom_kill of memory.events (cgroup v2) or memory.oom_control (v1), Linux Documentation/admin-guide/cgroup-v2.rst; oom_kill of /proc/vmstat",
 }}
 
-var outsideRow = deathRow{title: "Runner process killed from outside", row: row{
-	name: "killed_from_outside", verdict: verdict{ClassKilled, ActionFreshRunner, true, events.CodeInternal},
-	message: "somebody outside killed the runner process",
+var outsideRow = deathRow{row: row{
+	title: "Runner process killed from outside",
+	name:  "killed_from_outside", verdict: verdict{ClassKilled, ActionFreshRunner, true, events.CodeInternal},
+	message: "another program, or a person, killed the runner process",
 	advice:  "The request is tried again with a fresh runner. If it keeps happening, look for who ends processes on the instance's machine.",
 	source:  "SIGKILL that neither the instance sent nor the kernel counted as out of memory",
 }}
 
-var crashRow = deathRow{title: "Runner process crashed", row: row{
-	name: "signal_other", verdict: gpuError,
+var crashRow = deathRow{row: row{
+	title: "Runner process crashed",
+	name:  "signal_other", verdict: gpuError,
 	message: "a signal ended the runner process",
 	advice:  adviceCrash,
 	source:  "signal(7)",
 }}
 
-var exitRow = deathRow{title: "Runner process ended", row: row{
-	name: "exited", verdict: ownMistake,
+var exitRow = deathRow{row: row{
+	title: "Runner process ended",
+	name:  "exited", verdict: ownMistake,
 	message: "the runner process ended without an answer",
 	advice:  adviceCrash,
 	source:  "no signal, and no words that are known",
@@ -142,47 +141,55 @@ var exitRow = deathRow{title: "Runner process ended", row: row{
 const adviceCrash = "The request is tried again with a fresh runner. If it fails each time, look at the detail for what the runtime or the driver said, or at the crash report (genfn devices --crashes)."
 
 var signalRows = []deathRow{
-	{title: "Runner process crashed", signals: []syscall.Signal{syscall.SIGSEGV}, row: row{
-		name: "signal_segv", verdict: gpuError,
+	{signals: []syscall.Signal{syscall.SIGSEGV}, row: row{
+		title: "Runner process crashed",
+		name:  "signal_segv", verdict: gpuError,
 		message: "the runtime or a driver crashed the runner process", advice: adviceCrash,
 		source: "signal(7): invalid memory reference",
 	}},
-	{title: "Runner process crashed", signals: []syscall.Signal{syscall.SIGABRT}, row: row{
-		name: "signal_abort", verdict: gpuError,
+	{signals: []syscall.Signal{syscall.SIGABRT}, row: row{
+		title: "Runner process crashed",
+		name:  "signal_abort", verdict: gpuError,
 		message: "the runtime or a driver gave up and aborted the runner process", advice: adviceCrash,
 		source: "abort(3): a failed assertion or an exception that nobody caught",
 	}},
-	{title: "Memory-mapped file unreadable", signals: []syscall.Signal{syscall.SIGBUS}, row: row{
-		name: "signal_bus", verdict: hostTrouble,
+	{signals: []syscall.Signal{syscall.SIGBUS}, row: row{
+		title: "Memory-mapped file unreadable",
+		name:  "signal_bus", verdict: hostTrouble,
 		message: "the runner process read memory that has no storage behind it",
 		advice:  "Check that nobody changes the model's files while they are in use, that the disk is well, and that /dev/shm is not full.",
 		source:  "mmap(2): access to a part of a mapping beyond the end of the file; also hardware memory errors",
 	}},
-	{title: "Processor not supported", signals: []syscall.Signal{syscall.SIGILL}, row: row{
-		name: "signal_illegal_instruction", verdict: hostTrouble,
+	{signals: []syscall.Signal{syscall.SIGILL}, row: row{
+		title: "Processor not supported",
+		name:  "signal_illegal_instruction", verdict: hostTrouble,
 		message: "the runtime used an instruction that the machine's processor does not have",
 		advice:  "Serve the model on a newer processor, or install a build of the runtime for this one.",
 		source:  "signal(7)",
 	}},
-	{title: "Runner process crashed", signals: []syscall.Signal{syscall.SIGFPE, syscall.SIGTRAP}, row: row{
-		name: "signal_arithmetic", verdict: gpuError,
+	{signals: []syscall.Signal{syscall.SIGFPE, syscall.SIGTRAP}, row: row{
+		title: "Runner process crashed",
+		name:  "signal_arithmetic", verdict: gpuError,
 		message: "the runtime or a driver crashed the runner process", advice: adviceCrash,
 		source: "signal(7); mlcommons/inference_results_v0.5 issue 26",
 	}},
-	{title: "Resource limit exceeded", signals: []syscall.Signal{syscall.SIGXCPU, syscall.SIGXFSZ}, row: row{
-		name: "signal_limit", verdict: hostTrouble,
+	{signals: []syscall.Signal{syscall.SIGXCPU, syscall.SIGXFSZ}, row: row{
+		title: "Resource limit exceeded",
+		name:  "signal_limit", verdict: hostTrouble,
 		message: "the runner process exceeded a limit of the instance's machine",
 		advice:  "Raise the limits of processor time and file size for the instance (ulimit -t, ulimit -f).",
 		source:  "setrlimit(2)",
 	}},
-	{title: "System call forbidden", signals: []syscall.Signal{syscall.SIGSYS}, row: row{
-		name: "signal_forbidden_call", verdict: hostTrouble,
+	{signals: []syscall.Signal{syscall.SIGSYS}, row: row{
+		title: "System call forbidden",
+		name:  "signal_forbidden_call", verdict: hostTrouble,
 		message: "the runtime made a system call that the instance's machine forbids",
 		advice:  "Loosen the seccomp profile of the container, or run the instance without it.",
 		source:  "seccomp(2)",
 	}},
-	{title: "Runner process killed from outside", signals: []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM}, row: row{
-		name: "signal_from_outside", verdict: outsideRow.verdict,
+	{signals: []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM}, row: row{
+		title: "Runner process killed from outside",
+		name:  "signal_from_outside", verdict: outsideRow.verdict,
 		message: outsideRow.message, advice: outsideRow.advice,
 		source: "signal(7)",
 	}},
@@ -198,20 +205,23 @@ var wordRows = []struct {
 		message: "the runner process got no memory from the machine", advice: adviceHostMemory,
 		source: "Go runtime mem_linux.go, malloc.go; golang/go issues 12233, 23922",
 	}}},
-	{regexp.MustCompile(`(?m)^runtime: failed to create new OS thread|^runtime: may need to increase max user processes`), deathRow{title: "Resource limit exceeded", row: row{
-		name: "go_no_threads", verdict: hostTrouble,
+	{regexp.MustCompile(`(?m)^runtime: failed to create new OS thread|^runtime: may need to increase max user processes`), deathRow{row: row{
+		title: "Resource limit exceeded",
+		name:  "go_no_threads", verdict: hostTrouble,
 		message: "the operating system gave the runner process no more threads",
 		advice:  "Raise the limit of processes and threads for the instance (ulimit -u, or the container's pids limit).",
 		source:  "Go runtime os_linux.go",
 	}}},
-	{regexp.MustCompile(`(?m)^fatal error: (?:concurrent map|all goroutines are asleep|stack overflow|sync: |invalid pointer|found bad pointer|unexpected signal|sweep|workbuf|bulkBarrier)`), deathRow{title: "Runner process crashed", row: row{
-		name: "go_fatal_error", verdict: ownMistake,
+	{regexp.MustCompile(`(?m)^fatal error: (?:concurrent map|all goroutines are asleep|stack overflow|sync: |invalid pointer|found bad pointer|unexpected signal|sweep|workbuf|bulkBarrier)`), deathRow{row: row{
+		title: "Runner process crashed",
+		name:  "go_fatal_error", verdict: ownMistake,
 		message: "the runner process found its own memory or state damaged", advice: adviceCrash,
 		source: "Go runtime, throw and fatal: a mistake of this program, or of native code in its memory",
 	}}},
-	{regexp.MustCompile(`(?m)^panic: `), deathRow{title: "Runner process crashed", row: row{
-		name: "go_panic", verdict: ownMistake,
-		message: "the runner process panicked", advice: adviceCrash,
+	{regexp.MustCompile(`(?m)^panic: `), deathRow{row: row{
+		title: "Runner process crashed",
+		name:  "go_panic", verdict: ownMistake,
+		message: "the runner process ended over a mistake in this program", advice: adviceCrash,
 		source: "Go: a panic outside of a job",
 	}}},
 	{regexp.MustCompile(`(?m)^\[GPU\] (?:force exit|WA: Force exit)`), deathRow{row: row{

@@ -13,6 +13,7 @@ var hostRows = []row{
 	},
 	{
 		name: "host_threads", verdict: hostTrouble,
+		title:   "Resource limit exceeded",
 		texts:   []string{"resource temporarily unavailable", "failed to create new os thread", "pthread_create failed", "may need to increase max user processes"},
 		message: "the operating system gives the runner no more threads",
 		advice:  "Raise the limit of processes and threads for the instance (ulimit -u, or the container's pids limit).",
@@ -20,6 +21,7 @@ var hostRows = []row{
 	},
 	{
 		name: "host_files", verdict: hostTrouble,
+		title:   "Resource limit exceeded",
 		texts:   []string{"too many open files"},
 		message: "the operating system gives the runner no more open files",
 		advice:  "Raise the limit of open files for the instance (ulimit -n).",
@@ -27,6 +29,7 @@ var hostRows = []row{
 	},
 	{
 		name: "host_disk_full", verdict: hostTrouble,
+		title:   "Disk is full",
 		texts:   []string{"no space left on device", "disk quota exceeded"},
 		message: "the disk of the instance's machine is full",
 		advice:  "Free space in the cache folder of the instance (--cache-dir) or where the detail says.",
@@ -41,6 +44,7 @@ var hostRows = []row{
 	},
 	{
 		name: "host_permission", verdict: hostTrouble,
+		title:   "Access refused by the machine",
 		texts:   []string{"permission denied", "operation not permitted"},
 		message: "the instance may not use a file or a device of its machine",
 		advice:  "The detail names it. For GPUs the instance's user usually must be in the group \"render\", or the container must be given /dev/dri.",
@@ -48,6 +52,7 @@ var hostRows = []row{
 	},
 	{
 		name: "host_file_missing", verdict: hostTrouble,
+		title:   "File is missing",
 		texts:   []string{"no such file or directory", "file was not found"},
 		message: "a file is missing on the instance's machine",
 		advice:  "The detail names it. If it belongs to a model, genfn model check tells more.",
@@ -55,6 +60,7 @@ var hostRows = []row{
 	},
 	{
 		name: "host_io", verdict: hostTrouble,
+		title:   "Disk error",
 		texts:   []string{"input/output error", "stale file handle"},
 		message: "a disk of the instance's machine fails",
 		advice:  "Check the disk, or the network file system, that holds models and cache.",

@@ -29,8 +29,8 @@ var nvmlRows = []row{
 	},
 	{
 		name: "nvml_not_now", status: []int{10, 19, 27}, names: []string{"NVML_ERROR_TIMEOUT", "NVML_ERROR_IN_USE", "NVML_ERROR_NOT_READY"}, verdict: notNow,
-		message: "{device} does not answer at the moment",
-		source:  "nvml.h",
+		message: "{device} does not answer at the moment", advice: adviceMoment,
+		source: "nvml.h",
 	},
 	{
 		name: "nvml_memory", status: []int{20, 23}, names: []string{"NVML_ERROR_MEMORY", "NVML_ERROR_INSUFFICIENT_RESOURCES"}, verdict: hostMemory,

@@ -43,8 +43,8 @@ var openclRows = []row{
 	},
 	{
 		name: "opencl_device_not_available", status: []int{-2}, names: []string{"CL_DEVICE_NOT_AVAILABLE"}, verdict: notNow,
-		message: "{device} is not available at the moment",
-		source:  "OpenCL 3.0, clCreateContext: the device is currently not available even though it was listed",
+		message: "{device} is not available at the moment", advice: adviceMoment,
+		source: "OpenCL 3.0, clCreateContext: the device is currently not available even though it was listed",
 	},
 	{
 		name: "opencl_no_compiler", status: []int{-3, -16}, names: []string{"CL_COMPILER_NOT_AVAILABLE", "CL_LINKER_NOT_AVAILABLE"}, verdict: noDevice,

@@ -9,7 +9,7 @@ var openvinoRows = []row{
 	{
 		name: "openvino_busy", status: []int{-8, -9, -10, -11, -12, -3, -14, -15, -16}, verdict: ownMistake,
 		texts:   []string{"infer request is busy"},
-		message: "the runtime was called in an order that it refuses",
+		message: "OpenVINO was called in an order that it refuses, which is a mistake in this program",
 		source:  "ov_common.h: REQUEST_BUSY, RESULT_NOT_READY, NOT_ALLOCATED, INFER_NOT_STARTED, NETWORK_NOT_READ, NETWORK_NOT_LOADED, INVALID_C_PARAM, UNKNOWN_C_ERROR, NOT_IMPLEMENT_C_METHOD",
 	},
 	{

@@ -14,6 +14,7 @@ type row struct {
 	names   []string // the runtime's names for those numbers, as they stand in texts
 	texts   []string // parts of its words in lower case, any of which tells it, whoever passed them on
 	verdict verdict
+	title   string // for people; "": that of the code
 	message string // for people; {device} is the device
 	advice  string // for people; "": that of the code
 	source  string // where the meaning is known from
@@ -107,8 +108,9 @@ var (
 
 // Advice that many rows share.
 const (
+	adviceMoment  = "Send the request again in a moment. If it stays so, look at the state of the device with genfn devices."
 	adviceSmaller = "Try a smaller size, fewer images, or a guidance scale of 1, which halves the work of each step. " +
-		"Or serve the model on a device with more memory."
+		"Or allow the CPU as a fallback, or serve the model on a device with more memory."
 	adviceHostMemory = "Try a smaller size or fewer images, or give the machine or the container of the instance more memory; with several slots, serve with fewer."
 	adviceDriver     = "Send the request again. If it keeps happening, update the driver of the device, or serve the model on another one."
 	adviceReset      = "Reset the device or restart its machine, and send the request again. Until then serve the model on another device."

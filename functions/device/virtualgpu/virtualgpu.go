@@ -1,193 +1,166 @@
-// Package virtualgpu shows runner processes a virtual Intel GPU: Intel's OpenCL runtime for CPUs behind a layer that
-// presents it as a GPU (native/vgpu), so that OpenVINO's own GPU plugin runs on a machine without one. Faults can be
-// injected into a process while it runs. It is for tests and for trying what happens when a GPU fails; it is slow.
+// Package virtualgpu runs OpenVINO's own Intel GPU plugin on a machine without a GPU, with faults on request.
 //
-// The layer's memory count is the device's: what the plugin holds now, in bytes, for others to read.
+// `make vgpu` installs Intel's OpenCL runtime for CPUs and a layer (native/vgpu) that shows it as an Intel GPU. A
+// child process started with the environment of Installation.Env then has the OpenVINO device GPU; the plugin, its
+// properties and its error texts are the real ones. The fault file can be changed while the child runs, and the
+// layer's count of device memory can be read at any time.
+//
+// These details have caused bugs:
+//   - The environment works only in a new process: the loader reads it before main.
+//   - The count of memory is the layer's own: what the plugin allocated, not what a driver would need for it.
+//   - The plugin computes in f16 unless INFERENCE_PRECISION_HINT says f32; see native/vgpu/README.md.
 package virtualgpu
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"genfn/bindings/dynlib"
 )
 
-// Environment variables that the layer reads; native/vgpu/README.md documents them.
+// DirEnv is the environment variable that names the folder `make vgpu` filled.
+const DirEnv = "GENFN_VGPU_DIR"
+
+// Installation is a complete set of the virtual GPU's parts.
+type Installation struct {
+	Dir string // absolute
+}
+
+// The parts below Installation.Dir.
 const (
-	envFaults    = "GENFN_VGPU_FAULTS"
-	envFaultFile = "GENFN_VGPU_FAULT_FILE"
-	envCache     = "GENFN_VGPU_CACHE"
-	envCounter   = "GENFN_VGPU_COUNTER"
-	envMemory    = "GENFN_VGPU_MEMORY"
-	envMaxAlloc  = "GENFN_VGPU_MAX_ALLOC"
-	envOptions   = "GENFN_VGPU_OPTIONS"
+	layerFile   = "libgenfn_vgpu.so"
+	libraryDir  = "lib"
+	runtimeFile = "lib/libintelocl.so"
+	loaderFile  = "lib/libOpenCL.so.1"
+	tbbFile     = "lib/libtbb.so.12"
 )
 
-// Config says what the virtual GPU is like.
-type Config struct {
-	Dir       string // of its parts, as deploy/vgpu/install.sh makes it; "": Find looks for it
-	Faults    string // a specification, see Check; ""
-	FaultFile string // file with one that is read again when it changes; see WriteFaults. ""
-	Cache     string // folder of compiled kernels; "": none, and each process compiles all of its own
-	Counter   string // file with the memory count of each process, whose id takes the place of %p; see ReadCount. ""
-	Memory    int64  // bytes of device memory; 0: that of the machine
-	MaxAlloc  int64  // bytes of the largest allocation; 0: half of Memory
-	Optimized bool   // let kernels be optimised: ten times as long to compile, faster afterwards
+// MissingError says which part of the virtual GPU is not there.
+type MissingError struct {
+	Part     string   // file, relative to the folder
+	Searched []string // folders
 }
 
-// parts are what Dir must hold.
-var parts = []string{"libgenfn_vgpu.so", "lib/libintelocl.so", "lib/libOpenCL.so.1", "lib/libtbb.so.12", "vendors/intel.icd"}
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("virtual GPU: %s not found in %s: run `make vgpu`, or name the folder it filled with %s",
+		e.Part, strings.Join(e.Searched, ", "), DirEnv)
+}
 
-// Find returns the folder of the parts: dir, or GENFN_VGPU_DIR, or .runtime/vgpu here or beside the program's
-// folder. The error names what is missing and the remedy.
-func Find(dir string) (string, error) {
-	candidates := []string{dir}
+// Find returns the installation in dir, or with dir "" the first that is there of those that GENFN_VGPU_DIR names
+// or `make vgpu` fills. An incomplete or missing one is a *MissingError.
+func Find(dir string) (*Installation, error) {
+	dirs := []string{dir}
 	if dir == "" {
-		candidates = []string{os.Getenv("GENFN_VGPU_DIR")}
+		dirs = dynlib.InstallDirs(DirEnv, "vgpu")
 	}
-	if candidates[0] == "" {
-		candidates = []string{filepath.Join(".runtime", "vgpu")}
-		if exe, err := os.Executable(); err == nil {
-			candidates = append(candidates, filepath.Join(filepath.Dir(exe), "..", ".runtime", "vgpu"))
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+			continue
 		}
+		for _, part := range []string{layerFile, runtimeFile, loaderFile, tbbFile} {
+			if _, err := os.Stat(filepath.Join(dir, part)); err != nil {
+				return nil, &MissingError{Part: part, Searched: []string{dir}}
+			}
+		}
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, fmt.Errorf("virtual GPU: %w", err)
+		}
+		return &Installation{Dir: abs}, nil
 	}
-	var problems []error
-	for _, c := range candidates {
-		c, err := filepath.Abs(c)
-		if err == nil {
-			err = complete(c)
-		}
-		if err == nil {
-			return c, nil
-		}
-		problems = append(problems, err)
-	}
-	return "", fmt.Errorf("the virtual GPU is not installed, run `make vgpu`: %w", errors.Join(problems...))
+	return nil, &MissingError{Part: layerFile, Searched: dirs}
 }
 
-func complete(dir string) error {
-	for _, part := range parts {
-		if _, err := os.Stat(filepath.Join(dir, part)); err != nil {
-			return err
+// Options say what a process sees of the virtual GPU. The zero value is one healthy device with the memory of the machine.
+type Options struct {
+	CacheDir    string // folder for compiled kernels, made if missing; "": every process compiles anew
+	Faults      Faults // from the start on, beside those of FaultFile
+	FaultFile   string // with a specification that is read again whenever it changes; it need not exist
+	Memory      int64  // bytes of the device, 0: what the machine has. More is refused with CL_MEM_OBJECT_ALLOCATION_FAILURE
+	MaxAlloc    int64  // bytes of one allocation, 0: the runtime's own limit, at most Memory
+	CountersDir string // folder for the counts of memory, made if missing; "": none; see ReadMemory
+	Devices     int    // 0: 1
+}
+
+// Env returns what to add to the environment of a process that is to have the device GPU. The folders of o are made.
+// LD_PRELOAD and LD_LIBRARY_PATH of this process are kept, behind the entries of the virtual GPU, and so are
+// GENFN_VGPU_BUILD_OPTIONS and GENFN_VGPU_VERBOSE (native/vgpu/README.md).
+func (in *Installation) Env(o Options) ([]string, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	env := []string{
+		"OPENCL_LAYERS=" + filepath.Join(in.Dir, layerFile),
+		"OCL_ICD_FILENAMES=" + filepath.Join(in.Dir, runtimeFile),
+		"OCL_ICD_VENDORS=" + filepath.Join(in.Dir, libraryDir) + "/", // holds no .icd: other runtimes of this machine are not seen
+		"LD_LIBRARY_PATH=" + join(filepath.Join(in.Dir, libraryDir), os.Getenv("LD_LIBRARY_PATH")),
+		// OpenVINO ships an older oneTBB under the same name; Intel's OpenCL runtime does not load with that one.
+		"LD_PRELOAD=" + join(filepath.Join(in.Dir, tbbFile), os.Getenv("LD_PRELOAD")),
+	}
+	for _, v := range []struct{ name, value string }{
+		{"GENFN_VGPU_CACHE", o.CacheDir},
+		{countersEnv, o.CountersDir},
+		{"GENFN_VGPU_FAULT_FILE", o.FaultFile},
+	} {
+		abs := v.value
+		if abs != "" {
+			var err error
+			if abs, err = filepath.Abs(abs); err != nil {
+				return nil, fmt.Errorf("virtual GPU: %w", err)
+			}
+			if v.name != "GENFN_VGPU_FAULT_FILE" {
+				if err := os.MkdirAll(abs, 0o700); err != nil {
+					return nil, fmt.Errorf("virtual GPU: %w", err)
+				}
+			}
 		}
+		env = append(env, v.name+"="+abs)
+	}
+	return append(env,
+		"GENFN_VGPU_FAULTS="+o.Faults.String(),
+		"GENFN_VGPU_MEMORY="+number(o.Memory),
+		"GENFN_VGPU_MAX_ALLOC="+number(o.MaxAlloc),
+		"GENFN_VGPU_DEVICES="+number(int64(o.Devices)),
+	), nil
+}
+
+func (o Options) check() error {
+	if err := o.Faults.check(); err != nil {
+		return err
+	}
+	for _, v := range []struct {
+		name  string
+		value int64
+	}{{"memory", o.Memory}, {"largest allocation", o.MaxAlloc}} {
+		if v.value != 0 && v.value < minMemory {
+			return fmt.Errorf("virtual GPU: %s of %d bytes: expected at least %d", v.name, v.value, minMemory)
+		}
+	}
+	if o.Devices < 0 || o.Devices > MaxDevices {
+		return fmt.Errorf("virtual GPU: %d devices: expected 1 to %d", o.Devices, MaxDevices)
 	}
 	return nil
 }
 
-// Environment returns the variables for a process that is to see the device, and makes the folder of the cache.
-func (c Config) Environment() ([]string, error) {
-	dir, err := Find(c.Dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := Check(c.Faults); err != nil {
-		return nil, err
-	}
-	env := []string{
-		"OPENCL_LAYERS=" + filepath.Join(dir, "libgenfn_vgpu.so"),
-		"OCL_ICD_VENDORS=" + filepath.Join(dir, "vendors") + "/",
-		"LD_LIBRARY_PATH=" + strings.Trim(filepath.Join(dir, "lib")+":"+os.Getenv("LD_LIBRARY_PATH"), ":"),
-		// OpenVINO ships an older oneTBB under the same name, with which Intel's runtime does not load, silently.
-		"LD_PRELOAD=" + strings.Trim(filepath.Join(dir, "lib", "libtbb.so.12")+":"+os.Getenv("LD_PRELOAD"), ":"),
-	}
-	options := "-cl-opt-disable"
-	if c.Optimized {
-		options = ""
-	}
-	if c.Cache != "" {
-		if err := os.MkdirAll(c.Cache, 0o700); err != nil {
-			return nil, fmt.Errorf("kernel cache of the virtual GPU: %w", err)
-		}
-	}
-	for name, value := range map[string]string{
-		envFaults: c.Faults, envFaultFile: c.FaultFile, envCache: c.Cache, envCounter: c.Counter, envOptions: options,
-		envMemory: bytes(c.Memory), envMaxAlloc: bytes(c.MaxAlloc),
-	} {
-		env = append(env, name+"="+value)
-	}
-	return env, nil
-}
+// MaxDevices is how many devices a process can be shown.
+const MaxDevices = 8
 
-func bytes(n int64) string {
-	if n <= 0 {
+// minMemory is the least memory that the layer takes for one.
+const minMemory = 1 << 16
+
+// number returns n, or nothing for the default, 0.
+func number(n int64) string {
+	if n == 0 {
 		return ""
 	}
 	return strconv.FormatInt(n, 10)
 }
 
-// WriteFaults puts a specification into a file, in one step. "" ends all faults.
-func WriteFaults(file, specification string) error {
-	if err := Check(specification); err != nil {
-		return err
-	}
-	part, err := os.CreateTemp(filepath.Dir(file), ".faults-")
-	if err != nil {
-		return fmt.Errorf("faults of the virtual GPU: %w", err)
-	}
-	_, err = part.WriteString(specification + "\n")
-	if err = errors.Join(err, part.Close()); err == nil {
-		err = os.Rename(part.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("faults of the virtual GPU: %w", err), os.Remove(part.Name()))
-	}
-	return nil
-}
-
-// Count is the device memory of one process, in bytes.
-type Count struct {
-	Now, Peak   int64
-	Limit       int64 // 0: none
-	Allocations int64
-}
-
-const (
-	countMagic = 0x316e74637570676e // "ngpuctn1"
-	countBytes = 5 * 8
-)
-
-// ReadCount reads the memory count of a process, also of one that has ended.
-func ReadCount(file string) (Count, error) {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return Count{}, err
-	}
-	if len(raw) < countBytes || binary.LittleEndian.Uint64(raw) != countMagic {
-		return Count{}, fmt.Errorf("%s is no memory count of the virtual GPU", file)
-	}
-	at := func(i int) int64 { return int64(binary.LittleEndian.Uint64(raw[8*i:])) } //nolint:gosec // bytes of this machine
-	return Count{Now: at(1), Peak: at(2), Limit: at(3), Allocations: at(4)}, nil
-}
-
-// OwnCount reads the memory count of this process; ok is false if it has no virtual GPU that counts.
-func OwnCount() (c Count, ok bool) {
-	file := os.Getenv(envCounter)
-	if file == "" {
-		return Count{}, false
-	}
-	c, err := ReadCount(CountFile(file, os.Getpid()))
-	return c, err == nil
-}
-
-// CountFile is the memory count's file of a process for a Config.Counter.
-func CountFile(counter string, pid int) string {
-	return strings.Replace(counter, "%p", strconv.Itoa(pid), 1)
-}
-
-// SweepCounts removes the files that processes which are gone have left for a Config.Counter.
-func SweepCounts(counter string) {
-	before, after, _ := strings.Cut(counter, "%p")
-	files, err := filepath.Glob(before + "*" + after)
-	if err != nil {
-		return
-	}
-	for _, file := range files {
-		pid := strings.TrimSuffix(strings.TrimPrefix(file, before), after)
-		if _, err := os.Stat("/proc/" + pid); errors.Is(err, os.ErrNotExist) {
-			_ = os.Remove(file) // somebody else may have
-		}
-	}
+// join joins two colon-separated lists, either of which may be empty.
+func join(first, rest string) string {
+	return strings.TrimSuffix(first+":"+rest, ":")
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -32,6 +33,17 @@ func (c *core) get() (*openvino.Core, error) {
 		c.native, c.err = c.open()
 	}
 	return c.native, c.err
+}
+
+// configure replaces the properties, which must not be in use yet.
+func (c *core) configure(properties map[string]string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known != "" {
+		return errors.New("session: the device's properties are in use")
+	}
+	c.properties = properties
+	return nil
 }
 
 // identity sets the properties and tells them, and of which processor the device is.

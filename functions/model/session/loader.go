@@ -97,6 +97,25 @@ func (l *Loader) Prepare() {
 // Device returns OpenVINO's name of the device.
 func (l *Loader) Device() string { return l.options.Device }
 
+// SupportedProperties lists the properties that the device has.
+func (l *Loader) SupportedProperties() ([]string, error) {
+	native, err := l.networks.get()
+	if err != nil {
+		return nil, err
+	}
+	return native.SupportedProperties(l.options.Device)
+}
+
+// Configure sets more of Options.Properties before the first network is opened.
+func (l *Loader) Configure(properties map[string]string) error {
+	l.options.Properties = maps.Clone(l.options.Properties)
+	if l.options.Properties == nil {
+		l.options.Properties = map[string]string{}
+	}
+	maps.Copy(l.options.Properties, properties)
+	return l.networks.configure(l.properties(l.options.Device))
+}
+
 // Property reads a property of a device in the context in which the networks are.
 func (l *Loader) Property(device, key string) (string, error) {
 	native, err := l.networks.get()

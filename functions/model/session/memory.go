@@ -3,9 +3,9 @@ package session
 import (
 	"errors"
 	"slices"
-	"strings"
 
 	"genfn/bindings/openvino"
+	"genfn/functions/device/fault"
 )
 
 // What a network holds, and ways to hold less.
@@ -120,14 +120,19 @@ func (e *Executable) close() error {
 	return err
 }
 
-// outOfMemory reports whether a runtime's words say that memory ran out, on the host or on the device, which is no fault
-// of the form that was being compiled.
-func outOfMemory(err error) bool {
+// formAtFault reports whether a failed compilation may be the fault of the form that was compiled, so that another
+// form is worth a try: not if memory ran out, or the device or the machine failed, as it would for any form.
+func formAtFault(err error, device string) bool {
 	var native *openvino.Error
 	if !errors.As(err, &native) {
-		return false
+		return true
 	}
-	text := strings.ToLower(native.Detail)
-	return slices.ContainsFunc([]string{"bad_alloc", "failed to allocate", "can't alloc", "cannot allocate memory", "memory object allocation", "mem_object_allocation", "out_of_host_memory"},
-		func(words string) bool { return strings.Contains(text, words) })
+	f := fault.Classify(fault.Evidence{Runtime: fault.RuntimeOpenVINO, Text: native.Detail, Device: device, Err: err})
+	switch f.Class {
+	case fault.ClassMemory, fault.ClassHost, fault.ClassTransient:
+		return false
+	case fault.ClassFatal: // a number is the driver's; words alone may mean anything
+		return f.Err.DriverCode == ""
+	}
+	return true
 }

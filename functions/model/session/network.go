@@ -216,7 +216,7 @@ func (n *Network) compile(s Shapes) (*Executable, error) {
 		if errors.Is(err, errClosed) {
 			return nil, err
 		}
-		if outOfMemory(err) {
+		if !formAtFault(err, n.loader.options.Device) {
 			return nil, loadFailed(n.component, "compile", err)
 		}
 		n.failed[key] = err.Error()

@@ -308,12 +308,16 @@ func TestNeitherFormCompiles(t *testing.T) {
 	assert.Empty(t, failed, "the static form is not to blame")
 }
 
-// TestNoMemoryToCompile: that memory ran out says nothing of the static form, so no other is tried and nothing is
-// remembered against it.
-func TestNoMemoryToCompile(t *testing.T) {
+// TestNotTheFormsFault: that memory ran out or the device failed says nothing of the static form, so no other is tried
+// and nothing is remembered against it.
+func TestNotTheFormsFault(t *testing.T) {
 	options := Options{CacheDir: t.TempDir()}
 	l, ledger := newLoader(t, options)
-	for _, text := range []string{"std::bad_alloc", "[CPU] MVN node with name 'x' Check 'ptr' failed at src/cpu_memory.cpp:257: Failed to allocate 16777216 bytes of memory"} {
+	for _, text := range []string{
+		"std::bad_alloc", "[CPU] MVN node with name 'x' Check 'ptr' failed at src/cpu_memory.cpp:257: Failed to allocate 16777216 bytes of memory",
+		"[CL ext] Can not allocate 4 bytes for USM Host. ptr: 0, error: -4", "[GPU] clFinish, error code: -5 CL_OUT_OF_RESOURCES",
+		"[GPU] Exceeded max size of memory object allocation: requested 76800 bytes, but max alloc size supported by device is 65536 bytes.",
+	} {
 		tried := 0
 		l.compile = func(*openvino.Model, string) (*openvino.CompiledModel, error) {
 			tried++
@@ -546,6 +550,18 @@ func TestTokenizerThatCuts(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, long.Truncated)
 	assert.Equal(t, short.IDs[1], long.IDs[3], "the end token is kept")
+
+	// What just fills the limit may have been cut by such a tokenizer, and is whole from any other.
+	for _, cuts := range []bool{true, false} {
+		m.TokenizerTruncates = cuts
+		other, err := l.OpenTokenizer(m)
+		require.NoError(t, err)
+		full, err := other.Tokenize(t.Context(), "a a")
+		require.NoError(t, err)
+		require.NoError(t, other.Close())
+		assert.Equal(t, 4, full.used)
+		assert.Equal(t, cuts, full.Truncated)
+	}
 }
 
 // TestTokenizerWithoutExtension: the library is not there.

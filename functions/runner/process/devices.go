@@ -68,8 +68,12 @@ func validated(ctx context.Context, c Config, d protocol.Device) Found {
 	}
 	var said *events.Error
 	if !errors.As(err, &said) {
-		said = events.Errorf(events.CodeDeviceUnavailable, "the device's validation did not end well: %w", err)
-		said.Device = d.Name
+		said = events.Errorf(events.CodeDeviceUnavailable, "its validation ended the process that made it: the driver may have crashed")
+		if errors.Is(err, context.DeadlineExceeded) {
+			said.Message = fmt.Sprintf("its validation took longer than %s: the driver may hang", validationTimeout)
+		}
+		said.Device, said.Detail, said.Cause = d.Name, err.Error(), err
+		said.Advice = "Install or repair the driver of the device; until then its work goes to the CPU. The detail has the last words of the process."
 	}
 	return Found{d, said}
 }

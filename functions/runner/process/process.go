@@ -321,6 +321,9 @@ func (p *Process) Ready() *protocol.Ready { return p.ready }
 // PID is the process id.
 func (p *Process) PID() int { return p.pid }
 
+// Started is when the process was started.
+func (p *Process) Started() time.Time { return p.record.started }
+
 // Bulk is the memory file shared with the runner.
 func (p *Process) Bulk() *protocol.Bulk { return p.bulk }
 
@@ -346,9 +349,6 @@ func (p *Process) Alive() bool {
 		return !p.socketEnded()
 	}
 }
-
-// Done is closed when the process has ended and is reaped.
-func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Exit tells how the process ended; ok is false while it runs.
 func (p *Process) Exit() (exit Exit, ok bool) {

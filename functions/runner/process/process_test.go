@@ -143,7 +143,7 @@ func TestJobErrors(t *testing.T) {
 		fatal bool
 	}{
 		{runnertest.Fail, events.CodeNumericalError, "scripted failure", false},
-		{runnertest.Panic, events.CodeInternal, "scripted panic", true},
+		{runnertest.Panic, events.CodeInternal, "a mistake in this program", true},
 		{runnertest.Odd, events.CodeInternal, "", true},
 		{"dance", events.CodeInternal, "", true},
 	} {
@@ -153,6 +153,10 @@ func TestJobErrors(t *testing.T) {
 		require.Equal(t, job, f.Job)
 		require.Equal(t, c.code, f.Error.Code)
 		require.Contains(t, f.Error.Error(), c.text)
+		if c.do == runnertest.Panic {
+			require.Contains(t, f.Error.Detail, "panic: scripted panic", "operators get the panic and its trace")
+			require.Contains(t, f.Error.Detail, "runnertest.go")
+		}
 		require.Equal(t, "denoise step 3 of 4", f.Error.Stage)
 		require.Equal(t, "TEST", f.Error.Device)
 		require.Equal(t, c.fatal, f.Fatal)

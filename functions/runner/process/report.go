@@ -54,6 +54,8 @@ func (r *record) note(m protocol.Message) {
 		r.memory, r.work = m.Memory, crashreport.Work{}
 	case *protocol.Unloaded:
 		r.memory, r.work = m.Memory, crashreport.Work{}
+	case *protocol.Usage:
+		r.memory = m.Memory
 	case *protocol.Result:
 		r.memory, r.work = m.After, crashreport.Work{}
 	case *protocol.DeviceList:

@@ -4,13 +4,15 @@
 //
 // A conversation: the instance sends Hello and the runner answers Ready or Failed. After that the runner
 // does one job (Devices, Load, Generate, Unload, Cleanup) at a time; Stage, Step and Preview tell of a job's
-// progress and DeviceList, Loaded, Result, Unloaded, Cleaned or Failed ends it. Cancel asks a running job to end early, it then
+// progress, Usage of its memory, and DeviceList, Loaded, Result, Unloaded, Cleaned or Failed ends it. Cancel asks a running job to end early, it then
 // still ends with one of its answers. Shutdown, or the end of the socket, ends the runner.
 package protocol
 
 import (
 	"errors"
 	"fmt"
+
+	"github.com/prometheus/procfs"
 
 	"genfn/events"
 	"genfn/functions/device/fault"
@@ -57,6 +59,7 @@ const (
 	KindStage      Kind = "stage"
 	KindStep       Kind = "step"
 	KindPreview    Kind = "preview"
+	KindUsage      Kind = "usage"
 	KindResult     Kind = "result"
 	KindFailed     Kind = "failed"
 )
@@ -108,6 +111,8 @@ func newMessage(k Kind) Message {
 		return &Step{}
 	case KindPreview:
 		return &Preview{}
+	case KindUsage:
+		return &Usage{}
 	case KindResult:
 		return &Result{}
 	case KindFailed:
@@ -120,20 +125,23 @@ func newMessage(k Kind) Message {
 type Hello struct {
 	Protocol          int    `json:"protocol"`
 	Device            string `json:"device,omitempty"`             // OpenVINO device name (CPU, GPU.0); empty: own no device, only list them
+	Slots             int    `json:"slots,omitempty"`              // runners that share the device, this one among them; 0: 1
 	Slot              int    `json:"slot"`                         // which of the device's slots to lock; AnySlot: the first free one
 	RuntimeDir        string `json:"runtime_dir,omitempty"`        // where the lock files are; required with a device
 	CacheDir          string `json:"cache_dir,omitempty"`          // compiled models, kernels, compile journals
 	LibraryDir        string `json:"library_dir,omitempty"`        // OpenVINO; empty: searched for
 	TokenizersLibrary string `json:"tokenizers_library,omitempty"` // OpenVINO tokenizers; empty: beside OpenVINO
 	MaxModels         int    `json:"max_models,omitempty"`         // models kept loaded; 0: 1
-	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: the runtime's choice
+	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: chosen by what the process may use
+	Streams           int    `json:"streams,omitempty"`            // of the device; 0: 1
+	GuidanceBatch     int    `json:"guidance_batch,omitempty"`     // 1: sequential guidance, 2: batched; 0: chosen by memory and measurement
 	CacheCompiled     bool   `json:"cache_compiled,omitempty"`     // keep compiled networks under CacheDir
 	ServeNoop         bool   `json:"serve_noop,omitempty"`         // also serve the built-in model "noop"
 	CleanupEvery      int    `json:"cleanup_every,omitempty"`      // generations between forced clean-ups; 0: DefaultCleanupEvery; negative: none but those asked for
 	Validate          bool   `json:"validate,omitempty"`           // look at the device before Ready; one that fails is not ready
 
 	Properties map[string]string `json:"properties,omitempty"` // of the device, for everything that is compiled on it
-	Precision  string            `json:"precision,omitempty"`  // f32, f16 or bf16; empty: f32 on the CPU, elsewhere the device's choice
+	Precision  string            `json:"precision,omitempty"`  // one of tuning.Precisions; empty: f32 on the CPU, elsewhere what the device has in hardware
 }
 
 // DefaultCleanupEvery is how many generations a runner makes between two forced clean-ups unless it is told.
@@ -222,16 +230,36 @@ type Ready struct {
 	Versions   map[string]string `json:"versions,omitempty"` // component -> version
 	Memory     Memory            `json:"memory"`
 	Validation *Validation       `json:"validation,omitempty"` // with Hello.Validate
+
+	Tuning []events.DeviceSetting `json:"tuning,omitempty"` // how the device is used, and why
 }
 
 // Validation is what looking at a device before any model is loaded found.
 type Validation struct {
-	Class      string               `json:"class"` // events.DeviceCPU, DeviceGPU
-	Name       string               `json:"name"`
-	Properties map[string]string    `json:"properties,omitempty"` // it is used with
-	Memory     DeviceMemory         `json:"memory"`
-	Checks     []events.DeviceCheck `json:"checks"`
-	Error      *events.Error        `json:"error,omitempty"` // of the first failed check; nil: the device may be used
+	Class      string            `json:"class"` // events.DeviceCPU, DeviceGPU
+	Name       string            `json:"name"`
+	Driver     *Driver           `json:"driver,omitempty"`     // nil: the device has none of its own
+	Properties map[string]string `json:"properties,omitempty"` // it is used with
+	Memory     DeviceMemory      `json:"memory"`
+
+	Tuning []events.DeviceSetting `json:"tuning,omitempty"` // how it is used, and why
+	Checks []events.DeviceCheck   `json:"checks"`
+	Error  *events.Error          `json:"error,omitempty"` // of the first failed check; nil: the device may be used
+}
+
+// Driver is what OpenCL says of a GPU and of its driver.
+type Driver struct {
+	Version       string `json:"version"`       // "": not known
+	Why           string `json:"why,omitempty"` // it is not known
+	OpenCL        string `json:"opencl,omitempty"`
+	Vendor        string `json:"vendor,omitempty"`
+	Name          string `json:"name,omitempty"` // of the device
+	UUID          string `json:"uuid,omitempty"`
+	PCI           string `json:"pci,omitempty"`
+	MatchedBy     string `json:"matched_by,omitempty"` // how it is known to be the device that the runtime means
+	Memory        int64  `json:"global_memory,omitempty"`
+	MaxAllocation int64  `json:"max_allocation,omitempty"`
+	Unified       bool   `json:"host_unified_memory"` // its memory is the host's
 }
 
 // DeviceMemory is the memory of a device in bytes; -1 where the driver does not tell, or where it is the host's.
@@ -239,6 +267,10 @@ type DeviceMemory struct {
 	Total int64 `json:"total"`
 	Used  int64 `json:"used"` // by this process
 	Free  int64 `json:"free"`
+	// Peak is the highest Used that was seen since the last generation began, 0: none was looked for.
+	Peak int64 `json:"peak,omitempty"`
+	// Shared says that the device has no memory of its own: what it uses is the host's.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // Device is one device the runtime sees.
@@ -298,18 +330,27 @@ type Preview struct {
 	Image Image  `json:"image"`
 }
 
+// Usage is the runner's memory while it generates, told at an interval. It is no sign of progress: a job that hangs
+// goes on telling it.
+type Usage struct {
+	Job    uint64 `json:"job"`
+	Memory Memory `json:"memory"`
+}
+
 // Result answers Generate. Its blocks hold until the next job is sent.
 type Result struct {
-	Job             uint64             `json:"job"`
-	Images          []Image            `json:"images"`
-	Latents         *Array             `json:"latents,omitempty"`
-	Scheduler       string             `json:"scheduler,omitempty"`
-	Precision       string             `json:"precision,omitempty"`
-	PromptTruncated bool               `json:"prompt_truncated,omitempty"`
-	Degradations    []string           `json:"degradations,omitempty"`
-	TimingsMS       map[string]float64 `json:"timings_ms,omitempty"`
-	Before          Memory             `json:"memory_before"`
-	After           Memory             `json:"memory_after"`
+	Job             uint64   `json:"job"`
+	Images          []Image  `json:"images"`
+	Latents         *Array   `json:"latents,omitempty"`
+	Scheduler       string   `json:"scheduler,omitempty"`
+	Precision       string   `json:"precision,omitempty"`
+	PromptTruncated bool     `json:"prompt_truncated,omitempty"`
+	Degradations    []string `json:"degradations,omitempty"`
+	// Guidance is how guidance was done, and why; nil: there was none.
+	Guidance  *events.DeviceSetting `json:"guidance,omitempty"`
+	TimingsMS map[string]float64    `json:"timings_ms,omitempty"`
+	Before    Memory                `json:"memory_before"`
+	After     Memory                `json:"memory_after"`
 }
 
 // Failed ends a job, or answers Hello (then Job is 0), with an error.
@@ -347,7 +388,14 @@ type Memory struct {
 	Ledger     int64 `json:"ledger"`      // native bytes this program allocated and has not freed
 	LedgerPeak int64 `json:"ledger_peak"` // their highest since the last generation began
 
+	LedgerBaseline int64 `json:"ledger_baseline"` // those of them that belong to loaded models: between jobs there are no others
+
 	Device *DeviceMemory `json:"device,omitempty"` // nil: the device has none of its own
+}
+
+// SetStatus takes what the kernel says of a process: /proc/<pid>/status.
+func (m *Memory) SetStatus(s procfs.ProcStatus) {
+	m.RSS, m.PeakRSS, m.VMS, m.Swap = int64(s.VmRSS), int64(s.VmHWM), int64(s.VmSize), int64(s.VmSwap) //nolint:gosec // no process has that much
 }
 
 // Block is a range of the memory file.
@@ -386,6 +434,7 @@ func (*Cleaned) kind() Kind     { return KindCleaned }
 func (*Stage) kind() Kind       { return KindStage }
 func (*Step) kind() Kind        { return KindStep }
 func (*Preview) kind() Kind     { return KindPreview }
+func (*Usage) kind() Kind       { return KindUsage }
 func (*Result) kind() Kind      { return KindResult }
 func (*Failed) kind() Kind      { return KindFailed }
 
@@ -411,6 +460,7 @@ func (m *Ready) validate() error       { return nil }
 func (m *DeviceList) validate() error  { return nil }
 func (m *Loaded) validate() error      { return nil }
 func (m *Unloaded) validate() error    { return nil }
+func (m *Usage) validate() error       { return nil }
 
 func (m *Generate) validate() error {
 	if err := m.Model.validate(); err != nil {

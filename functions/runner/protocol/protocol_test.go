@@ -51,6 +51,7 @@ func messages() []protocol.Message {
 		&protocol.Stage{Job: 3, Name: events.StageDenoise},
 		&protocol.Step{Job: 3, Step: 1, Steps: 2},
 		&protocol.Preview{Job: 3, Index: 0, Image: image},
+		&protocol.Usage{Job: 3, Memory: memory},
 		&protocol.Result{Job: 3, Images: []protocol.Image{image}, Latents: latents, Precision: "f32", TimingsMS: map[string]float64{"denoise": 1.5}, Before: memory, After: memory},
 		&protocol.Failed{Job: 3, Error: events.Errorf(events.CodeHang, "no progress"), Fatal: true},
 	}

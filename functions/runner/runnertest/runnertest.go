@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"genfn/bindings/openvino"
@@ -79,6 +81,9 @@ type Script struct {
 	On    string `json:"on,omitempty"`   // only on devices whose name begins so
 	// Enough is the degradation, of those of package events, with which Full has enough memory.
 	Enough string `json:"enough,omitempty"`
+	// Uses is the device memory that the generation takes, in bytes, on a device of EnvMemory; each economy that is
+	// asked for saves a quarter of it. It stays allocated for the model until that is unloaded.
+	Uses int64 `json:"uses,omitempty"`
 }
 
 // Prompt returns the script as a prompt.
@@ -97,6 +102,10 @@ const (
 	EnvWrong   = "GENFN_TEST_WRONG"   // a canary gives wrong numbers
 )
 
+// EnvMemory is the bytes of memory that the device has of its own, by a variable of the runner's environment; absent:
+// it has none. What is more than that is refused as OpenVINO refuses it.
+const EnvMemory = "GENFN_TEST_MEMORY"
+
 // sick reports whether the file that the variable names exists.
 func sick(variable string) bool {
 	name := os.Getenv(variable)
@@ -110,6 +119,65 @@ func sick(variable string) bool {
 type engine struct {
 	device     string
 	validation *protocol.Validation
+	memory     *deviceMemory
+}
+
+// deviceMemory is what models hold of a device's own memory. Safe for concurrent use.
+type deviceMemory struct {
+	total int64
+
+	mu   sync.Mutex
+	held map[string]int64 // by model
+}
+
+func newDeviceMemory() *deviceMemory {
+	total, err := strconv.ParseInt(os.Getenv(EnvMemory), 10, 64)
+	if err != nil {
+		return nil
+	}
+	return &deviceMemory{total: total, held: map[string]int64{}}
+}
+
+// hold has a model hold so many bytes, if there are as many.
+func (m *deviceMemory) hold(model string, bytes int64) error {
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	others := int64(0)
+	bytes = max(bytes, m.held[model]) // what is compiled stays
+	for name, n := range m.held {
+		if name != model {
+			others += n
+		}
+	}
+	if others+bytes > m.total {
+		return &openvino.Error{Op: "infer", Status: -1, StatusText: "general error", Detail: fmt.Sprintf("[CL ext] Can not allocate %d bytes for USM Device. ptr: nullptr, error code: -4", bytes)}
+	}
+	m.held[model] = bytes
+	return nil
+}
+
+func (m *deviceMemory) free(model string) {
+	if m != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.held, model)
+	}
+}
+
+func (m *deviceMemory) state() *protocol.DeviceMemory {
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	used := int64(0)
+	for _, n := range m.held {
+		used += n
+	}
+	return &protocol.DeviceMemory{Total: m.total, Used: used, Free: m.total - used}
 }
 
 var _ runner.Engine = engine{}
@@ -138,13 +206,13 @@ func open(_ context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.Engi
 		select {}
 	}
 	if !hello.Validate {
-		return engine{device: hello.Device}, nil
+		return engine{device: hello.Device, memory: newDeviceMemory()}, nil
 	}
 	v := validate(hello.Device)
 	if v.Error != nil {
 		return nil, v.Error
 	}
-	return engine{hello.Device, v}, nil
+	return engine{hello.Device, v, newDeviceMemory()}, nil
 }
 
 // Info implements runner.Engine.
@@ -177,13 +245,19 @@ func (engine) Cleanup(context.Context, bool) error { return nil }
 func (engine) Keep(context.Context) error { return nil }
 
 // Unload implements runner.Engine.
-func (engine) Unload(string) error { return nil }
+func (e engine) Unload(name string) error {
+	e.memory.free(name)
+	return nil
+}
 
 // Ledger implements runner.Engine.
 func (engine) Ledger() (int64, int64) { return 0, 0 }
 
+// Resident implements runner.Engine.
+func (engine) Resident() int64 { return 0 }
+
 // DeviceMemory implements runner.Engine.
-func (engine) DeviceMemory() *protocol.DeviceMemory { return nil }
+func (e engine) DeviceMemory() *protocol.DeviceMemory { return e.memory.state() }
 
 // Close implements runner.Engine.
 func (engine) Close() error { return nil }
@@ -206,6 +280,13 @@ func (e engine) Generate(ctx context.Context, in runner.Input, o runner.Observer
 		if sick(EnvWrong) {
 			in.Request.Seed /= 2
 		}
+	}
+	uses := s.Uses
+	for range degradations(r.Economy) {
+		uses -= s.Uses / 4
+	}
+	if err := e.memory.hold(in.Model.Name, uses); err != nil {
+		return nil, err
 	}
 	for _, stage := range []string{events.StageLoad, events.StageTokenize, events.StageTextEncoder, events.StageDenoise, events.StageVAEDecode} {
 		act := s.at(stage, 0) // before the moment is told: who hears of it finds Once made
