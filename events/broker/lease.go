@@ -75,18 +75,18 @@ func (b *Broker) Lead(ctx context.Context, key, name string, ttl time.Duration, 
 		l := &Lease{b: b, ttl: ttl, name: name}
 		if err := l.acquire(ctx, key); err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // it was to end
 			}
 			return err
 		}
 		b.log.Info("leads", "lease", key, "name", name, "term", l.Term)
 		err := l.hold(ctx, key, lead)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was to end
 		}
 		b.log.Warn("leads no more", "lease", key, "name", name, "error", err)
 		if pause(ctx, ttl/leaseParts) != nil {
-			return nil
+			return nil //nolint:nilerr // it was to end
 		}
 	}
 	return nil

@@ -74,7 +74,7 @@ func New(c Config) (*Controller, error) {
 func (c *Controller) Run(ctx context.Context) error {
 	if err := c.config.Broker.Setup(ctx, c.config.BrokerConfig); err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was to end
 		}
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -222,7 +223,7 @@ func (w *world) boot(s *simulated) {
 
 func (w *world) say(s *simulated, d events.DeviceStatus) {
 	s.sequence++
-	d.Instance, d.Models, d.Incarnation, d.Sequence = s.name, s.models, fmt.Sprint(s.incarnation), s.sequence
+	d.Instance, d.Models, d.Incarnation, d.Sequence = s.name, s.models, strconv.Itoa(s.incarnation), s.sequence
 	d.Obeys = &events.Obeyed{Number: s.order.Number, State: s.order.State}
 	w.send(s, Input{Status: StatusOf(d)})
 }
@@ -276,9 +277,9 @@ func (w *world) prove(s *simulated) {
 			return
 		}
 		s.proving = false
-		for_, passed := s.order.Number, !s.sick
+		decision, passed := s.order.Number, !s.sick
 		if s.order.State != events.StateProbation {
-			for_ = 0
+			decision = 0
 		}
 		if passed {
 			s.health.Proved()
@@ -286,7 +287,7 @@ func (w *world) prove(s *simulated) {
 			s.health.Unproved(device.ReasonCanaryFailed, events.Errorf(events.CodeNumericalError, "wrong numbers"))
 		}
 		s.sequence++
-		w.send(s, Input{Canary: &Canary{Instance: s.name, Incarnation: fmt.Sprint(s.incarnation), Sequence: s.sequence, Decision: for_, Passed: passed, Message: "a canary"}})
+		w.send(s, Input{Canary: &Canary{Instance: s.name, Incarnation: strconv.Itoa(s.incarnation), Sequence: s.sequence, Decision: decision, Passed: passed, Message: "a canary"}})
 	})
 }
 
