@@ -272,7 +272,7 @@ func TestLadderOfMemory(t *testing.T) {
 	require.Equal(t, []string{"out_of_memory", "out_of_memory"}, causes(s.Attempts))
 	require.Equal(t, []string{events.DegradationModelOffload, events.DegradationSequentialGuidance, events.DegradationTiledVAE}, s.Degradations)
 	require.Equal(t, events.CodeGPUOutOfMemory, s.Attempts[0].Error.Code)
-	require.Contains(t, s.Attempts[0].Error.Message, "tried to allocate 3 GiB, of 1 GiB at most; unloaded to free memory: scripted")
+	require.Contains(t, s.Attempts[0].Error.Message, "tried to allocate 3 GiB, of 1 GiB at most; all models of the process are unloaded to free memory: scripted")
 	run.waitLog(t, "[GPU] Emergency memory cleanup begins")
 	run.waitLog(t, "[GPU] Emergency memory cleanup completed")
 	run.waitLog(t, "mode=text_to_image seed=")

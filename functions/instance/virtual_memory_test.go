@@ -17,6 +17,7 @@ import (
 // model's files, which counts before that, is of its size.
 func TestPeakOnVirtualGPU(t *testing.T) {
 	v := startVirtual(t, virtualgpu.Options{Memory: 1 << 30})
+	v.warmUp()
 	o := v.run(v.request(64))
 	require.Equal(t, "GPU", o.device)
 	m := o.result.Memory
