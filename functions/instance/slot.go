@@ -26,12 +26,19 @@ const (
 // delivered again.
 const ackTimeout = 5 * time.Second
 
+// queue hands out requests.
+type queue interface {
+	Next(ctx context.Context) (*broker.Job, error)
+}
+
+var _ queue = (*broker.Queue)(nil)
+
 // slot does one request at a time with one runner process.
 type slot struct {
 	instance  *Instance
 	config    Config
 	log       *slog.Logger
-	queue     *broker.Queue
+	queue     queue
 	runner    *process.Process // nil: none
 	condemned bool             // to be replaced before the next request; SIGKILL may not have ended it
 	exit      process.Exit     // of the last runner
