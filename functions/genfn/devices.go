@@ -17,7 +17,6 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
-	"genfn/functions/controller"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -56,7 +55,7 @@ func newDevices(s *settings) *cobra.Command {
 		Use:   "devices",
 		Short: "The devices of this machine, looked at one by one, and those of running instances",
 		Long: "The devices of this machine, each validated by a process of its own: driver, properties, memory, and a small known computation. A driver that crashes or hangs harms nobody.\n\n" +
-			"Below them the instances of a NATS server, if one answers: the state of each one's device and why, memory, generations and faults.",
+			"Below them the instances of a NATS server, if one answers: the state of each one's device and why, memory, generations and faults; and what is decided on them, since when, by whom and why.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if crashes {
@@ -175,11 +174,32 @@ func (r deviceReport) print(out io.Writer) {
 	if len(r.Instances) > 0 {
 		printInstances(out, r.Instances)
 	}
-	for _, d := range r.Decisions {
-		if d.State != events.StateReady || d.Reason != controller.ReasonJoined { // that goes without saying
-			fmt.Fprintln(out, "decided on "+describeDecision(d)+" since "+d.At.Local().Format(time.DateTime))
+	if len(r.Decisions) > 0 {
+		printDecisions(out, r.Decisions, r.Instances)
+	}
+}
+
+// printDecisions prints what is in force on instances, and what comes next.
+func printDecisions(out io.Writer, decisions []events.Decision, instances []events.DeviceStatus) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "\nINSTANCE\tDECISION\tSINCE\tBY\tREASON\tMESSAGE\n")
+	for _, d := range decisions {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Instance, d.State, d.At.Local().Format(time.DateTime), d.DecidedBy, d.Reason, oneLine(d.Message+next(d, instances)))
+	}
+	_ = w.Flush()
+}
+
+// next says what is to follow a decision.
+func next(d events.Decision, instances []events.DeviceStatus) (words string) {
+	if d.RetryAt != nil && d.State != events.StateGone {
+		words = " It may prove itself at " + d.RetryAt.Local().Format(time.TimeOnly) + "."
+	}
+	for _, s := range instances {
+		if s.Instance == d.Instance && (s.Obeys == nil || s.Obeys.Number != d.Number) && d.State != events.StateGone {
+			words += " The instance has not said yet that it obeys."
 		}
 	}
+	return words
 }
 
 // printInstances prints a table of instances, and below it why a device takes no requests and what failed last.
