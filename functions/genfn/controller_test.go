@@ -28,7 +28,7 @@ func TestOperators(t *testing.T) {
 
 	out, err = command(t, os.Args[0], "devices", "--nats", up.URL)
 	require.NoError(t, err, out)
-	require.Regexp(t, `(?m)^one +draining +\S+ +ada +operator +a new fan`, out)
+	require.Regexp(t, `(?m)^one +draining +\S+ \S+ +ada +operator +a new fan`, out)
 	out, err = command(t, os.Args[0], "devices", "--json", "--nats", up.URL)
 	require.NoError(t, err, out)
 	var report deviceReport
