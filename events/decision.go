@@ -87,6 +87,26 @@ type Canary struct {
 	Passed      bool   `json:"passed"`
 	ElapsedMS   int64  `json:"elapsed_ms"`
 	Error       *Error `json:"error,omitempty"` // why it failed
+
+	Against string  `json:"against,omitempty"` // with what the generation was compared last: AgainstReference, AgainstKind, AgainstFirst; "": nothing
+	Apart   float64 `json:"apart,omitempty"`   // how far it was from that, relative to the largest value
+}
+
+// What the numbers of a canary are compared with.
+const (
+	AgainstReference = "reference" // what a CPU gave in f32
+	AgainstKind      = "kind"      // what another device of the same kind gave
+	AgainstFirst     = "first"     // what the device itself gave first
+)
+
+// LastCanary is the last canary of a device that made a generation.
+type LastCanary struct {
+	At        time.Time `json:"at"`
+	Model     string    `json:"model"`
+	Passed    bool      `json:"passed"`
+	ElapsedMS int64     `json:"elapsed_ms"`
+	Against   string    `json:"against,omitempty"` // as in Canary
+	Apart     float64   `json:"apart,omitempty"`   // as in Canary
 }
 
 // InFlight is a request in the hands of an instance.

@@ -282,6 +282,7 @@ type DeviceStatus struct {
 	GPUFailed       bool          `json:"gpu_failed"`           // a GPU that takes no requests because of faults
 	MemoryInfo      *MemoryInfo   `json:"memory_info,omitempty"`
 	LastFaults      []DeviceFault `json:"last_faults,omitempty"` // the newest last
+	LastCanary      *LastCanary   `json:"last_canary,omitempty"` // absent: there was none
 
 	Incarnation string     `json:"incarnation"` // drawn when the instance starts: tells one that was started again
 	Sequence    uint64     `json:"sequence"`    // of what this incarnation says of itself, from 1

@@ -242,6 +242,9 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 		for _, c := range s.Conditions {
 			fmt.Fprintf(out, "%s: %s (%s) since %s: %s\n", s.Instance, c.Type, c.Level, c.Since.Local().Format(time.TimeOnly), oneLine(c.Message))
 		}
+		if c := s.LastCanary; c != nil {
+			fmt.Fprintln(out, s.Instance+": "+describeCanary(*c))
+		}
 		if driver := s.Versions["driver"]; driver != "" {
 			fmt.Fprintf(out, "%s: %s, driver %s\n", s.Instance, s.DeviceName, driver)
 		}
@@ -252,6 +255,23 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 			fmt.Fprintf(out, "  %s  %s  %s\n", f.At.Local().Format(time.TimeOnly), f.Cause, oneLine(problem(f.Error)))
 		}
 	}
+}
+
+// describeCanary says when a device proved its numbers last, and by what.
+func describeCanary(c events.LastCanary) string {
+	result := "passed"
+	if !c.Passed {
+		result = "failed"
+	}
+	against := map[string]string{
+		events.AgainstReference: "beside a CPU's values", events.AgainstKind: "beside other devices of its kind", events.AgainstFirst: "beside its own first",
+	}[c.Against]
+	if against == "" {
+		against = "with nothing to compare it with yet"
+	} else {
+		against += fmt.Sprintf(", %.2g apart", c.Apart)
+	}
+	return fmt.Sprintf("canary of %s %s at %s in %s, %s", c.Model, result, c.At.Local().Format(time.TimeOnly), time.Duration(c.ElapsedMS)*time.Millisecond, against)
 }
 
 // systemSwap tells of machines that swap, which slows everything on them.

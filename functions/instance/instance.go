@@ -53,6 +53,7 @@ type Config struct {
 	MaxDevice      int               // attempts on a GPU that end with a dead device before another class is tried; 0: 2
 	Figures        *Figures          // learned times and memory, shared with other instances of this process; nil: its own
 	Health         device.Policy     // how much a GPU is forgiven
+	CanaryEvery    time.Duration     // between canaries of an idle device; longer where they cost much; 0: none
 	MemoryReserve  memory.Reserve    // of the memory of the device, or of the host, that is left free for others
 	Thresholds     memory.Thresholds // of memory in use, from which is warned; zero: memory.DefaultThresholds
 	// HostMemory tells how much memory there is, for refusing what does not fit; nil: hostmemory.Read.
@@ -162,6 +163,7 @@ type Instance struct {
 
 	health   *device.Health
 	canaries canaries
+	checkups checkups
 	usage    usage
 	peers    peers
 	wanted   wanted
@@ -188,6 +190,7 @@ func New(c Config) (*Instance, error) {
 		ready:   make(chan struct{}),
 	}
 	i.orders.incarnation = events.NewID()
+	i.checkups.every = c.CanaryEvery
 	i.limit = memory.NewLimit(nil)
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil
@@ -261,6 +264,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 	// What the server sends from now on, or has sent already, goes back to it at once.
 	err = closeQueue(soft, queue)
 	wg.Wait()
+	i.checkups.stop()
 	if i.reading != nil {
 		i.reading()
 	}

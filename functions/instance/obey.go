@@ -164,17 +164,19 @@ func (s *slot) proveOnDemand(soft context.Context) bool {
 	return false
 }
 
-// fetch waits for a request unless a decision stops it. One that comes in the same moment is handed back, and no
+// fetch waits for a request unless a decision stops it or a canary is due. One that comes in the same moment is handed back, and no
 // attempt is charged.
 func (s *slot) fetch(soft context.Context) (*broker.Job, error) {
-	ctx, cancel := context.WithCancel(soft)
-	defer cancel()
-	defer s.instance.orders.when(events.Decision.Stops, cancel)()
+	ctx, cancel := context.WithCancelCause(soft)
+	defer cancel(nil)
+	defer s.instance.orders.when(events.Decision.Stops, func() { cancel(errStopped) })()
+	defer s.instance.checkups.when(func() { cancel(errCheckup) })()
 	job, err := s.queue.Next(ctx)
+	why := context.Cause(ctx)
 	switch {
-	case err != nil && soft.Err() == nil && ctx.Err() != nil:
-		return nil, errStopped
-	case err == nil && ctx.Err() != nil && soft.Err() == nil:
+	case err != nil && soft.Err() == nil && why != nil:
+		return nil, why
+	case err == nil && errors.Is(why, errStopped) && soft.Err() == nil:
 		ctx, done := context.WithTimeout(soft, stopTimeout)
 		defer done()
 		if err := job.HandBack(ctx); err != nil {
@@ -215,7 +217,7 @@ func (i *Instance) stamp(s *events.DeviceStatus) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sequence++
-	s.Incarnation, s.Sequence = o.incarnation, o.sequence
+	s.Incarnation, s.Sequence, s.LastCanary = o.incarnation, o.sequence, i.canaries.latest()
 	if o.last.Number > 0 {
 		s.Obeys = &events.Obeyed{Number: o.last.Number, State: o.last.State}
 	}
@@ -242,6 +244,9 @@ func (i *Instance) tellProof(began time.Time, d events.Decision, model string, r
 	o.mu.Unlock()
 	if d.State == events.StateProbation {
 		c.Decision = d.Number
+	}
+	if last := i.canaries.latest(); last != nil && last.Model == model && !last.At.Before(began) {
+		c.Against, c.Apart = last.Against, last.Apart
 	}
 	if err != nil {
 		c.Error = events.AsError(err)

@@ -2,6 +2,7 @@ package instance_test
 
 import (
 	"context"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -334,4 +335,100 @@ func TestCutOff(t *testing.T) {
 	cure()
 	r.obeying(last(r.decided("gpu-1", after(shed, events.StateReady))))
 	r.settled(id, hit, next)
+}
+
+// TestWrongNumbersOfAnIdleDevice: a GPU that raises no error but computes wrong numbers is found by a canary while nobody
+// asks it for anything, is shed, and comes back when it is right again.
+func TestWrongNumbersOfAnIdleDevice(t *testing.T) {
+	r := newRig(t)
+	r.controller(nil)
+	run, sickness := r.gpu(func(c *instance.Config) {
+		c.CanaryEvery = 10 * time.Millisecond
+		c.Health = device.Policy{Backoff: time.Hour}
+	})
+	r.cpu()
+	first := r.publish(onGPU(runnertest.Script{}))
+	require.Equal(t, "GPU.0", r.succeeded(first).Device)
+	run.waitLog(t, "canary passed")
+	cure := sicken(t, sickness, runnertest.EnvWrong)
+	shed := last(r.decided("gpu-1", inState(events.StateShed)))
+	require.Contains(t, []string{controller.ReasonOwnStop, controller.ReasonCanaryFailed}, shed.Reason)
+	require.Contains(t, shed.Evidence[0].Message, "wrong numbers")
+	id := r.publish(request(runnertest.Script{}))
+	require.Equal(t, "TEST", r.succeeded(id).Device)
+	cure()
+	back := last(r.decided("gpu-1", after(shed, events.StateReady)))
+	require.Equal(t, controller.ReasonProved, back.Reason)
+	r.obeying(back)
+	next := r.publish(onGPU(runnertest.Script{}))
+	require.Equal(t, "GPU.0", r.succeeded(next).Device)
+	require.True(t, r.status("gpu-1").LastCanary.Passed)
+	r.settled(first, id, next)
+}
+
+// TestWrongNumbersFromTheFirst: a GPU that never computed right is found before its first request is served, by what a CPU
+// computed while it was idle, and the CPU serves the request.
+func TestWrongNumbersFromTheFirst(t *testing.T) {
+	r := newRig(t)
+	r.controller(nil)
+	r.change = func(c *instance.Config) { c.CanaryEvery = 10 * time.Millisecond }
+	cpu := r.cpu()
+	known := r.publish(request(runnertest.Script{}))
+	r.succeeded(known)
+	cpu.waitLog(t, "the values that canaries of this model must give are known")
+	var cure func()
+	_, sickness := r.gpu(func(c *instance.Config) { c.Health = device.Policy{Backoff: time.Hour} })
+	cure = sicken(t, sickness, runnertest.EnvWrong)
+	id := r.publish(onGPU(runnertest.Script{}))
+	s := r.succeeded(id)
+	require.Equal(t, "TEST", s.Device)
+	require.Equal(t, []string{"device_unfit"}, causes(s.Attempts))
+	require.Contains(t, s.Attempts[0].Error.Message, "what a CPU computes")
+	shed := last(r.decided("gpu-1", inState(events.StateShed)))
+	cure()
+	r.obeying(last(r.decided("gpu-1", after(shed, events.StateReady))))
+	next := r.publish(onGPU(runnertest.Script{}))
+	require.Equal(t, "GPU.0", r.succeeded(next).Device)
+	require.Equal(t, events.AgainstReference, r.status("gpu-1").LastCanary.Against)
+	r.settled(known, id, next)
+}
+
+// TestReferenceForOthers: a CPU makes the values that a GPU lacks, also of a model that it was never asked for.
+func TestReferenceForOthers(t *testing.T) {
+	r := newRig(t)
+	_, _ = r.gpu(func(c *instance.Config) { c.CanaryEvery = 10 * time.Millisecond })
+	id := r.publish(onGPU(runnertest.Script{}))
+	r.succeeded(id)
+	r.change = func(c *instance.Config) { c.CanaryEvery = time.Hour }
+	cpu := r.cpu()
+	cpu.waitLog(t, "the values that canaries of this model must give are known")
+	require.Eventually(t, func() bool {
+		c := r.status("gpu-1").LastCanary
+		return c != nil && c.Against == events.AgainstReference && c.Passed
+	}, patience, 20*time.Millisecond)
+}
+
+// TestWrongNumbersOfACPU: a CPU that computes wrong numbers is no better than a GPU: it proves itself by its canary.
+func TestWrongNumbersOfACPU(t *testing.T) {
+	r := newRig(t)
+	r.controller(nil)
+	sickness := t.TempDir()
+	r.change = func(c *instance.Config) {
+		c.CanaryEvery = 10 * time.Millisecond
+		c.Runner.Env = append(c.Runner.Env, runnertest.EnvWrong+"="+filepath.Join(sickness, runnertest.EnvWrong))
+		c.Health = device.Policy{Backoff: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond}
+	}
+	run := r.cpu()
+	r.succeeded(r.publish(request(runnertest.Script{})))
+	run.waitLog(t, "canary passed")
+	cure := sicken(t, sickness, runnertest.EnvWrong)
+	shed := last(r.decided("cpu-1", inState(events.StateShed)))
+	require.Contains(t, shed.Evidence[0].Message, "wrong numbers")
+	id := r.publish(request(runnertest.Script{}))
+	run.waitLog(t, "canary failed")
+	run.waitLog(t, "canary failed")
+	r.unanswered(id)
+	cure()
+	r.obeying(last(r.decided("cpu-1", after(shed, events.StateReady))))
+	r.succeeded(id)
 }

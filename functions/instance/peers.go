@@ -69,7 +69,10 @@ func (p *peers) kinds(class, model string) (kinds []string) {
 // watch keeps the peers up to date until ctx ends. What cannot be watched now is tried again.
 func (i *Instance) watch(ctx context.Context) {
 	for ctx.Err() == nil {
-		stop, err := i.config.Broker.WatchDevices(ctx, statusLife, i.peers.note)
+		stop, err := i.config.Broker.WatchDevices(ctx, statusLife, func(s events.DeviceStatus) {
+			i.peers.note(s)
+			i.lacks(s)
+		})
 		if err == nil {
 			<-ctx.Done()
 			stop()

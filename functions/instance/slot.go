@@ -95,6 +95,10 @@ func (s *slot) run(soft, hard context.Context) {
 			s.instance.usage.busy.Add(-1)
 			continue
 		}
+		if errors.Is(err, errCheckup) {
+			s.checkup(soft)
+			continue
+		}
 		if soft.Err() == nil && !errors.Is(err, broker.ErrQueueClosed) && !errors.Is(err, errStopped) {
 			s.log.Error("no requests can be fetched", "error", err)
 			sleep(soft, pause)

@@ -26,6 +26,7 @@ const (
 	causeShutdown    = "shutdown"
 	causeOrdered     = "quarantined" // by the controller or an operator
 	causeUnavailable = "runner_unavailable"
+	causeCanary      = "canary_not_made" // of an idle device: no attempt's
 )
 
 // openTimeout bounds what happens before an attempt is recorded. After it the request is left to its redelivery.
