@@ -76,6 +76,7 @@ func (f *instanceFlags) check() error {
 type shared struct {
 	figures *instance.Figures
 	metrics *instance.Metrics
+	cpus    int // instances on the CPU; 0: 1
 }
 
 func (f *instanceFlags) add(cmd *cobra.Command) {
@@ -197,7 +198,7 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 		Name: name, Version: version, Broker: b, BrokerConfig: flags.topology.config, Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
 		MemoryReserve: reserve, Thresholds: thresholds, CanaryEvery: flags.canary,
-		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
+		Slots: flags.slots, Sharers: with.cpus, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }
 

@@ -41,6 +41,7 @@ type Config struct {
 	Models       Models         // what to serve; nil: only the built-in model, if Runner.Hello.ServeNoop
 	Runner       process.Config // how to start runners; Hello.Device says on which device. Hello.Slot is set by New
 	Slots        int            // runner processes, each with one request at a time; 0: 1. Only CPUs can have more
+	Sharers      int            // instances that use the device at the same time, this one among them; 0: 1. Only CPUs can have more
 	Lanes        []broker.Lane  // nil: those of the device's class
 	Preload      string         // model to load before the first request; "": none
 
@@ -81,7 +82,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Runner.Hello.RuntimeDir == "" {
 		c.Runner.Hello.RuntimeDir = process.DefaultRuntimeDir()
 	}
-	c.Runner.Hello.Slot, c.Runner.Hello.Slots = protocol.AnySlot, c.Slots
+	c.Runner.Hello.Slot, c.Runner.Hello.Slots = protocol.AnySlot, c.Slots*max(c.Sharers, 1)
 	if class := c.class(); class != broker.LaneCPU {
 		c.Runner.Hello.Validate = true
 		if c.Slots > 1 {
