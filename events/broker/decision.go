@@ -161,6 +161,35 @@ func (b *Broker) WatchDecision(ctx context.Context, instance string, found func(
 	}, nil
 }
 
+// WatchDecisions calls found with the decisions in force on all instances, before it returns, and with each that follows,
+// until stop is called. Calls do not overlap. What is decided while the connection is lost is not heard.
+func (b *Broker) WatchDecisions(ctx context.Context, found func(events.Decision)) (stop func(), err error) {
+	var mu sync.Mutex
+	mu.Lock()
+	sub, err := b.nc.Subscribe(DecisionSubject("*"), func(m *nats.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		if d, err := decodeDecision(m.Header, m.Data); err == nil {
+			found(d)
+		}
+	})
+	if err != nil {
+		mu.Unlock()
+		return nil, b.inWords(ctx, err)
+	}
+	defer mu.Unlock()
+	stop = func() { _ = sub.Unsubscribe() } // fails only on a closed connection, where it has ended already
+	inForce, err := b.Decisions(ctx)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	for _, d := range inForce {
+		found(d)
+	}
+	return stop, nil
+}
+
 // rereadDecisions finds out what was decided while nothing could be heard.
 func (b *Broker) rereadDecisions(ctx context.Context, instance string, again <-chan struct{}, take func(StoredDecision)) {
 	ticker := time.NewTicker(rereadDecision)

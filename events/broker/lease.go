@@ -104,6 +104,21 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// Holder returns who holds a lease, as far as it was not given back; "": nobody. One who died is still named until
+// another takes it.
+func (b *Broker) Holder(ctx context.Context, key string) (name string, err error) {
+	stored, err := b.readLeader(ctx, streamControl, messageGet{Last: controlSubject(key)})
+	if errors.Is(err, jetstream.ErrStreamNotFound) { // of a server that no newer program has set up
+		return "", nil
+	}
+	if err != nil || stored == nil {
+		return "", err
+	}
+	var holder leaseHolder
+	err = json.Unmarshal(stored.Data, &holder)
+	return holder.Name, err
+}
+
 // acquire waits until the lease is free and takes it.
 func (l *Lease) acquire(ctx context.Context, key string) error {
 	var seen uint64

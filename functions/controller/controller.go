@@ -28,7 +28,8 @@ import (
 )
 
 const (
-	leaseKey     = "leader"
+	// LeaseKey is the lease that the leader holds.
+	LeaseKey     = "leader"
 	tickInterval = 500 * time.Millisecond
 	maxWaiting   = 4096 // inputs that wait for the core
 	maxWrites    = 32   // decisions written at a time, each on another instance
@@ -78,7 +79,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	return c.config.Broker.Lead(ctx, leaseKey, c.config.Name, c.config.Lease, c.lead)
+	return c.config.Broker.Lead(ctx, LeaseKey, c.config.Name, c.config.Lease, c.lead)
 }
 
 // asked is an input, and who waits for what becomes of it; nil: nobody.

@@ -230,7 +230,8 @@ func (s *slot) examine(ctx context.Context, name string) (err error) {
 
 // beReference stores the values of a second canary as those with which others are compared, unless there are some.
 func (s *slot) beReference(ctx context.Context, m Model) error {
-	if s.instance.canaries.latest().Against == events.AgainstReference {
+	last := *s.instance.canaries.latest()
+	if last.Against == events.AgainstReference {
 		s.instance.checkups.settle(m.Name)
 		return nil
 	}
@@ -249,6 +250,8 @@ func (s *slot) beReference(ctx context.Context, m Model) error {
 	}
 	s.instance.canaries.put(ctx, s.config.Broker, made.entry(broker.KindReference), 0, s.log)
 	s.instance.checkups.settle(m.Name)
+	last.Against, last.Apart = events.AgainstReference, 0
+	s.instance.canaries.note(last)
 	s.log.Info("the values that canaries of this model must give are known", "model", m.Name)
 	return s.runner.Bulk().Trim()
 }
