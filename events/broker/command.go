@@ -39,7 +39,7 @@ func (b *Broker) Command(ctx context.Context, instance string, c events.Command)
 		defer stop()
 		reply, err := b.nc.RequestMsgWithContext(ctx, m)
 		if err != nil {
-			unheard = errors.Is(err, nats.ErrNoResponders)
+			unheard = errors.Is(err, nats.ErrNoResponders) || unheard && ctx.Err() != nil // whose try was cut short
 			return denialOf(ctx, err)
 		}
 		e, err := decodeReply(reply, func(typ string) bool { return typ == events.TypeDecision })

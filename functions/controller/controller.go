@@ -44,6 +44,7 @@ type Config struct {
 	Lease        time.Duration    // how long after the end of a leader another takes its place, at most; 0: 5 s
 	Log          io.Writer        // gets every input and decision, for Replay; nil: nobody
 	Logger       *slog.Logger     // nil: discard
+	Metrics      *Metrics         // nil: none
 	Now          func() time.Time // nil: time.Now
 }
 
@@ -85,6 +86,7 @@ func (c *Controller) Run(ctx context.Context) error {
 // asked is an input, and who waits for what becomes of it; nil: nobody.
 type asked struct {
 	Input
+	heard  time.Time // by the clock of this process
 	answer chan<- answer
 }
 
@@ -112,6 +114,7 @@ func (c *Controller) lead(ctx context.Context, lease *broker.Lease) error {
 		return err
 	}
 	l.writer.failed = cancel
+	defer c.leading(lease.Term)()
 	defer l.writer.wait()
 	stopWatch, err := c.config.Broker.WatchInstances(ctx, l.core.start.Policy.SilentAfter,
 		func(s events.DeviceStatus) { l.hear(ctx, Input{Status: StatusOf(s)}) },
@@ -135,7 +138,8 @@ func (c *Controller) lead(ctx context.Context, lease *broker.Lease) error {
 		case a := <-l.inputs:
 			l.decide(ctx, a)
 		case <-ticker.C:
-			l.decide(ctx, asked{})
+			l.decide(ctx, asked{heard: time.Now()})
+			l.count()
 		case <-ctx.Done():
 		}
 	}
@@ -194,7 +198,7 @@ func (c *Controller) now() time.Time { return c.config.Now().Round(0).UTC() }
 // hear hands an input to the core.
 func (l *leadership) hear(ctx context.Context, in Input) {
 	select {
-	case l.inputs <- asked{Input: in}:
+	case l.inputs <- asked{Input: in, heard: time.Now()}:
 	case <-ctx.Done():
 	}
 }
@@ -204,7 +208,7 @@ func (l *leadership) command(ctx context.Context, instance string, c events.Comm
 	result := make(chan answer, 1)
 	in := Input{Command: &Command{Instance: instance, Command: c.Command, Reason: c.Reason, By: c.By}}
 	select {
-	case l.inputs <- asked{in, result}:
+	case l.inputs <- asked{in, time.Now(), result}:
 	case <-ctx.Done():
 		return events.Decision{}, ctx.Err()
 	}
@@ -228,6 +232,7 @@ func (l *leadership) decide(ctx context.Context, a asked) {
 		l.entries = nil
 	}
 	if err != nil {
+		l.countRefusal()
 		a.answer <- answer{err: err}
 	}
 	for _, d := range decisions {
@@ -236,7 +241,8 @@ func (l *leadership) decide(ctx context.Context, a asked) {
 			l.entries = nil
 		}
 		l.log.Info("decision", "instance", d.Instance, "state", d.State, "previous", d.Previous, "reason", d.Reason, "by", d.DecidedBy, "message", d.Message)
-		l.writer.put(ctx, d, a.answer)
+		l.countDecision(d)
+		l.writer.put(ctx, d, a.answer, l.measured(a.heard))
 	}
 	for _, name := range l.core.Forgotten() {
 		l.writer.drop(ctx, name)

@@ -3,10 +3,15 @@ package controller_test
 import (
 	"bytes"
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
@@ -26,6 +31,7 @@ type rig struct {
 	sequence uint64
 	obeys    *events.Obeyed
 	decided  chan broker.StoredDecision
+	metrics  *controller.Metrics // of the replicas; may be nil
 }
 
 func newRig(t *testing.T) *rig {
@@ -49,7 +55,7 @@ func (r *rig) connect(url string) *broker.Broker {
 func (r *rig) start(name, url string, log *safeBuffer) (stop func()) {
 	b := r.connect(url)
 	c, err := controller.New(controller.Config{
-		Name: name, Broker: b, BrokerConfig: broker.DefaultConfig(), Lease: time.Second, Log: log, Logger: eventstest.Logger(r.t),
+		Name: name, Broker: b, BrokerConfig: broker.DefaultConfig(), Lease: time.Second, Log: log, Logger: eventstest.Logger(r.t), Metrics: r.metrics,
 		Policy: controller.Policy{SilentAfter: time.Hour},
 	})
 	require.NoError(r.t, err)
@@ -194,4 +200,52 @@ func TestCommands(t *testing.T) {
 		e := events.AsError(err)
 		require.Contains(t, e.Message+" "+e.Expected, c.says, name)
 	}
+}
+
+// TestMetrics: who leads, what was decided and how long that took, and how instances stand.
+func TestMetrics(t *testing.T) {
+	r := newRig(t)
+	registry := prometheus.NewPedanticRegistry()
+	metrics, err := controller.NewMetrics(registry)
+	require.NoError(t, err)
+	r.metrics = metrics
+	stop := r.start("a", r.server.URL(), &safeBuffer{})
+	r.says(events.StateReady, by("a", events.StateReady))
+	r.says(events.StateSuspect, by("a", events.StateSuspect))
+	_, err = r.broker.Command(t.Context(), "i2", events.Command{Command: events.CommandDrain, Reason: "because", By: "ada"})
+	require.Error(t, err)
+	want := []string{
+		`genfn_controller_leader{controller="a"} 1`,
+		`genfn_controller_decisions_total{controller="a",reason="joined",state="ready"} 1`,
+		`genfn_controller_decisions_total{controller="a",reason="fault",state="suspect"} 1`,
+		`genfn_controller_decision_duration_seconds_count{controller="a"} 2`,
+		`genfn_controller_instances{controller="a",state="suspect"} 1`,
+		`genfn_controller_refused_commands_total{controller="a"} 1`,
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		text := gathered(t, registry)
+		for _, line := range want {
+			assert.Contains(c, text, line)
+		}
+	}, patience, 20*time.Millisecond)
+	problems, err := testutil.GatherAndLint(registry)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	stop()
+	text := gathered(t, registry)
+	require.Contains(t, text, `genfn_controller_leader{controller="a"} 0`)
+	require.NotContains(t, text, "genfn_controller_instances{", "who does not lead does not know")
+}
+
+// gathered is what a scrape of the metrics gives.
+func gathered(t *testing.T, registry prometheus.Gatherer) string {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	var b strings.Builder
+	for _, f := range families {
+		_, err := expfmt.MetricFamilyToText(&b, f)
+		require.NoError(t, err)
+	}
+	return b.String()
 }

@@ -118,6 +118,15 @@ func (c *Core) InForce() []events.Decision {
 	return out
 }
 
+// Count returns how many instances are in each state, by the decisions in force.
+func (c *Core) Count() map[string]int {
+	n := map[string]int{}
+	for _, r := range c.all {
+		n[r.decision.State]++
+	}
+	return n
+}
+
 // Forgotten returns the instances that the last input made the core forget: no decision on them is in force.
 func (c *Core) Forgotten() []string { return c.forgotten }
 

@@ -30,8 +30,8 @@ func newWriter(b *broker.Broker, source string, log *slog.Logger) *writer {
 	}
 }
 
-// put has a decision written and told to who waits for it, if anybody does.
-func (w *writer) put(ctx context.Context, d events.Decision, told chan<- answer) {
+// put has a decision written and told to who waits for it, if anybody does. stored is called when it is in force.
+func (w *writer) put(ctx context.Context, d events.Decision, told chan<- answer, stored func()) {
 	w.enqueue(ctx, d.Instance, func(ctx context.Context) error {
 		w.mu.Lock()
 		was := w.revisions[d.Instance]
@@ -43,6 +43,7 @@ func (w *writer) put(ctx context.Context, d events.Decision, told chan<- answer)
 		w.mu.Lock()
 		w.revisions[d.Instance] = revision
 		w.mu.Unlock()
+		stored()
 		if told != nil {
 			told <- answer{decision: d}
 		}

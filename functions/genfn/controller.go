@@ -18,7 +18,7 @@ import (
 )
 
 func newController(s *settings, signals *signals) *cobra.Command {
-	var name, logFile, replay string
+	var name, logFile, replay, address string
 	var streams streamFlags
 	cmd := &cobra.Command{
 		Use:   "controller",
@@ -53,7 +53,12 @@ func newController(s *settings, signals *signals) *cobra.Command {
 				defer f.Close()
 				entries = f
 			}
-			c, err := controller.New(controller.Config{Name: name, Broker: b, BrokerConfig: streams.config, Log: entries, Logger: log})
+			metrics, stop, err := serveMetrics(signals.soft, address, roles{controller: true}, log)
+			if err != nil {
+				return err
+			}
+			defer stop()
+			c, err := controller.New(controller.Config{Name: name, Broker: b, BrokerConfig: streams.config, Log: entries, Logger: log, Metrics: metrics.controller})
 			if err != nil {
 				return err
 			}
@@ -64,13 +69,14 @@ func newController(s *settings, signals *signals) *cobra.Command {
 	streams.add(cmd)
 	cmd.Flags().StringVar(&name, "name", "", "name of this replica (default: host name and a random part)")
 	cmd.Flags().StringVar(&logFile, "log", "", "file to which everything heard and decided is appended, for --replay")
+	cmd.Flags().StringVar(&address, "metrics", "", "address that serves Prometheus metrics under /metrics, such as 127.0.0.1:9465 (default: none)")
 	cmd.Flags().StringVar(&replay, "replay", "", "decide again what this log tells, print it, and fail where the log differs")
 	return cmd
 }
 
 // newFleetController makes the controller of a process that serves too.
-func (s *settings) newFleetController(b *broker.Broker, flags *upFlags, log *slog.Logger) (*controller.Controller, error) {
-	return controller.New(controller.Config{Name: defaultName(), Broker: b, BrokerConfig: flags.topology.config, Logger: log})
+func (s *settings) newFleetController(b *broker.Broker, flags *upFlags, m *controller.Metrics, log *slog.Logger) (*controller.Controller, error) {
+	return controller.New(controller.Config{Name: defaultName(), Broker: b, BrokerConfig: flags.topology.config, Logger: log, Metrics: m})
 }
 
 // replayLog prints the decisions of a log, decided anew.

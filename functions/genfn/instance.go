@@ -121,12 +121,12 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 				return err
 			}
 			defer b.Close()
-			metrics, stop, err := serveMetrics(signals.soft, flags.metrics, log)
+			metrics, stop, err := serveMetrics(signals.soft, flags.metrics, roles{instance: true}, log)
 			if err != nil {
 				return err
 			}
 			defer stop()
-			serve, err := s.newInstance(b, flags, shared{metrics: metrics}, log)
+			serve, err := s.newInstance(b, flags, shared{metrics: metrics.instance}, log)
 			if err != nil {
 				return err
 			}

@@ -179,7 +179,7 @@ func topQueue(q top.Queue, width int) string {
 	}
 	oldest := "-"
 	if q.OldestMS > 0 {
-		oldest = (time.Duration(q.OldestMS) * time.Millisecond).Round(100 * time.Millisecond).String() + " old"
+		oldest = (time.Duration(q.OldestMS) * time.Millisecond).Round(100*time.Millisecond).String() + " old"
 	}
 	w.AppendFooter(table.Row{"all", q.Requests, oldest})
 	return w.Render()

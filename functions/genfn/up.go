@@ -167,17 +167,17 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	defer b.Close()
 	soft, stop := context.WithCancel(signals.soft)
 	defer stop()
-	metrics, stopMetrics, err := serveMetrics(soft, flags.metrics, log)
+	metrics, stopMetrics, err := serveMetrics(soft, flags.metrics, roles{instance: true, controller: true}, log)
 	if err != nil {
 		return err
 	}
 	defer stopMetrics()
-	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewFigures(), metrics, flags.count.cpus()}, log: log}
+	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewFigures(), metrics.instance, flags.count.cpus()}, log: log}
 	serve, err := fleet.instance("CPU", 1)
 	if err != nil {
 		return err
 	}
-	health, err := s.newFleetController(b, flags, log)
+	health, err := s.newFleetController(b, flags, metrics.controller, log)
 	if err != nil {
 		return err
 	}
