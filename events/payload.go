@@ -282,6 +282,12 @@ type DeviceStatus struct {
 	GPUFailed       bool          `json:"gpu_failed"`           // a GPU that takes no requests because of faults
 	MemoryInfo      *MemoryInfo   `json:"memory_info,omitempty"`
 	LastFaults      []DeviceFault `json:"last_faults,omitempty"` // the newest last
+	LastCanary      *LastCanary   `json:"last_canary,omitempty"` // absent: there was none
+
+	Incarnation string     `json:"incarnation"` // drawn when the instance starts: tells one that was started again
+	Sequence    uint64     `json:"sequence"`    // of what this incarnation says of itself, from 1
+	InFlight    []InFlight `json:"in_flight,omitempty"`
+	Obeys       *Obeyed    `json:"obeys,omitempty"` // absent: nothing was decided, as far as the instance has heard
 }
 
 // ConditionMemoryPressure is a Condition.Type: the memory of the device or its host is nearly used up.

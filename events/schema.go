@@ -34,7 +34,7 @@ func Types() []string {
 	return []string{
 		TypeImageGenerate, TypeCancel,
 		TypeAccepted, TypeStarted, TypeProgress, TypeSucceeded, TypeFailed, TypeCancelled, TypeExpired,
-		TypeConditionChanged, TypeHeartbeat,
+		TypeConditionChanged, TypeHeartbeat, TypeCanary, TypeDecision, TypeCommand,
 	}
 }
 

@@ -71,6 +71,12 @@ func typeOf(data any) string {
 		return TypeConditionChanged
 	case Heartbeat:
 		return TypeHeartbeat
+	case Canary:
+		return TypeCanary
+	case Decision:
+		return TypeDecision
+	case Command:
+		return TypeCommand
 	}
 	return ""
 }

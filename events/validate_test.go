@@ -229,7 +229,8 @@ func payloads(t *testing.T) map[string]any {
 		map[string]string{"driver": "1"}, map[string]string{"NUM_STREAMS": "1"}, []DeviceSetting{{"threads", "2", "2 cores"}}, []DeviceCheck{{"computation", true, "16 values"}}, []string{"m"}, 2, 1,
 		12, 2, "gpu a graphics card", []Condition{{ConditionMemoryPressure, "warning", testTime(), "86 % in use"}}, true,
 		&MemoryInfo{1.5, 2.5, 3.5, 4.5, 5, pointer(int64(6)), pointer(int64(7)), pointer(int64(8)), pointer(int64(5)), 9, 10, 11, 12, []ProcessMemory{{process, 5, 6, 7, 7, pointer(int64(8))}}, &InstanceMemory{12, 5, 9, 30}},
-		[]DeviceFault{{testTime(), "r1", "device_fault", failure}},
+		[]DeviceFault{{testTime(), "r1", "device_fault", failure}}, &LastCanary{testTime(), "m", true, 240, AgainstReference, 0.001},
+		"x7", 42, []InFlight{{"r1", "default", 1, testTime(), testTime()}}, &Obeyed{3, StateReady},
 	}
 	return map[string]any{
 		TypeImageGenerate: request,
@@ -247,6 +248,12 @@ func payloads(t *testing.T) map[string]any {
 
 		TypeConditionChanged: ConditionChanged(status),
 		TypeHeartbeat:        Heartbeat(status),
+		TypeCanary:           Canary{"worker-1", "GPU.0", DeviceGPU, "x7", 43, 3, "m", true, 240, failure, AgainstKind, 0.002},
+		TypeDecision: Decision{
+			"worker-1", 3, 17, StateShed, StateSuspect, "own_stop", "the canary failed", []Evidence{{testTime(), "status", "canary_failed"}},
+			"controller a", testTime(), pointer(testTime()), 1, 2,
+		},
+		TypeCommand: Command{CommandDrain, "a new driver", "ada"},
 	}
 }
 

@@ -50,6 +50,7 @@ var rules = []rule{
 	{From: "genfn/functions/device/memory", To: "genfn/bindings", Why: "the instance decides what fits, and it is free of native code"},
 	{From: "genfn/functions/stress", To: "genfn/bindings", Why: "it knows a running system by its events only"},
 	{From: "genfn/functions/stress", To: "genfn/functions/instance", Why: "it knows a running system by its events only"},
+	{From: "genfn/functions/top", To: "genfn/bindings", Why: "it knows a running system by its events only"},
 	{From: "genfn/functions/diffusion", To: "genfn/bindings", Except: []string{"genfn/bindings/kernels"}, Why: "schedulers are pure computation over the kernels"},
 	{From: "genfn/functions/diffusion", To: "genfn/events", Why: "schedulers are pure computation"},
 	{From: "genfn", To: "genfn/bench", Why: "the harness measures the product and is not part of it"},

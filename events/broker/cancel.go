@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 	"sync"
@@ -44,7 +43,7 @@ func (b *Broker) Cancel(ctx context.Context, tenant, id string, ask events.Event
 		if err != nil {
 			return denialOf(ctx, err)
 		}
-		terminal, err = decodeCancelReply(reply)
+		terminal, err = decodeReply(reply, events.Terminal)
 		return err
 	})
 	return terminal, err
@@ -55,24 +54,6 @@ func (b *Broker) noCanceller() *events.Error {
 	e.Advice = "Start an instance, then cancel again; a request that is queued meanwhile waits."
 	e.Cause = nats.ErrNoResponders
 	return e
-}
-
-// decodeCancelReply reads what replyToCancel wrote.
-func decodeCancelReply(m *nats.Msg) (events.Event, error) {
-	e, err := events.Decode(m.Header, m.Data)
-	if err == nil && events.Terminal(e.Type()) {
-		return e, nil
-	}
-	var r cancelError
-	if err := json.Unmarshal(m.Data, &r); err != nil || r.Error == nil {
-		return events.Event{}, events.Errorf(events.CodeInternal, "the reply to the cancel is neither a terminal event nor an error")
-	}
-	return events.Event{}, r.Error
-}
-
-// cancelError is the reply to a cancel of a request that has no terminal event.
-type cancelError struct {
-	Error *events.Error `json:"error"`
 }
 
 // canceller is an instance's ears for cancels.
@@ -141,7 +122,7 @@ func (c *canceller) take(m *nats.Msg) {
 		if err != nil {
 			c.b.log.Info("not cancelled", "subject", m.Subject, "error", err)
 		}
-		c.b.replyToCancel(m.Reply, e, err)
+		c.b.reply(m.Reply, e, err)
 	})
 }
 
@@ -266,29 +247,6 @@ func (h *attemptHistory) cancelled(reason string) events.Cancelled {
 		data.Stage = events.StageQueue
 	}
 	return data.Fit()
-}
-
-// replyToCancel sends the terminal event in binary mode, or the error as JSON.
-func (b *Broker) replyToCancel(to string, e events.Event, err error) {
-	// The client names this subject and we may publish more than it: only to where answers are awaited.
-	if to == "" || strings.HasPrefix(to, "gen.") || strings.HasPrefix(to, "$") {
-		b.log.Warn("a cancel named no subject that could be replied to", "reply", to)
-		return
-	}
-	m := &nats.Msg{Subject: to, Header: nats.Header{"Content-Type": {"application/json"}}}
-	if err == nil {
-		m.Header, m.Data, err = events.EncodeBinary(e)
-	}
-	if err != nil {
-		m.Header = nats.Header{"Content-Type": {"application/json"}}
-		if m.Data, err = json.Marshal(cancelError{events.AsError(err)}); err != nil {
-			b.log.Error("the error of a cancel cannot be written", "error", err)
-			return
-		}
-	}
-	if err := b.nc.PublishMsg(m); err != nil {
-		b.log.Warn("a cancel was not replied to", "reply", to, "error", err)
-	}
 }
 
 // Cancel answers a request that was opened with cancelled, unless it is answered, and acknowledges it. No attempt

@@ -29,6 +29,7 @@ type Config struct {
 
 	LearnedEntries   int64         // kinds of work on kinds of device whose times and memory are remembered
 	LearnedRetention time.Duration // since they were measured last
+	GoldenEntries    int64         // models and kinds of device whose known values of canaries are remembered
 
 	AckWait time.Duration // without a sign of life from its holder a request is delivered again
 
@@ -53,6 +54,7 @@ func DefaultConfig() Config {
 		DeadLetterBytes:  256 << 20,
 		LearnedEntries:   4096,
 		LearnedRetention: 90 * 24 * time.Hour,
+		GoldenEntries:    256,
 		AckWait:          6 * time.Second,
 	}
 }
@@ -105,6 +107,8 @@ func (c Config) streams() []jetstream.StreamConfig {
 			MaxAge:   c.Retention, MaxMsgsPerSubject: keptStatuses, MaxBytes: c.EventBytes,
 		},
 		c.learnedStream(),
+		c.goldenStream(),
+		c.controlStream(),
 	}
 	for _, tenant := range c.Tenants {
 		s = append(s, c.objectStream(tenant))

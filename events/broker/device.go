@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,21 @@ func (b *Broker) PublishStatus(status events.DeviceStatus, heartbeat bool, sourc
 	if err != nil {
 		return err
 	}
+	return b.publishLive(subject, e)
+}
+
+// PublishCanary tells how a device proved itself. Like a status it is not waited for.
+func (b *Broker) PublishCanary(c events.Canary, source string) error {
+	id := fmt.Sprintf("%s-%s-%d", c.Instance, c.Incarnation, c.Sequence)
+	e, err := events.NewAnswer(events.TypeCanary, events.Meta{RequestID: c.Instance, Source: source, ID: id, Time: b.now()}, c)
+	if err != nil {
+		return err
+	}
+	return b.publishLive(StatusSubject(c.Instance), e)
+}
+
+// publishLive sends an event without waiting for the server.
+func (b *Broker) publishLive(subject string, e events.Event) error {
 	header, body, err := events.EncodeBinary(e)
 	if err != nil {
 		return err
@@ -75,6 +91,9 @@ func (b *Broker) statuses(ctx context.Context, subject string, maxAge time.Durat
 	}
 	var out []events.DeviceStatus
 	for _, e := range stored {
+		if e.Type() == events.TypeCanary {
+			continue
+		}
 		if maxAge > 0 && b.now().Sub(e.Time()) > maxAge {
 			continue
 		}
@@ -101,22 +120,46 @@ func statusOf(e events.Event) (events.DeviceStatus, error) {
 
 // WatchDevices calls found with every heartbeat, the stored ones first, until stop is called. Calls do not overlap.
 func (b *Broker) WatchDevices(ctx context.Context, maxAge time.Duration, found func(events.DeviceStatus)) (stop func(), err error) {
+	return b.watchInstances(ctx, []string{HeartbeatSubject("*")}, maxAge, found, nil)
+}
+
+// WatchInstances calls status with every heartbeat and every change of a device's state, stored heartbeats first, and
+// canary with every completed canary, until stop is called. Calls do not overlap.
+func (b *Broker) WatchInstances(ctx context.Context, maxAge time.Duration, status func(events.DeviceStatus), canary func(events.Canary)) (stop func(), err error) {
+	return b.watchInstances(ctx, []string{HeartbeatSubject("*"), StatusSubject("*")}, maxAge, status, canary)
+}
+
+func (b *Broker) watchInstances(ctx context.Context, subjects []string, maxAge time.Duration, status func(events.DeviceStatus), canary func(events.Canary)) (stop func(), err error) {
 	var mu sync.Mutex
-	sub, err := b.nc.Subscribe(HeartbeatSubject("*"), func(m *nats.Msg) {
+	hear := func(m *nats.Msg) {
 		e, err := events.Decode(m.Header, m.Data)
 		if err != nil {
 			return // others may publish here; what is no event is not ours
 		}
-		if status, err := statusOf(e); err == nil {
-			mu.Lock()
-			defer mu.Unlock()
-			found(status)
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Type() == events.TypeCanary && canary != nil {
+			if c, err := events.Payload[events.Canary](e); err == nil {
+				canary(c)
+			}
+		} else if s, err := statusOf(e); err == nil {
+			status(s)
 		}
-	})
-	if err != nil {
-		return nil, b.inWords(ctx, err)
 	}
-	stop = func() { _ = sub.Unsubscribe() } // fails only on a closed connection, where it has ended already
+	var subs []*nats.Subscription
+	stop = func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe() // fails only on a closed connection, where it has ended already
+		}
+	}
+	for _, subject := range subjects {
+		sub, err := b.nc.Subscribe(subject, hear)
+		if err != nil {
+			stop()
+			return nil, b.inWords(ctx, err)
+		}
+		subs = append(subs, sub)
+	}
 	stored, err := b.Devices(ctx, maxAge)
 	if err != nil {
 		stop()
@@ -124,8 +167,8 @@ func (b *Broker) WatchDevices(ctx context.Context, maxAge time.Duration, found f
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	for _, status := range stored {
-		found(status)
+	for _, s := range stored {
+		status(s)
 	}
 	return stop, nil
 }

@@ -45,6 +45,7 @@ type deviceLine struct {
 type deviceReport struct {
 	Devices   []deviceLine          `json:"devices"`   // of this machine
 	Instances []events.DeviceStatus `json:"instances"` // that a NATS server knows, if there is one
+	Decisions []events.Decision     `json:"decisions"` // in force on instances
 }
 
 func newDevices(s *settings) *cobra.Command {
@@ -54,7 +55,7 @@ func newDevices(s *settings) *cobra.Command {
 		Use:   "devices",
 		Short: "The devices of this machine, looked at one by one, and those of running instances",
 		Long: "The devices of this machine, each validated by a process of its own: driver, properties, memory, and a small known computation. A driver that crashes or hangs harms nobody.\n\n" +
-			"Below them the instances of a NATS server, if one answers: the state of each one's device and why, memory, generations and faults.",
+			"Below them the instances of a NATS server, if one answers: the state of each one's device and why, memory, generations and faults; and what is decided on them, since when, by whom and why.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if crashes {
@@ -71,12 +72,12 @@ func newDevices(s *settings) *cobra.Command {
 			if err != nil {
 				log.Warn("not every device could be looked at", "error", err)
 			}
-			report := deviceReport{Devices: []deviceLine{}, Instances: []events.DeviceStatus{}}
+			report := deviceReport{Devices: []deviceLine{}, Instances: []events.DeviceStatus{}, Decisions: []events.Decision{}}
 			for _, d := range found {
 				report.Devices = append(report.Devices, describeDevice(d, properties))
 			}
 			if !here {
-				if report.Instances, err = s.instances(cmd); err != nil {
+				if report.Instances, report.Decisions, err = s.instances(cmd); err != nil {
 					return err
 				}
 			}
@@ -116,13 +117,13 @@ func describeDevice(d process.Found, properties bool) deviceLine {
 }
 
 // instances asks a server for its instances. Without one there are none, unless it was named.
-func (s *settings) instances(cmd *cobra.Command) ([]events.DeviceStatus, error) {
+func (s *settings) instances(cmd *cobra.Command) ([]events.DeviceStatus, []events.Decision, error) {
 	b, err := broker.Connect(s.nats, broker.Options{Name: "genfn devices", Credentials: s.creds})
 	if err != nil {
 		if cmd.Flags().Changed("nats") {
-			return nil, err
+			return nil, nil, err
 		}
-		return []events.DeviceStatus{}, nil
+		return []events.DeviceStatus{}, []events.Decision{}, nil
 	}
 	defer b.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), heartbeatLife)
@@ -131,7 +132,14 @@ func (s *settings) instances(cmd *cobra.Command) ([]events.DeviceStatus, error) 
 	if list == nil {
 		list = []events.DeviceStatus{}
 	}
-	return list, err
+	if err != nil {
+		return list, nil, err
+	}
+	decisions, err := b.Decisions(ctx)
+	if decisions == nil {
+		decisions = []events.Decision{}
+	}
+	return list, decisions, err
 }
 
 func (r deviceReport) print(out io.Writer) {
@@ -166,6 +174,32 @@ func (r deviceReport) print(out io.Writer) {
 	if len(r.Instances) > 0 {
 		printInstances(out, r.Instances)
 	}
+	if len(r.Decisions) > 0 {
+		printDecisions(out, r.Decisions, r.Instances)
+	}
+}
+
+// printDecisions prints what is in force on instances, and what comes next.
+func printDecisions(out io.Writer, decisions []events.Decision, instances []events.DeviceStatus) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "\nINSTANCE\tDECISION\tSINCE\tBY\tREASON\tMESSAGE\n")
+	for _, d := range decisions {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Instance, d.State, d.At.Local().Format(time.DateTime), d.DecidedBy, d.Reason, oneLine(d.Message+next(d, instances)))
+	}
+	_ = w.Flush()
+}
+
+// next says what is to follow a decision.
+func next(d events.Decision, instances []events.DeviceStatus) (words string) {
+	if d.RetryAt != nil && d.State != events.StateGone {
+		words = " It may prove itself at " + d.RetryAt.Local().Format(time.TimeOnly) + "."
+	}
+	for _, s := range instances {
+		if s.Instance == d.Instance && (s.Obeys == nil || s.Obeys.Number != d.Number) && d.State != events.StateGone {
+			words += " The instance has not said yet that it obeys."
+		}
+	}
+	return words
 }
 
 // printInstances prints a table of instances, and below it why a device takes no requests and what failed last.
@@ -208,6 +242,9 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 		for _, c := range s.Conditions {
 			fmt.Fprintf(out, "%s: %s (%s) since %s: %s\n", s.Instance, c.Type, c.Level, c.Since.Local().Format(time.TimeOnly), oneLine(c.Message))
 		}
+		if c := s.LastCanary; c != nil {
+			fmt.Fprintln(out, s.Instance+": "+describeCanary(*c))
+		}
 		if driver := s.Versions["driver"]; driver != "" {
 			fmt.Fprintf(out, "%s: %s, driver %s\n", s.Instance, s.DeviceName, driver)
 		}
@@ -218,6 +255,23 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 			fmt.Fprintf(out, "  %s  %s  %s\n", f.At.Local().Format(time.TimeOnly), f.Cause, oneLine(problem(f.Error)))
 		}
 	}
+}
+
+// describeCanary says when a device proved its numbers last, and by what.
+func describeCanary(c events.LastCanary) string {
+	result := "passed"
+	if !c.Passed {
+		result = "failed"
+	}
+	against := map[string]string{
+		events.AgainstReference: "beside a CPU's values", events.AgainstKind: "beside other devices of its kind", events.AgainstFirst: "beside its own first",
+	}[c.Against]
+	if against == "" {
+		against = "with nothing to compare it with yet"
+	} else {
+		against += fmt.Sprintf(", %.2g apart", c.Apart)
+	}
+	return fmt.Sprintf("canary of %s %s at %s in %s, %s", c.Model, result, c.At.Local().Format(time.TimeOnly), time.Duration(c.ElapsedMS)*time.Millisecond, against)
 }
 
 // systemSwap tells of machines that swap, which slows everything on them.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"genfn/functions/runner/process"
 )
 
-// fleet is the instances of one process: one for the CPU, and one for each other device.
+// fleet is the instances of one process: some for the CPU, and one for each other device.
 type fleet struct {
 	settings *settings
 	flags    *upFlags
@@ -27,37 +28,47 @@ type fleet struct {
 	others   sync.WaitGroup
 }
 
-// instance makes the instance of a device.
-func (f *fleet) instance(device string) (*instance.Instance, error) {
+// instance makes the n-th instance of a device, from 1.
+func (f *fleet) instance(device string, n int) (*instance.Instance, error) {
 	flags := f.flags.instanceFlags
 	flags.device = device
+	with := f.shared
 	if device != "CPU" {
-		flags.slots, flags.threads, flags.serveNoop = 1, 0, false
-		if flags.name != "" {
-			flags.name += "-" + strings.ToLower(strings.ReplaceAll(device, ".", "-"))
-		}
+		flags.slots, flags.threads, flags.serveNoop, with.cpus = 1, 0, false, 0
+		flags.name += "-" + strings.ToLower(strings.ReplaceAll(device, ".", "-"))
 	} else {
 		flags.properties, flags.precision, flags.virtual = nil, "", virtualFlags{}
+		if n > 1 {
+			flags.name += "-cpu-" + strconv.Itoa(n)
+		}
 	}
-	return f.settings.newInstance(f.broker, &flags, f.shared, f.log)
+	return f.settings.newInstance(f.broker, &flags, with, f.log)
 }
 
-// addDevices serves the devices beside the CPU, in the background: a driver that is slow to answer keeps nobody
-// waiting, and one that fails costs its own device only.
-func (f *fleet) addDevices(soft, hard context.Context) {
+// addOthers serves with the other instances of the CPU, and with the devices beside it, in the background: a driver that
+// is slow to answer keeps nobody waiting, and one that fails costs its own device only.
+func (f *fleet) addOthers(soft, hard context.Context) {
+	for n := 2; n <= f.shared.cpus; n++ {
+		f.others.Go(func() { f.serveAgain(soft, hard, "CPU", n) })
+	}
 	if slices.Equal(f.flags.devices, []string{"CPU"}) && !f.flags.virtual.on {
 		return
 	}
 	f.others.Go(func() {
-		for _, device := range f.find(soft) {
-			f.others.Go(func() {
-				f.serveAgain(soft, hard, device)
-			})
+		devices := f.find(soft)
+		if n, ok := f.flags.count.gpus(); ok {
+			if len(devices) < n && soft.Err() == nil {
+				f.log.Error("[GPU] fewer GPUs than asked for are well", "asked_for", n, "well", len(devices))
+			}
+			devices = devices[:min(n, len(devices))]
+		}
+		for _, device := range devices {
+			f.others.Go(func() { f.serveAgain(soft, hard, device, 1) })
 		}
 	})
 }
 
-// wait waits until the instances that addDevices started have ended.
+// wait waits until the instances that addOthers started have ended.
 func (f *fleet) wait() { f.others.Wait() }
 
 // Pauses between tries of a device that does not begin to serve.
@@ -67,19 +78,21 @@ const (
 )
 
 // serveAgain serves a device until soft ends, with pauses that double after each failure to begin.
-func (f *fleet) serveAgain(soft, hard context.Context, device string) {
+func (f *fleet) serveAgain(soft, hard context.Context, device string, n int) {
 	pause := minServePause
 	for failures := 1; ; failures++ {
-		err := f.serve(soft, hard, device)
+		err := f.serve(soft, hard, device, n)
 		if err == nil || soft.Err() != nil {
 			return
 		}
 		e := events.AsError(err)
+		log := f.log.With("device", device, "advice", e.Advice, "error", err)
+		words := "[" + strings.ToUpper(events.ClassOf(device)) + "] device does not serve, its work goes to the CPU"
 		if e.Code == events.CodeInvalidRequest { // a mistake in the command line, which does not go away
-			f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "advice", e.Advice, "error", err)
+			log.Error(words)
 			return
 		}
-		f.log.Error("[GPU] device does not serve, its work goes to the CPU", "device", device, "advice", e.Advice, "error", err, "failures_in_a_row", failures, "next_try_in", pause)
+		log.Error(words, "failures_in_a_row", failures, "next_try_in", pause)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -91,8 +104,8 @@ func (f *fleet) serveAgain(soft, hard context.Context, device string) {
 	}
 }
 
-func (f *fleet) serve(soft, hard context.Context, device string) error {
-	serve, err := f.instance(device)
+func (f *fleet) serve(soft, hard context.Context, device string, n int) error {
+	serve, err := f.instance(device, n)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type instanceFlags struct {
 	serveNoop bool
 	compiled  bool
 	cleanup   int
+	canary    time.Duration
 	memory    memoryFlags
 
 	properties map[string]string
@@ -58,6 +59,8 @@ func (f *instanceFlags) check() error {
 		return usageError{fmt.Errorf("--max-models %d: expected 1 or more", f.maxModels)}
 	case f.cleanup < 0:
 		return usageError{fmt.Errorf("--cleanup-every %d: expected 1 or more, or 0 for none", f.cleanup)}
+	case f.canary < 0:
+		return usageError{fmt.Errorf("--canary-every %s: expected no negative duration", f.canary)}
 	case f.grace < 0:
 		return usageError{fmt.Errorf("--grace %s: expected no negative duration", f.grace)}
 	case f.precision != "" && !slices.Contains(tuning.Precisions, f.precision):
@@ -73,6 +76,7 @@ func (f *instanceFlags) check() error {
 type shared struct {
 	figures *instance.Figures
 	metrics *instance.Metrics
+	cpus    int // instances on the CPU; 0: 1
 }
 
 func (f *instanceFlags) add(cmd *cobra.Command) {
@@ -86,6 +90,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.preload, "preload", "", "model to load before the first request")
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
+	flags.DurationVar(&f.canary, "canary-every", 5*time.Minute, "time between canaries of an idle device, small generations whose numbers are known; it grows so that they take 1 % of its time at most. 0: none")
 	f.memory.add(cmd)
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device (of up: of its GPUs), KEY=VALUE; several times. genfn devices --properties lists what a device has")
@@ -116,12 +121,12 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 				return err
 			}
 			defer b.Close()
-			metrics, stop, err := serveMetrics(signals.soft, flags.metrics, log)
+			metrics, stop, err := serveMetrics(signals.soft, flags.metrics, roles{instance: true}, log)
 			if err != nil {
 				return err
 			}
 			defer stop()
-			serve, err := s.newInstance(b, flags, shared{metrics: metrics}, log)
+			serve, err := s.newInstance(b, flags, shared{metrics: metrics.instance}, log)
 			if err != nil {
 				return err
 			}
@@ -192,8 +197,8 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: flags.topology.config, Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
-		MemoryReserve: reserve, Thresholds: thresholds,
-		Slots: flags.slots, Preload: flags.preload, Grace: grace, Logger: log,
+		MemoryReserve: reserve, Thresholds: thresholds, CanaryEvery: flags.canary,
+		Slots: flags.slots, Sharers: with.cpus, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }
 

@@ -109,9 +109,10 @@ func newRoot(signals *signals) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	s.addGlobal(root)
 	root.AddCommand(
-		newDemo(s, signals), newUp(s, signals), newInstance(s, signals),
-		newGenerate(s, signals), newCancel(s), newStress(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
+		newDemo(s, signals), newUp(s, signals), newInstance(s, signals), newController(s, signals),
+		newGenerate(s, signals), newCancel(s), newStress(s), newTop(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
 	)
+	root.AddCommand(newCommands(s)...)
 	s.addCompletion(root)
 	return root
 }

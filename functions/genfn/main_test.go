@@ -7,13 +7,14 @@ import (
 	"image"
 	"image/draw"
 	"image/png"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 // TestMain makes the test binary stand for the program: in scripts as the command `genfn`, and as the
 // server, its clients and its runners (an instance starts its own executable).
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && slices.Contains([]string{"runner", "up", "generate", "cancel", "stress"}, os.Args[1]) {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") { // a command, not a flag of the tests
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){"genfn": main})
@@ -88,28 +89,19 @@ func samePixels(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// server is a `genfn up` in a process of its own.
+// server is the program in a process of its own.
 type server struct {
 	URL string
 	cmd *exec.Cmd
 	log *bytes.Buffer
+
+	stopped sync.Once
 }
 
 // startUp starts `genfn up` with a model store, and with more flags, and waits until it says where it listens.
 func startUp(t *testing.T, models string, flags ...string) *server {
 	t.Helper()
-	root := repository(t)
-	cmd := exec.Command(os.Args[0], append([]string{"up", "--json", "--port", "0", "--store-dir", t.TempDir()}, flags...)...)
-	cmd.Env = append(os.Environ(),
-		"GENFN_OPENVINO_DIR="+filepath.Join(root, ".runtime", "openvino"),
-		"GENFN_MODELS="+models,
-		"GENFN_CACHE_DIR="+t.TempDir())
-	s := &server{cmd: cmd, log: &bytes.Buffer{}}
-	cmd.Stderr = s.log
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { s.stop(t) })
+	s, stdout := startCommand(t, append([]string{"up", "--json", "--port", "0", "--models", models, "--store-dir", t.TempDir()}, flags...)...)
 	ready := make(chan string, 1)
 	go func() {
 		scanner := bufio.NewScanner(stdout)
@@ -126,13 +118,29 @@ func startUp(t *testing.T, models string, flags ...string) *server {
 	return s
 }
 
+// startCommand starts the program as a process that runs until it is stopped, and returns what it prints.
+func startCommand(t *testing.T, args ...string) (*server, io.Reader) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "GENFN_OPENVINO_DIR="+filepath.Join(repository(t), ".runtime", "openvino"), "GENFN_CACHE_DIR="+t.TempDir())
+	s := &server{cmd: cmd, log: &bytes.Buffer{}}
+	cmd.Stderr = s.log
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { s.stop(t) })
+	return s, stdout
+}
+
 func (s *server) stop(t *testing.T) {
-	require.NoError(t, s.cmd.Process.Signal(os.Interrupt))
-	err := s.cmd.Wait()
-	if t.Failed() {
-		t.Logf("genfn up said:\n%s", s.log)
-	}
-	require.NoError(t, err, "genfn up did not end well")
+	s.stopped.Do(func() {
+		require.NoError(t, s.cmd.Process.Signal(os.Interrupt))
+		err := s.cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", s.cmd, s.log)
+		}
+		require.NoError(t, err, "%s did not end well", s.cmd)
+	})
 }
 
 // command runs a program in an empty folder and returns all that it printed.
@@ -142,6 +150,7 @@ func command(t *testing.T, name string, args ...string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "GENFN_OPENVINO_DIR="+filepath.Join(repository(t), ".runtime", "openvino"))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

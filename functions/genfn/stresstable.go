@@ -4,24 +4,20 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
-	"golang.org/x/term"
 
 	"genfn/functions/stress"
 )
 
 // stressTable shows a run of stress: a table that is drawn over on a terminal, a line now and then elsewhere.
 type stressTable struct {
-	w        io.Writer
-	terminal *os.File // nil: it is none
+	screen
 	interval time.Duration
-	lines    int // of the table on the screen
 }
 
 // newStressTable returns nil, which shows nothing, if quiet.
@@ -29,9 +25,9 @@ func newStressTable(w io.Writer, quiet bool) *stressTable {
 	if quiet {
 		return nil
 	}
-	t := &stressTable{w: w, interval: lineInterval}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		t.terminal, t.interval = f, tableInterval
+	t := &stressTable{newScreen(w), lineInterval}
+	if t.terminal != nil {
+		t.interval = tableInterval
 	}
 	return t
 }
@@ -41,19 +37,8 @@ func (t *stressTable) show(s stress.Snapshot) {
 		fmt.Fprintln(t.w, stressLine(s))
 		return
 	}
-	width, _, err := term.GetSize(int(t.terminal.Fd()))
-	if err != nil {
-		width = 0 // not known: not cut
-	}
-	drawn := stressDrawn(s, width)
-	if t.lines > 0 {
-		fmt.Fprint(t.w, text.CursorUp.Sprintn(t.lines), "\r")
-	}
-	for line := range strings.Lines(drawn + "\n") {
-		fmt.Fprint(t.w, strings.TrimSuffix(line, "\n"), text.EraseLine.Sprint(), "\n")
-	}
-	fmt.Fprint(t.w, "\x1b[J") // what is left of a longer table
-	t.lines = strings.Count(drawn, "\n") + 1
+	width, _ := t.size()
+	t.draw(stressDrawn(s, width))
 }
 
 // stressLine is a snapshot in one line.

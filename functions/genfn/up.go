@@ -23,6 +23,7 @@ type upFlags struct {
 	storeDir string
 	sync     bool
 	devices  []string
+	count    instanceCounts
 }
 
 // allDevices as --devices is the CPU and every other device that is found well.
@@ -32,6 +33,7 @@ func (f *upFlags) add(cmd *cobra.Command, port int, store, devices string) {
 	f.instanceFlags.add(cmd)
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.devices, "devices", []string{devices}, "devices that serve beside the CPU, which always does: names as genfn devices lists them, CPU for no other, or auto for all that are found well")
+	flags.Var(&f.count, "instances", "how many instances of each class, such as gpu=2,cpu=2: GPUs as they are found, or virtual ones (default: one on the CPU, and one on each GPU)")
 	flags.StringVar(&f.host, "host", "127.0.0.1", "address the NATS server listens on")
 	flags.IntVar(&f.port, "port", port, "port of the NATS server; 0 takes a free one")
 	flags.StringVar(&f.storeDir, "store-dir", store, "folder of JetStream's files")
@@ -42,16 +44,20 @@ func (f *upFlags) check() error {
 	if f.port < 0 || f.port > math.MaxUint16 {
 		return usageError{fmt.Errorf("--port %d: expected 1 to %d, or 0 for a free one", f.port, math.MaxUint16)}
 	}
-	return f.instanceFlags.check()
+	if err := f.instanceFlags.check(); err != nil {
+		return err
+	}
+	return f.wantGPUs()
 }
 
 func newUp(s *settings, signals *signals) *cobra.Command {
 	flags := &upFlags{}
 	cmd := &cobra.Command{
-		Use:   "up",
-		Short: "NATS with JetStream on disk, and an instance for the CPU and each GPU, in one process",
-		Long:  "NATS with JetStream on disk, and an instance for the CPU and for each GPU that is found well, in one process, until SIGTERM. For development; in production run `genfn instance` against a NATS cluster.",
-		Args:  noArgs,
+		Use:     "up",
+		Short:   "NATS with JetStream on disk, and an instance for the CPU and each GPU, in one process",
+		Long:    "NATS with JetStream on disk, a health controller, and an instance for the CPU and for each GPU that is found well, in one process, until SIGTERM. For development; in production run `genfn instance` and `genfn controller` against a NATS cluster.\n\nWith more instances, on virtual GPUs, it shows what happens when one falls ill: see genfn top.",
+		Example: "  genfn up --instances gpu=2,cpu=2 --virtual-gpu --virtual-gpu-faults @/tmp/faults",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.logger(cmd)
 			if err != nil {
@@ -138,6 +144,9 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	if err := flags.check(); err != nil {
 		return err
 	}
+	if flags.name == "" {
+		flags.name = defaultName()
+	}
 	hello := s.hello("")
 	if _, err := flags.virtual.apply(s, &hello); err != nil { // said before anything is started
 		return err
@@ -158,22 +167,37 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	defer b.Close()
 	soft, stop := context.WithCancel(signals.soft)
 	defer stop()
-	metrics, stopMetrics, err := serveMetrics(soft, flags.metrics, log)
+	metrics, stopMetrics, err := serveMetrics(soft, flags.metrics, roles{instance: true, controller: true}, log)
 	if err != nil {
 		return err
 	}
 	defer stopMetrics()
-	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewFigures(), metrics}, log: log}
-	serve, err := fleet.instance("CPU")
+	fleet := &fleet{settings: s, flags: flags, broker: b, shared: shared{instance.NewFigures(), metrics.instance, flags.count.cpus()}, log: log}
+	serve, err := fleet.instance("CPU", 1)
 	if err != nil {
 		return err
 	}
+	health, err := s.newFleetController(b, flags, metrics.controller, log)
+	if err != nil {
+		return err
+	}
+	controlled := make(chan struct{})
+	go func() {
+		defer close(controlled)
+		if err := health.Run(soft); err != nil {
+			log.Error("the health controller has ended, instances keep to what was decided last", "error", err)
+		}
+	}()
+	defer func() {
+		stop()
+		<-controlled
+	}()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- s.runInstance(soft, signals.hard, serve, "CPU", log)
 		stop()
 	}()
-	fleet.addDevices(soft, signals.hard)
+	fleet.addOthers(soft, signals.hard)
 	defer fleet.wait()
 	used := make(chan error, 1)
 	go func() {

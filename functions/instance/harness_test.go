@@ -133,6 +133,7 @@ type rig struct {
 	client *client.Client
 	set    settings
 	change func(*instance.Config) // of the instances in this process; may be nil
+	also   func(*instance.Config) // after change, for all of a test's; may be nil
 	runs   []*running
 }
 
@@ -227,6 +228,9 @@ func (r *rig) start(change func(*settings)) *running {
 	config := s.config(b, slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if r.change != nil {
 		r.change(&config)
+	}
+	if r.also != nil {
+		r.also(&config)
 	}
 	i, err := instance.New(config)
 	require.NoError(r.t, err)

@@ -41,6 +41,7 @@ type Config struct {
 	Models       Models         // what to serve; nil: only the built-in model, if Runner.Hello.ServeNoop
 	Runner       process.Config // how to start runners; Hello.Device says on which device. Hello.Slot is set by New
 	Slots        int            // runner processes, each with one request at a time; 0: 1. Only CPUs can have more
+	Sharers      int            // instances that use the device at the same time, this one among them; 0: 1. Only CPUs can have more
 	Lanes        []broker.Lane  // nil: those of the device's class
 	Preload      string         // model to load before the first request; "": none
 
@@ -53,6 +54,7 @@ type Config struct {
 	MaxDevice      int               // attempts on a GPU that end with a dead device before another class is tried; 0: 2
 	Figures        *Figures          // learned times and memory, shared with other instances of this process; nil: its own
 	Health         device.Policy     // how much a GPU is forgiven
+	CanaryEvery    time.Duration     // between canaries of an idle device; longer where they cost much; 0: none
 	MemoryReserve  memory.Reserve    // of the memory of the device, or of the host, that is left free for others
 	Thresholds     memory.Thresholds // of memory in use, from which is warned; zero: memory.DefaultThresholds
 	// HostMemory tells how much memory there is, for refusing what does not fit; nil: hostmemory.Read.
@@ -80,7 +82,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Runner.Hello.RuntimeDir == "" {
 		c.Runner.Hello.RuntimeDir = process.DefaultRuntimeDir()
 	}
-	c.Runner.Hello.Slot, c.Runner.Hello.Slots = protocol.AnySlot, c.Slots
+	c.Runner.Hello.Slot, c.Runner.Hello.Slots = protocol.AnySlot, c.Slots*max(c.Sharers, 1)
 	if class := c.class(); class != broker.LaneCPU {
 		c.Runner.Hello.Validate = true
 		if c.Slots > 1 {
@@ -162,9 +164,11 @@ type Instance struct {
 
 	health   *device.Health
 	canaries canaries
+	checkups checkups
 	usage    usage
 	peers    peers
 	wanted   wanted
+	orders   orders
 	reading  func() // ends the watch of what others learn; nil: it did not begin
 
 	limit       *memory.Limit // what is believed usable of the device's memory
@@ -186,6 +190,8 @@ func New(c Config) (*Instance, error) {
 		streams: make(chan struct{}),
 		ready:   make(chan struct{}),
 	}
+	i.orders.incarnation = events.NewID()
+	i.checkups.every = c.CanaryEvery
 	i.limit = memory.NewLimit(nil)
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil
@@ -232,6 +238,11 @@ func (i *Instance) run(soft, hard context.Context) error {
 	if err != nil {
 		return errors.Join(err, closeQueue(soft, queue))
 	}
+	stopOrders, err := i.listen(soft)
+	if err != nil {
+		return errors.Join(err, closeQueue(soft, queue))
+	}
+	defer stopOrders()
 	var wg sync.WaitGroup
 	for _, s := range slots {
 		s.queue = queue
@@ -254,6 +265,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 	// What the server sends from now on, or has sent already, goes back to it at once.
 	err = closeQueue(soft, queue)
 	wg.Wait()
+	i.checkups.stop()
 	i.shareLast(soft)
 	if i.reading != nil {
 		i.reading()

@@ -46,7 +46,7 @@ var (
 func TestFaultMatrix(t *testing.T) {
 	table := &table{}
 	t.Run("requests", func(t *testing.T) {
-		v := startVirtual(t, virtualgpu.Options{Memory: 1 << 30})
+		v := startVirtual(t, virtualgpu.Options{Memory: 1 << 30}, nil)
 		v.warmUp()
 		for i, c := range append(append(whileGenerating(), wrongNumbers()...), whileLoading()...) {
 			v.try(table, strconv.Itoa(i), c)
@@ -183,7 +183,7 @@ func limits(t *testing.T, table *table) {
 		{"64 KiB in one allocation", virtualgpu.Options{MaxAlloc: 64 << 10}, 32, "of 64 KiB at most", "CPU", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := startVirtual(t, c.options)
+			v := startVirtual(t, c.options, nil)
 			data := v.request(c.side)
 			data.Steps = ptr(1)
 			o := v.run(data)

@@ -13,6 +13,7 @@ type Metrics struct {
 	requests    *prometheus.CounterVec   // ended, by outcome
 	faults      *prometheus.CounterVec   // attempts that failed, by cause and code
 	notices     *prometheus.CounterVec   // what was done about them
+	canaries    *prometheus.CounterVec   // by result
 	duration    *prometheus.HistogramVec // of stages of successful generations
 	state       *prometheus.GaugeVec     // 1 for the state the device is in
 	busy        *prometheus.GaugeVec
@@ -41,6 +42,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		requests: counter("requests_total", "Requests ended, by outcome (succeeded, failed, cancelled, moved, handed_back) and model.", "outcome", "model"),
 		faults:   counter("attempt_failures_total", "Attempts that failed, by cause and error code.", "cause", "code"),
 		notices:  counter("recoveries_total", "What was done about failed attempts.", "action"),
+		canaries: counter("canaries_total", "Canaries that were compared with known values, by result (passed, failed).", "result"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "genfn", Name: "stage_duration_seconds", Help: "Time of the stages of successful generations; stage \"total\" is the whole attempt.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 20),
@@ -51,7 +53,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		pressure:    gauge("memory_pressure", "How nearly the memory of the device or its host is used up: 0 normal, 1 warning, 2 critical."),
 		generations: gauge("generations", "Generations since the instance started."),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.faults, m.notices, m.duration, m.state, m.busy, m.memory, m.generations, m.pressure} {
+	for _, c := range []prometheus.Collector{m.requests, m.faults, m.notices, m.canaries, m.duration, m.state, m.busy, m.memory, m.generations, m.pressure} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -80,6 +82,16 @@ func (i *Instance) countFault(f failed) {
 func (i *Instance) countNotice(code string) {
 	if m := i.config.Metrics; m != nil {
 		m.notices.WithLabelValues(i.of(code)...).Inc()
+	}
+}
+
+func (i *Instance) countCanary(passed bool) {
+	if m := i.config.Metrics; m != nil {
+		result := "passed"
+		if !passed {
+			result = "failed"
+		}
+		m.canaries.WithLabelValues(i.of(result)...).Inc()
 	}
 }
 

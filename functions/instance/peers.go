@@ -53,7 +53,7 @@ func (p *peers) any(is func(events.DeviceStatus) bool) bool {
 // serve reports whether an instance of the class takes requests for the model, or will when it has proved itself.
 func (p *peers) serve(class, model string) bool {
 	return p.any(func(s events.DeviceStatus) bool {
-		return s.Class == class && s.State != events.StateShed && s.State != events.StateQuarantined && slices.Contains(s.Models, model)
+		return s.Class == class && s.Admitted() && slices.Contains(s.Models, model)
 	})
 }
 
@@ -74,6 +74,7 @@ func (i *Instance) meet(s events.DeviceStatus) {
 	if i.peers.note(s) && s.Instance != i.config.Name {
 		i.log.Debug("another instance is heard of", "peer", s.Instance, "device", s.Device, "state", s.State)
 	}
+	i.lacks(s)
 }
 
 // watch keeps the peers up to date until ctx ends. What cannot be watched now is tried again.

@@ -26,12 +26,19 @@ const (
 // delivered again.
 const ackTimeout = 5 * time.Second
 
+// queue hands out requests.
+type queue interface {
+	Next(ctx context.Context) (*broker.Job, error)
+}
+
+var _ queue = (*broker.Queue)(nil)
+
 // slot does one request at a time with one runner process.
 type slot struct {
 	instance  *Instance
 	config    Config
 	log       *slog.Logger
-	queue     *broker.Queue
+	queue     queue
 	runner    *process.Process // nil: none
 	condemned bool             // to be replaced before the next request; SIGKILL may not have ended it
 	exit      process.Exit     // of the last runner
@@ -81,14 +88,18 @@ func (s *slot) run(soft, hard context.Context) {
 			s.preloaded = s.runner
 			s.preload(soft)
 		}
-		job, err := s.queue.Next(soft)
+		job, err := s.fetch(soft)
 		if err == nil {
 			s.instance.usage.busy.Add(1)
 			s.serve(soft, hard, job)
 			s.instance.usage.busy.Add(-1)
 			continue
 		}
-		if soft.Err() == nil && !errors.Is(err, broker.ErrQueueClosed) {
+		if errors.Is(err, errCheckup) {
+			s.checkup(soft)
+			continue
+		}
+		if soft.Err() == nil && !errors.Is(err, broker.ErrQueueClosed) && !errors.Is(err, errStopped) {
 			s.log.Error("no requests can be fetched", "error", err)
 			sleep(soft, pause)
 		}

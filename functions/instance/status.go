@@ -254,6 +254,7 @@ func (i *Instance) complete(s events.DeviceStatus) events.DeviceStatus {
 	if total := s.MemoryInfo.DeviceTotal; total != nil {
 		s.MemoryInfo.DeviceUsable = known(i.limit.Usable(*total))
 	}
+	i.stamp(&s)
 	return s
 }
 

@@ -16,7 +16,7 @@ import (
 // TestPeakOnVirtualGPU: what the plugin holds is sampled, told in the result and learned; the estimate from the
 // model's files, which counts before that, is of its size.
 func TestPeakOnVirtualGPU(t *testing.T) {
-	v := startVirtual(t, virtualgpu.Options{Memory: 1 << 30})
+	v := startVirtual(t, virtualgpu.Options{Memory: 1 << 30}, nil)
 	v.warmUp()
 	o := v.run(v.request(64))
 	require.Equal(t, "GPU", o.device)

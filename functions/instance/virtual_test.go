@@ -41,9 +41,10 @@ type virtual struct {
 	latents  string // checksum of what the request for it gives
 }
 
-// startVirtual starts both over a virtual GPU with the given memory.
-func startVirtual(t *testing.T, o virtualgpu.Options) *virtual {
+// startVirtual starts both over a virtual GPU with the given memory. also, which may be nil, changes both.
+func startVirtual(t *testing.T, o virtualgpu.Options, also func(*instance.Config)) *virtual {
 	v := &virtual{rig: newRig(t), folder: t.TempDir(), device: "GPU"}
+	v.also = also
 	models := t.TempDir()
 	nano, err := filepath.Abs(filepath.Join("testdata", "nano-sd"))
 	require.NoError(t, err)
@@ -229,7 +230,7 @@ func (v *virtual) memory() (sum int64) {
 
 // TestSeveralVirtualGPUs: each has an instance, a lock and a count of memory of its own, and computes the same.
 func TestSeveralVirtualGPUs(t *testing.T) {
-	v := startVirtual(t, virtualgpu.Options{Devices: 2})
+	v := startVirtual(t, virtualgpu.Options{Devices: 2}, nil)
 	v.device = "GPU.1"
 	second := v.start(func(s *settings) { s.Name = "gpu-2" })
 	var latents []string

@@ -24,7 +24,9 @@ const (
 	causeUnfit       = "device_unfit"     // it cannot do it, or gave invalid numbers
 	causeRouted      = "routed"           // to another device, before any work
 	causeShutdown    = "shutdown"
+	causeOrdered     = "quarantined" // by the controller or an operator
 	causeUnavailable = "runner_unavailable"
+	causeCanary      = "canary_not_made" // of an idle device: no attempt's
 )
 
 // openTimeout bounds what happens before an attempt is recorded. After it the request is left to its redelivery.
@@ -98,6 +100,7 @@ func (w *work) attempt(soft, hard context.Context, begun *broker.Attempt) (again
 	ctx, stop := w.bounded(ctx, soft)
 	defer stop()
 	a := &attempt{work: w, slot: s, begun: begun, began: time.Now(), lease: lease, log: log}
+	defer s.instance.orders.enter(a)()
 	return a.end(ctx, hard, a.run(ctx))
 }
 
@@ -106,6 +109,7 @@ func (w *work) attempt(soft, hard context.Context, begun *broker.Attempt) (again
 func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stopWanted := context.AfterFunc(w.wanted, func() { cancel(context.Cause(w.wanted)) })
+	stopOrder := w.slot.instance.orders.whenQuarantined(func() { cancel(errOrdered) })
 	deadline := func() {}
 	if expiry := w.event.ExpiryTime(); !expiry.IsZero() {
 		ctx, deadline = context.WithDeadlineCause(ctx, expiry, errDeadline)
@@ -115,7 +119,7 @@ func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 			cancel(errHandBack)
 		}
 	})
-	return ctx, func() { stopSoft(); stopWanted(); deadline(); cancel(nil) }
+	return ctx, func() { stopSoft(); stopWanted(); stopOrder(); deadline(); cancel(nil) }
 }
 
 // held is a delivered request with its attempt, as its lease sees it.
@@ -221,6 +225,8 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		a.cancelRunner(fault.KilledForDeadline) // who waits for the answer need not wait for the end of a step
 	case errors.Is(err, errHandBack), hard.Err() != nil:
 		a.handBack(hard, causeShutdown, nil)
+	case errors.Is(err, errOrdered):
+		a.handBack(hard, causeOrdered, nil)
 	case errors.As(err, &unavailable):
 		a.handBack(hard, causeUnavailable, unavailable.failure())
 	case errors.As(err, &notFit):
