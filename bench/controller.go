@@ -194,10 +194,10 @@ func (c *crowd) measure(ctx context.Context, g *report.Group, pid int) error {
 		return err
 	}
 	g.Rows = append(g.Rows,
-		report.Alone("change of state → decision stored and heard, one at a time", "ms", one),
-		report.Alone(fmt.Sprintf("the same, p99 of %d", len(one)), "ms", []float64{quantileOf(one, 0.99)}).AtMost(goalDecision),
-		report.Alone("all instances at once → decision on each", "ms", all),
-		report.Alone(fmt.Sprintf("the same, p99 of %d", len(all)), "ms", []float64{quantileOf(all, 0.99)}),
+		report.Alone("one at a time: change of state → decision stored and heard", "ms", one),
+		report.Alone(fmt.Sprintf("one at a time: the same, p99 of %d", len(one)), "ms", []float64{quantileOf(one, 0.99)}).AtMost(goalDecision),
+		report.Alone("all at once: change of state → decision stored and heard", "ms", all),
+		report.Alone(fmt.Sprintf("all at once: the same, p99 of %d", len(all)), "ms", []float64{quantileOf(all, 0.99)}),
 		report.Alone("resident memory of the controller", "MiB", []float64{rss / (1 << 20)}).AtMost(goalController),
 		report.Alone("CPU of the controller while nothing happens", "% of a core", []float64{share}),
 	)
