@@ -108,6 +108,22 @@ func TestFaults(t *testing.T) {
 	assert.Equal(t, 7, goals)
 }
 
+// TestController: every instance was decided on, and the figures have their goals.
+func TestController(t *testing.T) {
+	g := shortRun(t, "controller")
+	require.Empty(t, g.NotRun)
+	value := map[string]float64{}
+	for _, row := range g.Rows {
+		value[row.Name] = row.Ours.Median
+	}
+	const same = "change of state → decision stored and heard"
+	for _, how := range []string{"one at a time: ", "all at once: "} {
+		assert.Positive(t, value[how+same])
+		assert.GreaterOrEqual(t, value[how+"the same, p99 of 100"], value[how+same])
+	}
+	assert.Positive(t, value["resident memory of the controller"])
+}
+
 func TestMatrixRows(t *testing.T) {
 	cases, right := matrixRows("=== RUN\n| a | b | as specified |\n    | c | d | OTHERWISE |\n| fault | |\n|---|---|\nok\n")
 	assert.Equal(t, []int{2, 1}, []int{cases, right})

@@ -1,6 +1,6 @@
 // Command bench measures genfn, each figure beside its peer in the same run:
 //
-//	go run ./bench pipeline|events|bindings|startup|memory|faults|all
+//	go run ./bench pipeline|events|bindings|startup|memory|faults|controller|all
 //
 // The figures go to a folder as JSON and as a Markdown table, which is printed too. What cannot be measured on
 // this machine is said as such. Nothing here fails because a figure is bad.
@@ -59,6 +59,7 @@ var parts = []part{
 	{"startup", "process start to PNG beside a Python script", measureStartup},
 	{"memory", "resident memory of the runner over many generations", measureMemory},
 	{"faults", "time from a fault to the device that takes over, hangs, the fault matrix; overhead when nothing fails", measureFaults},
+	{"controller", "time of a decision and memory of the health controller with 1,000 instances", measureController},
 }
 
 func newRoot() *cobra.Command {

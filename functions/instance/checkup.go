@@ -159,7 +159,10 @@ func (s *slot) checkup(soft context.Context) {
 	if name == "" {
 		name = s.familiar()
 	}
-	if !s.canExamine(name) {
+	switch {
+	case name == "":
+		return // nothing was generated yet
+	case !s.canExamine(name):
 		c.settle(name)
 		return
 	}

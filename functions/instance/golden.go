@@ -15,10 +15,11 @@ import (
 )
 
 // How far latents may be from known values, relative to the largest of those. A device repeats itself almost exactly.
-// Equal devices with equal drivers may choose other kernels. Other devices sum in another order and, in f16 and bf16,
-// round each operation: the virtual GPU in f32 is within 0.002 of the CPU (native/vgpu/README.md), a single f16
-// operation within 0.004, and two steps of a model have hundreds of them. Numbers that are wrong by more than these are
-// found, those wrong by less hardly show in a picture.
+// Equal devices with equal drivers may choose other kernels. Other devices sum in another order: in f32 the virtual GPU
+// is 1e-6 from the CPU on the test model. In f16 and bf16 they round each operation, a single one by 0.004 and 0.03 at
+// most, of which two steps of a model have hundreds, and guidance of 7.5 multiplies what the two halves differ by. What
+// that comes to was not measured on a real GPU: the bounds are wide, for a device that is well must not be refused, and
+// a wrong exponent or a wrong layer is further off still.
 const sameDevice = 1e-3
 
 type tolerance struct{ kind, reference float64 }
@@ -26,11 +27,11 @@ type tolerance struct{ kind, reference float64 }
 func toleranceOf(precision string) tolerance {
 	switch precision {
 	case "f32":
-		return tolerance{2e-3, 1e-2}
+		return tolerance{kind: 2e-3, reference: 1e-2}
 	case "f16":
-		return tolerance{1e-2, 5e-2}
+		return tolerance{kind: 1e-2, reference: 0.15}
 	}
-	return tolerance{5e-2, 0.2} // bf16 and what is not known
+	return tolerance{kind: 5e-2, reference: 0.5} // bf16 and what is not known
 }
 
 // confirmations is how many devices of a kind must have given the same values before another is refused for them.

@@ -68,7 +68,7 @@ func TestReference(t *testing.T) {
 		precision string
 		off       float32
 		passes    bool
-	}{{"f32", 0.03, true}, {"f32", 0.05, false}, {"f16", 0.05, true}, {"f16", 0.3, false}, {"bf16", 0.3, true}, {"bf16", 1, false}, {"f32", float32(math.NaN()), false}} {
+	}{{"f32", 0.03, true}, {"f32", 0.05, false}, {"f16", 0.5, true}, {"f16", 0.7, false}, {"bf16", 1.9, true}, {"bf16", 2.1, false}, {"f32", float32(math.NaN()), false}} {
 		against, err := judged(&canaries{}, m, gpuValues("a", c.precision, 1, -2, 4+c.off))
 		require.Equal(t, events.AgainstReference, against)
 		if c.passes {
