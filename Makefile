@@ -12,7 +12,8 @@ CLIENTS := .runtime/clients
 TRAINER := .runtime/train
 PEERS   := .runtime/peers
 VGPU    := .runtime/vgpu
-TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed
+CUDA    := .runtime/cuda13/.installed .runtime/cuda12/.installed
+TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions -name '*.go' -not -name '*_test.go' 2>/dev/null)
 SCHEMAS := $(wildcard events/schema/*.json)
@@ -20,7 +21,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu faults model test unit race check-native lint bench clean
+.PHONY: help demo build native runtime vgpu cuda faults model test unit race check-native lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -51,6 +52,12 @@ vgpu: $(VGPU)/.installed ## install the virtual Intel GPU: OpenVINO's GPU plugin
 $(VGPU)/.installed: $(wildcard deploy/vgpu/* native/vgpu/*.c native/vgpu/*.h native/vgpu/Makefile)
 	PYTHON=$(PYTHON) deploy/vgpu/install.sh $(VGPU)
 	$(MAKE) -C native/vgpu CC=$(CC) LIBRARY=$(abspath $(VGPU))/libgenfn_vgpu.so
+	touch $@
+
+cuda: $(CUDA) ## install CUDA's runtime library and NVRTC, lines 13 and 12 (no driver, no toolkit)
+
+.runtime/cuda%/.installed: deploy/cuda/requirements-%.txt deploy/cuda/install.sh deploy/cuda/unpack.py deploy/wheels.sh
+	PYTHON=$(PYTHON) deploy/cuda/install.sh $(@D) $<
 	touch $@
 
 faults: build $(TOOLS) ## the fault matrix on the virtual GPU alone, with its table
