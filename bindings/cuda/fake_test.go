@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -13,28 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"genfn/bindings/cuda"
+	"genfn/bindings/cuda/cudatest"
 	"genfn/bindings/dynlib"
 )
 
-// fake builds the fake libraries: a runtime of a version for a driver of one, with so many devices.
+// fake is a machine with a runtime library of a version, a driver for one, and so many devices.
 func fake(t testing.TB, runtimeVersion, driverVersion, devices int) cuda.Options {
 	t.Helper()
-	dir := t.TempDir()
-	o := cuda.Options{LibraryDir: dir, DriverLibrary: filepath.Join(dir, "libcuda.so.1")}
-	compileFake(t, o.DriverLibrary, fmt.Sprintf("-DDRIVER=%d", driverVersion))
-	compileFake(t, runtimeLibrary(o, runtimeVersion), fmt.Sprintf("-DRUNTIME=%d", runtimeVersion), fmt.Sprintf("-DDEVICES=%d", devices))
-	return o
-}
-
-func runtimeLibrary(o cuda.Options, version int) string {
-	return filepath.Join(o.LibraryDir, fmt.Sprintf("libcudart.so.%d", version/1000))
-}
-
-func compileFake(t testing.TB, path string, flags ...string) {
-	t.Helper()
-	args := append([]string{"-shared", "-fPIC", "-O1", "-o", path, filepath.Join("testdata", "fake.c")}, flags...)
-	out, err := exec.CommandContext(t.Context(), "gcc", args...).CombinedOutput()
-	require.NoError(t, err, "a C compiler is needed: %s", out)
+	return cudatest.New(t, cudatest.Machine{Runtime: runtimeVersion, Driver: driverVersion, Devices: devices, NoCompiler: true})
 }
 
 // live is how many native objects of the fake are not freed.
@@ -63,7 +48,7 @@ func TestStoriesOnFake(t *testing.T) {
 				tell(t, o)
 			})
 		}
-		assert.Zero(t, live(t, runtimeLibrary(o, version)), "what was made is freed natively too")
+		assert.Zero(t, live(t, cudatest.Library(o, version)), "what was made is freed natively too")
 	}
 }
 
@@ -109,14 +94,14 @@ func TestOpenTakesTheLineThatTheDriverSupports(t *testing.T) {
 	o := fake(t, 13050, 12040, 1)
 	_, err := cuda.Open(o)
 	require.ErrorContains(t, err, "libcudart not found")
-	require.ErrorContains(t, err, runtimeLibrary(o, 13000)+" is of a newer line than the NVIDIA driver supports (12)")
+	require.ErrorContains(t, err, cudatest.Library(o, 13000)+" is of a newer line than the NVIDIA driver supports (12)")
 	require.ErrorContains(t, err, "make cuda")
-	compileFake(t, runtimeLibrary(o, 12090), "-DRUNTIME=12090", "-DDEVICES=1")
+	cudatest.Compile(t, cudatest.Library(o, 12090), "-DRUNTIME=12090", "-DDEVICES=1")
 	r, err := cuda.Open(o)
 	require.NoError(t, err)
 	require.Equal(t, "12.9", r.Version().String())
 	require.Equal(t, "12.4", r.DriverVersion().String())
-	require.Equal(t, runtimeLibrary(o, 12090), r.Library())
+	require.Equal(t, cudatest.Library(o, 12090), r.Library())
 }
 
 func TestMissingLibrariesAreNamed(t *testing.T) {
@@ -132,7 +117,7 @@ func TestMissingLibrariesAreNamed(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(empty, "libcudart.so.13"), []byte("text"), 0o600))
 	_, err = cuda.Open(cuda.Options{LibraryDir: empty, DriverLibrary: o.DriverLibrary})
 	require.ErrorContains(t, err, "cannot be loaded")
-	compileFake(t, filepath.Join(empty, "libcudart.so.13"), "-DDRIVER=1")
+	cudatest.Compile(t, filepath.Join(empty, "libcudart.so.13"), "-DDRIVER=1", "-DDEVICES=1")
 	_, err = cuda.Open(cuda.Options{LibraryDir: empty, DriverLibrary: o.DriverLibrary})
 	require.ErrorContains(t, err, "lacks cudaGetErrorName, ")
 }

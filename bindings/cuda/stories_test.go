@@ -303,7 +303,7 @@ func requireCode(t testing.TB, err error, code int) *cuda.Error {
 }
 
 // tellOutOfMemory asks for too much at once, then fills the memory up: each time the refusal is named, what there
-// was before stays good, and in the end as much is free as before.
+// was before stays good, and in the end no less is free than before.
 func tellOutOfMemory(t *testing.T, o cuda.Options) {
 	d := openDevice(t, o)
 	s := newStream(t, d)
@@ -338,9 +338,10 @@ func tellOutOfMemory(t *testing.T, o cuda.Options) {
 	require.NoError(t, pool.Trim(0))
 	after, _, err := d.Memory()
 	require.NoError(t, err)
-	t.Logf("free: %d MiB before, %d MiB with %d buffers of 1 GiB, %d MiB after; off by %d bytes", before>>20, full>>20, len(all), after>>20, after-before)
+	t.Logf("free: %d MiB before, %d MiB with %d buffers of 1 GiB, %d MiB after: %d bytes more than before", before>>20, full>>20, len(all), after>>20, after-before)
 	require.Less(t, full, int64(1<<30))
-	require.Equal(t, before, after, "the device's memory is back")
+	// The driver may have given up memory of its own meanwhile, so that more is free than before (6 MiB on an H200).
+	require.GreaterOrEqual(t, after, before, "the device's memory is back")
 
 	got := make([]byte, 1<<20)
 	require.NoError(t, s.Read(got, keep.All()))
@@ -457,7 +458,7 @@ func tellStickyError(t *testing.T, o cuda.Options) {
 	}
 	after, _, err := d.Memory()
 	require.NoError(t, err)
-	require.Equal(t, before, after, "the driver has freed the memory of the processes that died")
+	require.GreaterOrEqual(t, after, before, "the driver has freed the memory of the processes that died")
 }
 
 // tellSignals makes sure that the driver has not taken Go's handlers.

@@ -9,9 +9,11 @@ import (
 	"genfn/bindings/cuda"
 )
 
-// GPU is the kernels that a CUDA device has: the same source as the C library's, with the same results. Its methods
-// queue work in a stream, whose Synchronize tells of failures. They are safe for concurrent use.
+// GPU is the kernels that a CUDA device has: the same source as the C library's, with the same results. Blend is not
+// among them: tiles are blended on the host. Its methods queue work in a stream, whose Synchronize tells of failures.
+// They are safe for concurrent use.
 type GPU struct {
+	lanes                                  int // of the code
 	library                                *cuda.Library
 	step, scale, imageToU8, countNonFinite *cuda.Kernel
 }
@@ -22,7 +24,7 @@ func OpenGPU(d *cuda.Device, code []byte) (*GPU, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &GPU{library: library}
+	g := &GPU{lanes: lanes, library: library}
 	for field, kernel := range map[string]**cuda.Kernel{
 		"Step": &g.step, "Scale": &g.scale, "ImageToU8": &g.imageToU8, "CountNonFinite": &g.countNonFinite,
 	} {
@@ -42,19 +44,20 @@ func symbolOf(field string) string {
 // Close unloads the code.
 func (g *GPU) Close() error { return g.library.Close() }
 
-// block is how many threads make a block; a grid has as many as give each value one, up to maxGrid: then threads take
-// several.
+// block is how many threads make a block; a grid has as many blocks as take each value once, up to maxGrid: then threads
+// come again.
 const (
 	block   = 256
 	maxGrid = 1 << 20
 )
 
 // launch queues a kernel over n values.
-func launch[T any](k *cuda.Kernel, s *cuda.Stream, n int, args *T, memory ...cuda.View) error {
+func launch[T any](g *GPU, k *cuda.Kernel, s *cuda.Stream, n int, args *T, memory ...cuda.View) error {
 	if n == 0 {
 		return nil
 	}
-	grid := min((n+block-1)/block, maxGrid)
+	values := block * g.lanes
+	grid := min((n+values-1)/values, maxGrid)
 	bytes := unsafe.Slice((*byte)(unsafe.Pointer(args)), unsafe.Sizeof(*args))
 	return k.Launch(s, cuda.Dim3{X: uint32(grid)}, cuda.Dim3{X: block}, bytes, memory...)
 }
@@ -91,7 +94,7 @@ func (g *GPU) Step(s *cuda.Stream, a *DeviceStepArgs) error {
 	}
 	n := deviceMemory(a.Sample).n
 	args := newStepArgs(a, n, cuda.View.Address)
-	return launch(g.step, s, n, &args, used...)
+	return launch(g, g.step, s, n, &args, used...)
 }
 
 // Scale queues dst = src*mul + add with two roundings. dst may be src; any other overlap is an error.
@@ -101,7 +104,7 @@ func (g *GPU) Scale(s *cuda.Stream, dst, src cuda.View, mul, add float32) error 
 	}
 	n := deviceMemory(src).n
 	args := scaleArgs[uintptr]{dst: dst.Address(), src: src.Address(), mul: mul, add: add, n: int64(n)}
-	return launch(g.scale, s, n, &args, dst, src)
+	return launch(g, g.scale, s, n, &args, dst, src)
 }
 
 // ImageToU8 queues what Set.ImageToU8 does.
@@ -111,7 +114,7 @@ func (g *GPU) ImageToU8(s *cuda.Stream, dst, src cuda.View, channels, height, wi
 		return err
 	}
 	args := imageArgs[uintptr]{dst: dst.Address(), src: src.Address(), channels: int64(channels), n: int64(height * width)}
-	return launch(g.imageToU8, s, height*width, &args, dst, src)
+	return launch(g, g.imageToU8, s, height*width, &args, dst, src)
 }
 
 // CountNonFinite queues setting count, one uint64, to how many values of src are NaN or infinite.
@@ -127,5 +130,5 @@ func (g *GPU) CountNonFinite(s *cuda.Stream, count, src cuda.View) error {
 	}
 	n := deviceMemory(src).n
 	args := countArgs[uintptr]{src: src.Address(), n: int64(n), count: count.Address()}
-	return launch(g.countNonFinite, s, n, &args, count, src)
+	return launch(g, g.countNonFinite, s, n, &args, count, src)
 }

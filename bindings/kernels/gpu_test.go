@@ -274,63 +274,81 @@ func BenchmarkGPUKernels(b *testing.B) {
 	l := newLab(b)
 	g := l.kernels(false)
 	for _, n := range []int{4 * 64 * 64, 16 * 128 * 128, 64 << 20} {
-		zeros := func() cuda.View {
-			buffer, err := l.device.Malloc(b.Name(), int64(n)*floatBytes)
-			require.NoError(b, err)
-			closeAtEnd(b, buffer)
-			require.NoError(b, l.stream.Fill(buffer.All(), 0))
-			return buffer.All()
-		}
-		sample, cond, uncond, noise, prev := zeros(), zeros(), zeros(), zeros(), zeros()
-		count, err := prev.Slice(0, 8)
+		compareToCopy(b, l, g, n, "")
+	}
+}
+
+// BenchmarkGPULanes is what lanes is chosen by: the same with code whose threads compute 1, 2, 4 and so on.
+func BenchmarkGPULanes(b *testing.B) {
+	l := newLab(b)
+	compiler, err := nvrtc.Open(nvrtc.Options{Newest: l.runtime.DriverVersion().Major()})
+	if err != nil {
+		b.Logf("NOT RUN: the code for other lanes is compiled here: %v", err)
+		return
+	}
+	architecture, err := l.device.Architecture()
+	require.NoError(b, err)
+	for _, lanes := range []int{1, 2, 4, 8, 16} {
+		code, err := compileLanes(compiler, architecture, lanes)
 		require.NoError(b, err)
-		bytes, err := prev.Slice(0, int64(n/3*3))
+		g, err := OpenGPU(l.device, code.Cubin)
 		require.NoError(b, err)
-		pixels, err := sample.Slice(0, int64(n/3*3)*floatBytes)
+		g.lanes = lanes
+		compareToCopy(b, l, g, 64<<20, fmt.Sprintf("/lanes=%d", lanes))
+		require.NoError(b, g.Close())
+	}
+}
+
+// compareToCopy measures each kernel over n values.
+func compareToCopy(b *testing.B, l *gpuLab, g *GPU, n int, suffix string) {
+	b.Helper()
+	zeros := func() cuda.View {
+		buffer, err := l.device.Malloc(b.Name(), int64(n)*floatBytes)
 		require.NoError(b, err)
-		step := DeviceStepArgs{Sample: sample, Cond: cond, Uncond: uncond, Guidance: 7.5, SampleCoef: 1, OutputCoef: -0.1, Prev: prev}
-		multistep := step
-		multistep.ConvSample, multistep.ConvOutput, multistep.ConvertedCoef, multistep.Converted = 1, -1, 0.1, noise
-		multistep.History, multistep.HistoryCoef = []cuda.View{sample}, []float32{-0.01}
-		var copied float64
-		for _, c := range []struct {
-			name  string
-			bytes float64
-			run   func() error
-		}{
-			{"memcpy", 8, func() error { return l.stream.Copy(prev, sample) }},
-			{"scale", 8, func() error { return g.Scale(l.stream, prev, sample, 2, 1) }},
-			{"step euler", 16, func() error { return g.Step(l.stream, &step) }},
-			{"step multistep", 20, func() error { return g.Step(l.stream, &multistep) }},
-			{"count non-finite", 4, func() error { return g.CountNonFinite(l.stream, count, sample) }},
-			{"image to u8", 5, func() error {
-				if n/3 > 1<<20 {
-					side := 1 << 12
-					b, _ := bytes.Slice(0, int64(3*side*side))
-					p, _ := pixels.Slice(0, int64(3*side*side)*floatBytes)
-					return g.ImageToU8(l.stream, b, p, 3, side, side)
-				}
-				return g.ImageToU8(l.stream, bytes, pixels, 3, 1, n/3)
-			}},
-		} {
-			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) {
-				moved := c.bytes * float64(n)
-				if c.name == "image to u8" && n/3 > 1<<20 {
-					moved = 5 * 3 * (1 << 24)
-				}
-				var took time.Duration
-				for range b.N {
-					took = gpuTime(b, l, c.run)
-				}
-				rate := moved / took.Seconds() / 1e9
-				if c.name == "memcpy" {
-					copied = rate
-				}
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(float64(took)/1e3, "us")
-				b.ReportMetric(rate, "GB/s")
-				b.ReportMetric(rate/copied, "of-memcpy")
-			})
-		}
+		closeAtEnd(b, buffer)
+		require.NoError(b, l.stream.Fill(buffer.All(), 0))
+		return buffer.All()
+	}
+	part := func(v cuda.View, bytes int) cuda.View {
+		p, err := v.Slice(0, int64(bytes))
+		require.NoError(b, err)
+		return p
+	}
+	sample, cond, uncond, history, converted, prev := zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
+	euler := DeviceStepArgs{Sample: sample, Cond: cond, Uncond: uncond, Guidance: 7.5, SampleCoef: 1, OutputCoef: -0.1, Prev: prev}
+	multistep := euler
+	multistep.ConvSample, multistep.ConvOutput, multistep.ConvertedCoef, multistep.Converted = 1, -1, 0.1, converted
+	multistep.History, multistep.HistoryCoef = []cuda.View{history}, []float32{-0.01}
+	const width = 64
+	height := n / 3 / width
+	values := 3 * height * width
+	count, bytes, image := part(prev, 8), part(prev, values), part(sample, values*floatBytes)
+	copied := math.NaN()
+	for _, c := range []struct {
+		name  string
+		moved int // bytes read and written
+		run   func() error
+	}{
+		{"memcpy", 8 * n, func() error { return l.stream.Copy(prev, sample) }},
+		{"scale", 8 * n, func() error { return g.Scale(l.stream, prev, sample, 2, 1) }},
+		{"step euler", 16 * n, func() error { return g.Step(l.stream, &euler) }},
+		{"step multistep", 24 * n, func() error { return g.Step(l.stream, &multistep) }},
+		{"count non-finite", 4 * n, func() error { return g.CountNonFinite(l.stream, count, sample) }},
+		{"image to u8", 5 * values, func() error { return g.ImageToU8(l.stream, bytes, image, 3, height, width) }},
+	} {
+		b.Run(fmt.Sprintf("%s/%d%s", c.name, n, suffix), func(b *testing.B) {
+			var took time.Duration
+			for range b.N {
+				took = gpuTime(b, l, c.run)
+			}
+			rate := float64(c.moved) / took.Seconds() / 1e9
+			if c.name == "memcpy" {
+				copied = rate
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(took)/1e3, "us")
+			b.ReportMetric(rate, "GB/s")
+			b.ReportMetric(rate/copied, "of-memcpy")
+		})
 	}
 }

@@ -1,6 +1,10 @@
-/* A fake of the CUDA runtime library and driver for tests: one device of 4 GiB in the host's memory, streams that do
- * their work at once, two kernels: spin, and poke, which kills the context. A thread that has not chosen a device gets
- * an error nobody takes for a good one. It is compiled twice, as libcudart.so.N and as libcuda.so.1. */
+//go:build ignore
+
+/* A fake of the CUDA runtime library and driver for tests: devices of 4 GiB in the host's memory, streams that do
+ * their work at once. Its kernels are spin and poke, which kills the context, of PTX; and those of native/kernels, built
+ * for the CPU, of whatever cubin. A thread that has not chosen a device gets an error nobody takes for a good one.
+ * It is compiled twice, as libcudart.so.N and as libcuda.so.1. -DFREE=BYTES is what other processes leave of a device's
+ * memory, -DSTICKY=CODE kills the context at the first of our kernels, -DWRONG flips a bit of what it writes. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +19,20 @@ struct block { void *address; size_t bytes; struct block *next; int pooled; };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static const size_t total = 4ull << 30;
-static size_t used, pool_reserved, pool_used, pool_keep;
+#ifdef FREE
+static size_t used = (4ull << 30) - FREE;
+#else
+static size_t used;
+#endif
+static size_t pool_reserved, pool_used, pool_keep;
 static struct block *blocks;
 static int sticky, live;
 static __thread int chosen;
 
 #ifdef DRIVER
 status cuInit(unsigned flags) { return flags ? 1 : 0; }
-status cuDeviceGetCount(int *n) { *n = 1; return 0; }
-status cuDeviceGet(int *d, int ordinal) { if (ordinal) return 101; *d = 7; return 0; }
+status cuDeviceGetCount(int *n) { *n = DEVICES; return 0; }
+status cuDeviceGet(int *d, int ordinal) { if (ordinal < 0 || ordinal >= DEVICES) return 101; *d = 7; return 0; }
 status cuDeviceGetName(char *name, int n, int d) { if (d != 7) return 101; snprintf(name, n, "Fake GPU"); return 0; }
 status cuDeviceGetUuid_v2(unsigned char *uuid, int d) { if (d != 7) return 101; for (int i = 0; i < 16; i++) uuid[i] = i; return 0; }
 status cuDriverGetVersion(int *v) { *v = DRIVER; return 0; }
@@ -135,26 +144,60 @@ status cudaEventRecord(void *e, void *s) { ENTER; return e && s ? 0 : 400; }
 status cudaEventSynchronize(void *e) { ENTER; return e ? 0 : 400; }
 status cudaEventQuery(void *e) { ENTER; return e ? 0 : 400; }
 status cudaEventElapsedTime(float *ms, void *a, void *b) { ENTER; *ms = 1.5f; return a && b ? 0 : 400; }
+#define GENFN_NO_CLONES
+#include "elementwise.h" /* of native/kernels */
+
+struct kernel { const char *name; void (*run)(const void *); };
+
+static void poke(const void *address) { if (*(const uint64_t *)address == 16) sticky = 700; /* the launch itself succeeds */ }
+static void spin(const void *ns) { (void)ns; }
+static void step(const void *args)
+{
+	const struct genfn_step_args *a = args;
+	genfn_step(a);
+#ifdef WRONG
+	if (a->prev) ((uint32_t *)a->prev)[a->n - 1] ^= 1;
+#endif
+#ifdef STICKY
+	sticky = STICKY;
+#endif
+}
+static void scale(const void *args) { genfn_scale(args); }
+static void image(const void *args) { genfn_image_to_u8(args); }
+static void count(const void *args) { genfn_count_non_finite(args); }
+
+static const struct kernel kernels[] = {
+	{"poke", poke}, {"spin", spin}, {"genfn_step", step}, {"genfn_scale", scale}, {"genfn_image_to_u8", image},
+	{"genfn_count_non_finite", count}, {0, 0},
+};
+
 #if RUNTIME >= 12080
 status cudaLibraryLoadData(void **l, const char *code, void *jo, void *jv, unsigned nj, void *lo, void *lv, unsigned nl)
 {
 	ENTER;
 	if (jo || jv || nj || lo || lv || nl) return 1;
-	if (strncmp(code, ".version", 8)) return 200;
-	if (strstr(code, "sm_999") || strstr(code, "return;")) return 218;
+	int elf = strncmp(code, "\177ELF", 4) == 0;
+	if (!elf && strncmp(code, ".version", 8)) return 200;
+	if (!elf && (strstr(code, "sm_999") || strstr(code, "return;"))) return 218;
 	make(l);
-	strcpy(*l, strstr(code, "entry poke") ? "poke" : "spin");
+	strcpy(*l, elf ? "genfn" : strstr(code, "entry poke") ? "poke" : "spin");
 	return 0;
 }
-status cudaLibraryGetKernel(void **k, char *l, const char *name) { ENTER; if (strcmp(l, name)) return 500; *k = l; return 0; }
-status cudaLibraryUnload(void *l) { ENTER; return drop(l); }
-#endif
-status cudaLaunchKernelExC(const struct config *c, const char *kernel, void **args)
+status cudaLibraryGetKernel(const struct kernel **k, char *l, const char *name)
 {
 	ENTER;
-	if (c->grid.x * c->grid.y * c->grid.z != 1 || c->shared || !c->stream || c->attrs || c->n) return 9;
+	for (*k = kernels; (*k)->name; ++*k)
+		if (strcmp((*k)->name, name) == 0 && strncmp(l, name, strlen(l)) == 0) return 0;
+	return 500;
+}
+status cudaLibraryUnload(void *l) { ENTER; return drop(l); }
+#endif
+status cudaLaunchKernelExC(const struct config *c, const struct kernel *kernel, void **args)
+{
+	ENTER;
+	if (c->grid.y * c->grid.z != 1 || c->shared || !c->stream || c->attrs || c->n) return 9;
 	if (c->block.x * c->block.y * c->block.z > 1024) return 9;
-	if (strcmp(kernel, "poke") == 0 && *(uint64_t *)args[0] == 16) sticky = 700; /* the launch itself succeeds */
+	kernel->run(args[0]); /* once, for all threads */
 	return 0;
 }
 #endif
