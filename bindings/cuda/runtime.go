@@ -36,13 +36,10 @@ import (
 
 // Options say where CUDA is and who keeps the accounts.
 type Options struct {
-	LibraryDir    string         // folder of an installation, or of the libraries; "" searches DefaultSearch()
+	LibraryDir    string         // folder of an installation, or of the libraries; "" searches GENFN_CUDA_DIR, what `make cuda` fills, CUDA_HOME, CUDA_PATH and /usr/local/cuda*
 	DriverLibrary string         // path of the driver's libcuda; "" for the one that the system's loader finds
 	Ledger        *tensor.Ledger // nil for a private one
 }
-
-// DefaultSearch returns the folders that Open searches when it is given none.
-func DefaultSearch() []string { return search.Roots() }
 
 // Runtime is the loaded CUDA.
 type Runtime struct {
@@ -73,19 +70,15 @@ func Open(o Options) (*Runtime, error) {
 	if err := r.openDriver(o.DriverLibrary); err != nil {
 		return nil, err
 	}
-	roots := search.Roots()
-	if o.LibraryDir != "" {
-		roots = []string{o.LibraryDir}
-	}
-	if err := r.openRuntime(roots); err != nil {
+	if err := r.openRuntime(o.LibraryDir); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
 // openRuntime loads the runtime library.
-func (r *Runtime) openRuntime(roots []string) error {
-	library, err := search.Open("libcudart", roots, r.driverVersion.Major())
+func (r *Runtime) openRuntime(dir string) error {
+	library, err := search.Open("libcudart", dir, r.driverVersion.Major())
 	if err != nil {
 		return fmt.Errorf("cuda: %w", err)
 	}

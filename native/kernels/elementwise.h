@@ -99,7 +99,7 @@ INLINE void read_term(float *sum, float c, const float *x, int lanes)
 INLINE void step_block(const struct genfn_step_args *a, int64_t i, int lanes)
 {
 	float held[LANES], buffer[LANES], m[LANES], prev[LANES];
-	const float *sample = read(held, a->sample + i, lanes), *e = sample;
+	const float *sample = read(held, a->sample + i, lanes), *e = buffer;
 
 	if (a->cond)
 		e = guided(a, i, lanes, buffer);

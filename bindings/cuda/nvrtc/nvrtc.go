@@ -46,11 +46,7 @@ func (e *Error) Error() string {
 
 // Open loads NVRTC. A missing library is a *dynlib.NotFoundError, which says what to do.
 func Open(o Options) (*Compiler, error) {
-	roots := search.Roots()
-	if o.LibraryDir != "" {
-		roots = []string{o.LibraryDir}
-	}
-	library, err := search.Open("libnvrtc", roots, o.Newest)
+	library, err := search.Open("libnvrtc", o.LibraryDir, o.Newest)
 	if err != nil {
 		return nil, fmt.Errorf("nvrtc: %w", err)
 	}

@@ -51,10 +51,15 @@ var layouts = []string{
 	filepath.Join("nvidia", "cu13", "lib"), filepath.Join("nvidia", "cuda_runtime", "lib"), filepath.Join("nvidia", "cuda_nvrtc", "lib"),
 }
 
-// Open opens a library of CUDA, such as "libcudart", of the newest line that is not newer than newest, below one of
-// the roots or, after them, where the system's loader finds it. newest 0 is any. The error is a *dynlib.NotFoundError.
-func Open(name string, roots []string, newest int) (*dynlib.Library, error) {
-	searched, tooNew := []string{}, ""
+// Open opens a library of CUDA, such as "libcudart", of the newest line that is not newer than newest; 0 is any. It lies
+// below dir, or if dir is "" below one of Roots or, unless the environment names the only one, where the system's
+// loader finds it. The error is a *dynlib.NotFoundError.
+func Open(name, dir string, newest int) (*dynlib.Library, error) {
+	roots, searched, tooNew := []string{dir}, []string{}, ""
+	if dir == "" {
+		roots = Roots()
+	}
+	named := dir != "" || os.Getenv(DirEnv) != ""
 	for _, line := range lines {
 		file := fmt.Sprintf("%s.so.%d", name, line)
 		for _, root := range roots {
@@ -69,13 +74,13 @@ func Open(name string, roots []string, newest int) (*dynlib.Library, error) {
 		}
 	}
 	for _, line := range lines {
-		if newest == 0 || line <= newest {
+		if !named && (newest == 0 || line <= newest) {
 			searched = append(searched, fmt.Sprintf("%s.so.%d", name, line))
 		}
 	}
 	library, err := dynlib.Open("CUDA's library "+name, searched)
 	if notFound := (*dynlib.NotFoundError)(nil); errors.As(err, &notFound) {
-		notFound.Searched = summary(roots, name, newest)
+		notFound.Searched = summary(roots, name, newest, named)
 		notFound.Remedy = Remedy
 		if tooNew != "" {
 			notFound.Remedy = fmt.Sprintf("%s is of a newer line than the NVIDIA driver supports (%d): %s", tooNew, newest, Remedy)
@@ -85,7 +90,7 @@ func Open(name string, roots []string, newest int) (*dynlib.Library, error) {
 }
 
 // summary is what was searched, one pattern for each root.
-func summary(roots []string, name string, newest int) []string {
+func summary(roots []string, name string, newest int, named bool) []string {
 	var numbers []string
 	for _, line := range lines {
 		if newest == 0 || line <= newest {
@@ -96,6 +101,9 @@ func summary(roots []string, name string, newest int) []string {
 	out := make([]string, 0, len(roots)+1)
 	for _, root := range roots {
 		out = append(out, filepath.Join(root, "{"+strings.Join(layouts[:4], ",")+"}", file))
+	}
+	if named {
+		return out
 	}
 	return append(out, file+" along the loader's path")
 }
