@@ -70,6 +70,7 @@ gpu-report: native $(CUDA) ## build a folder that tries the CUDA parts on a mach
 	mkdir -p $(REPORT)/bin $(REPORT)/.runtime/cuda13/lib $(REPORT)/.runtime/cuda12/lib
 	CGO_ENABLED=0 $(GO) test -c -trimpath -ldflags "-s -w" -tags gpu -o $(REPORT)/bin/ $(GPUTESTS)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(REPORT)/bin/gpureport ./bench/gpureport
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(REPORT)/bin/genfn ./functions/genfn
 	for line in 13 12; do \
 		cp .runtime/cuda$$line/lib/libcudart.so.$$line $(REPORT)/.runtime/cuda$$line/lib/; \
 		$(REPORT)/bin/gpureport compile $$line .runtime/cuda$$line $(REPORT)/kernels; \

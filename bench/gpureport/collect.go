@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -49,7 +50,7 @@ type gpuReport struct {
 	CUDA    facts             `json:"cuda"`
 	Tests   []result          `json:"tests"`
 	Figures []figure          `json:"figures"`
-	outputs map[string][]byte // of the test programs
+	outputs map[string][]byte // of the programs, by name of file
 }
 
 // schemaVersion changes when a reader of the JSON would have to.
@@ -81,7 +82,54 @@ func collect(ctx context.Context, folder string) (*gpuReport, error) {
 			return nil, err
 		}
 	}
-	return r, nil
+	return r, r.lookAtDevices(ctx, folder)
+}
+
+// lookAtDevices has `genfn devices` validate the devices, and counts that as a test.
+func (r *gpuReport) lookAtDevices(ctx context.Context, folder string) error {
+	t := result{Package: "genfn", Name: "devices", Status: statusNotRun, Why: r.CUDA.Error}
+	if r.CUDA.Error == "" {
+		cache, err := os.MkdirTemp("", "gpureport-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(cache)
+		began := time.Now()
+		ask := func(args ...string) ([]byte, error) {
+			args = append([]string{"devices", "--local", "--cache-dir", cache}, args...)
+			return exec.CommandContext(ctx, filepath.Join(folder, "genfn"), args...).CombinedOutput()
+		}
+		said, err := ask()
+		r.outputs["devices.txt"], t.Log, t.Seconds = said, string(said), time.Since(began).Seconds()
+		raw, rawErr := ask("--json", "--log-level", "error")
+		r.outputs["devices.json"] = raw
+		t.Status, t.Why = judgeDevices(raw, len(r.CUDA.Devices), errors.Join(err, rawErr))
+	}
+	r.Tests = append(r.Tests, t)
+	return nil
+}
+
+// judgeDevices is passed if as many CUDA devices as there are were found well.
+func judgeDevices(raw []byte, want int, err error) (status, why string) {
+	var said struct {
+		Devices []struct {
+			Name string `json:"name"`
+			OK   bool   `json:"ok"`
+		} `json:"devices"`
+	}
+	if err := errors.Join(err, json.Unmarshal(raw, &said)); err != nil {
+		return statusFail, err.Error()
+	}
+	well := 0
+	for _, d := range said.Devices {
+		if strings.HasPrefix(d.Name, "cuda:") && d.OK {
+			well++
+		}
+	}
+	if well != want {
+		return statusFail, fmt.Sprintf("%d of %d devices were found well", well, want)
+	}
+	return statusPass, ""
 }
 
 // test runs a program's tests and benchmarks for GPUs.
@@ -104,7 +152,7 @@ func (r *gpuReport) test(ctx context.Context, folder, program string) error {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	ended := cmd.Run()
-	r.outputs[name] = out.Bytes()
+	r.outputs[name+".txt"] = out.Bytes()
 	tests, figures := parse(name, out.String())
 	for _, n := range names {
 		if !slices.ContainsFunc(tests, func(t result) bool { return t.Name == n }) {

@@ -29,7 +29,7 @@ func (r *gpuReport) write(dir string) error {
 		os.WriteFile(filepath.Join(dir, "report.md"), []byte(text.String()), 0o644),
 	}
 	for name, output := range r.outputs {
-		errs = append(errs, os.WriteFile(filepath.Join(dir, name+".txt"), output, 0o644))
+		errs = append(errs, os.WriteFile(filepath.Join(dir, name), output, 0o644))
 	}
 	return errors.Join(errs...)
 }

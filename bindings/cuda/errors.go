@@ -42,15 +42,18 @@ var alive = [...]int{
 	98,       // cudaErrorInvalidDeviceFunction
 	100, 101, // no device, invalid device
 	200, 209, // invalid kernel image, no kernel image for the device
+	216,      // cudaErrorDeviceAlreadyInUse
 	218,      // cudaErrorInvalidPtx
 	221, 222, // JIT compiler not found, unsupported PTX version
 	223,      // cudaErrorJitCompilationDisabled
+	225, 227, // PTX calls the device's synchronize, loader too old
 	400,      // cudaErrorInvalidResourceHandle
 	500,      // cudaErrorSymbolNotFound
 	600,      // cudaErrorNotReady
-	701,      // cudaErrorLaunchOutOfResources
+	701, 720, // too many resources, cooperative launch too large
 	800, 801, // not permitted, not supported
 	802, 803, 804, // system not ready, driver mismatch, compatibility mode not supported
+	912, // cudaErrorInvalidClusterSize
 }
 
 // failure makes the error of a status; nil for success.

@@ -130,6 +130,17 @@ func (s *Stream) Read(dst []byte, src View) error {
 	})
 }
 
+// WriteF32 is Write for float32 values.
+func (s *Stream) WriteF32(dst View, src []float32) error { return s.Write(dst, bytesOf(src)) }
+
+// ReadF32 is Read for float32 values.
+func (s *Stream) ReadF32(dst []float32, src View) error { return s.Read(bytesOf(dst), src) }
+
+// bytesOf is the memory of values.
+func bytesOf(v []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}
+
 func (s *Stream) copyHost(v View, host []byte, f func(a *cudart.API, host cudart.Address, stream cudart.Stream) cudart.Status) error {
 	if v.bytes != int64(len(host)) {
 		return fmt.Errorf("cuda: copy between %d bytes of the host and %d of the device", len(host), v.bytes)

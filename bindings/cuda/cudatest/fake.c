@@ -30,6 +30,8 @@ static int sticky, live;
 static __thread int chosen;
 
 #ifdef DRIVER
+/* NVRTC asks for it, if it finds a driver along its path, and goes on without the driver if it is refused. */
+status cuGetExportTable(const void **table, const void *id) { (void)id; *table = NULL; return 500; }
 status cuInit(unsigned flags) { return flags ? 1 : 0; }
 status cuDeviceGetCount(int *n) { *n = DEVICES; return 0; }
 status cuDeviceGet(int *d, int ordinal) { if (ordinal < 0 || ordinal >= DEVICES) return 101; *d = 7; return 0; }
@@ -95,6 +97,8 @@ static status drop(void *p) { if (!p) return 400; free(p); __sync_sub_and_fetch(
 
 int fake_live(void) { return live; }
 
+static status known(int device) { return device >= 0 && device < DEVICES ? 0 : 101; }
+
 const char *cudaGetErrorName(status e)
 {
 	switch (e) {
@@ -110,8 +114,8 @@ status cudaRuntimeGetVersion(int *v) { *v = RUNTIME; return 0; }
 status cudaDriverGetVersion(int *v) { *v = RUNTIME; return 0; }
 status cudaGetDeviceCount(int *n) { *n = DEVICES; return DEVICES ? 0 : 100; }
 status cudaSetDevice(int d) { if (sticky) return sticky; if (d < 0 || d >= DEVICES) return 101; chosen = 1; return 0; }
-status cudaDeviceGetAttribute(int *v, int a, int d) { ENTER; *v = a == 75 ? 9 : a == 76 ? 0 : a; return d; }
-status cudaDeviceGetPCIBusId(char *s, int n, int d) { ENTER; snprintf(s, n, "0000:1B:00.0"); return d; }
+status cudaDeviceGetAttribute(int *v, int a, int d) { ENTER; *v = a == 75 ? 9 : a == 76 ? 0 : a; return known(d); }
+status cudaDeviceGetPCIBusId(char *s, int n, int d) { ENTER; snprintf(s, n, "0000:1B:%02x.0", d); return known(d); }
 status cudaDeviceSynchronize(void) { ENTER; return 0; }
 status cudaMemGetInfo(size_t *f, size_t *t) { ENTER; *t = total, *f = total - used; return 0; }
 status cudaMalloc(void **p, size_t n) { ENTER; return give(p, n, 0); }
@@ -120,7 +124,7 @@ status cudaHostAlloc(void **p, size_t n, unsigned flags) { ENTER; if (flags != 1
 status cudaFreeHost(void *p) { ENTER; return drop(p); }
 status cudaMemcpyAsync(void *d, const void *s, size_t n, int kind, void *stream) { ENTER; if (kind != 4 || !stream) return 1; memmove(d, s, n); return 0; }
 status cudaMemsetAsync(void *d, int v, size_t n, void *stream) { ENTER; if (!stream) return 1; memset(d, v, n); return 0; }
-status cudaDeviceGetDefaultMemPool(void **p, int d) { ENTER; *p = &pool_used; return d; }
+status cudaDeviceGetDefaultMemPool(void **p, int d) { ENTER; *p = &pool_used; return known(d); }
 status cudaMallocAsync(void **p, size_t n, void *stream) { ENTER; if (!stream) return 1; return give(p, n, 1); }
 status cudaFreeAsync(void *p, void *stream) { ENTER; if (!stream) return 1; return take(p); }
 status cudaMemPoolTrimTo(void *p, size_t keep)

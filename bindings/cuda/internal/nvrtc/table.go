@@ -3,6 +3,7 @@
 // These details have caused bugs:
 //   - The sizes of PTX and of the log count their NUL.
 //   - libnvrtc opens libnvrtc-builtins when it compiles, by name: from its own folder or along the loader's path.
+//     It does the same with the driver's libcuda, and calls cuInit if it finds one.
 package nvrtc
 
 // Table holds the addresses of the C functions that genfn calls.
