@@ -12,15 +12,16 @@ CLIENTS := .runtime/clients
 TRAINER := .runtime/train
 PEERS   := .runtime/peers
 VGPU    := .runtime/vgpu
-TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed
+CUDA    := .runtime/cuda13/.installed .runtime/cuda12/.installed
+TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-GOFILES := $(shell find bindings events functions -name '*.go' -not -name '*_test.go' 2>/dev/null)
+GOFILES := $(shell find bindings events functions native -name '*.go' -not -name '*_test.go' 2>/dev/null)
 SCHEMAS := $(wildcard events/schema/*.json)
 KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu faults stress model test unit race check-native lint bench clean
+.PHONY: help demo build native runtime vgpu cuda gpu-report not-run faults stress model test unit race check-native lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -53,6 +54,35 @@ $(VGPU)/.installed: $(wildcard deploy/vgpu/* native/vgpu/*.c native/vgpu/*.h nat
 	$(MAKE) -C native/vgpu CC=$(CC) LIBRARY=$(abspath $(VGPU))/libgenfn_vgpu.so
 	touch $@
 
+cuda: $(CUDA) ## install CUDA's runtime library and NVRTC, lines 13 and 12 (no driver, no toolkit)
+
+.runtime/cuda%/.installed: deploy/cuda/requirements-%.txt deploy/cuda/install.sh deploy/cuda/unpack.py deploy/wheels.sh
+	PYTHON=$(PYTHON) deploy/cuda/install.sh $(@D) $<
+	touch $@
+
+# Everything in one folder, for a machine that has only a driver: programs without cgo, the runtime library, the
+# kernels' code for the usual architectures (NVRTC itself is used if the machine has it).
+REPORT := bin/gpu-report
+GPUTESTS := ./bindings/cuda ./bindings/kernels
+
+gpu-report: native $(CUDA) ## build a folder that tries the CUDA parts on a machine with an NVIDIA GPU, and try it here: ARGS="--out FOLDER"
+	rm -rf $(REPORT)
+	mkdir -p $(REPORT)/bin $(REPORT)/.runtime/cuda13/lib $(REPORT)/.runtime/cuda12/lib
+	CGO_ENABLED=0 $(GO) test -c -trimpath -ldflags "-s -w" -tags gpu -o $(REPORT)/bin/ $(GPUTESTS)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(REPORT)/bin/gpureport ./bench/gpureport
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(REPORT)/bin/genfn ./functions/genfn
+	for line in 13 12; do \
+		cp .runtime/cuda$$line/lib/libcudart.so.$$line $(REPORT)/.runtime/cuda$$line/lib/; \
+		$(REPORT)/bin/gpureport compile $$line .runtime/cuda$$line $(REPORT)/kernels; \
+	done
+	du -sh $(REPORT)
+	@echo "on a machine with a GPU: $(REPORT)/bin/gpureport run --out FOLDER"
+	$(if $(ARGS),$(REPORT)/bin/gpureport run $(ARGS))
+
+not-run: ## list the tests that need an NVIDIA GPU, and so are not run by make test
+	@$(GO) test -tags gpu -list '^TestGPU' $(GPUTESTS) | awk '/^TestGPU/ { names[n++] = $$1 } \
+		/^ok/ { for (i = 0; i < n; i++) print "NOT RUN  " $$2 " " names[i] ": needs an NVIDIA GPU (make gpu-report)"; n = 0 }'
+
 faults: build $(TOOLS) ## the fault matrix on the virtual GPU alone, with its table
 	CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -run TestFaultMatrix -v ./functions/instance | grep -E '^ *(ok|FAIL|---|\|)|Error'
 
@@ -83,6 +113,8 @@ test: unit race check-native ## build what is needed and pass every test
 unit: build $(TOOLS) ## the tests without the race detector, as the program is shipped: without cgo
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) test -shuffle=on -timeout 20m ./...
+	CGO_ENABLED=0 $(GO) vet -tags gpu $(GPUTESTS)
+	@$(MAKE) --no-print-directory not-run
 
 race: build $(TOOLS) ## the tests under the race detector (this lane alone uses cgo)
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 25m ./...

@@ -55,7 +55,7 @@ func (a *BlendArgs) check() error {
 			return fmt.Errorf("kernels: Blend: %s has %d values, expected at least %d", side.name, len(side.values), need)
 		}
 	}
-	if shareMemory(a.Dst, a.Src) {
+	if shareMemory(memoryOf(a.Dst), memoryOf(a.Src)) {
 		return errors.New("kernels: Blend: Dst and Src share memory")
 	}
 	return nil

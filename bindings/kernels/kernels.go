@@ -53,23 +53,27 @@ func (s *Set) Info() Info { return s.info }
 //
 // Converted and Prev may each be the very same slice as any input (all inputs of a position are read before its
 // outputs are written), so Converted may replace an entry of History. Any other overlap is an error.
-type StepArgs struct {
-	Sample, Cond, Uncond []float32
+type StepArgs = StepArgsOf[[]float32]
+
+// StepArgsOf is StepArgs for values in memory of one kind: slices, or views of a device's memory, whose zero View
+// stands for nil.
+type StepArgsOf[V any] struct {
+	Sample, Cond, Uncond V
 	Guidance             float32
 
 	ConvSample, ConvOutput, Clip float32
-	Converted                    []float32 // out; nil: not wanted
+	Converted                    V // out; nil: not wanted
 
 	SampleCoef, OutputCoef, ConvertedCoef, NoiseCoef float32
-	History                                          [][]float32 // at most MaxHistory
-	HistoryCoef                                      []float32   // one for each entry of History
-	Noise                                            []float32
-	Prev                                             []float32 // out; nil: not wanted
+	History                                          []V       // at most MaxHistory
+	HistoryCoef                                      []float32 // one for each entry of History
+	Noise                                            V
+	Prev                                             V // out; nil: not wanted
 }
 
 // Step runs one scheduler step. It fails, before it writes anything, when a does not describe one.
 func (s *Set) Step(a *StepArgs) error {
-	if err := checkStep(a); err != nil {
+	if err := checkStep(a, memoryOf); err != nil {
 		return err
 	}
 	if len(a.Sample) == 0 {
@@ -85,11 +89,8 @@ func (s *Set) Step(a *StepArgs) error {
 
 // Scale computes dst = src*mul + add with two roundings. dst may be src; any other overlap is an error.
 func (s *Set) Scale(dst, src []float32, mul, add float32) error {
-	if len(dst) != len(src) {
-		return fmt.Errorf("kernels: Scale: dst has %d values, expected %d as in src", len(dst), len(src))
-	}
-	if overlaps(dst, src) {
-		return errors.New("kernels: Scale: dst overlaps src without being the same slice")
+	if err := checkScale(memoryOf(dst), memoryOf(src)); err != nil {
+		return err
 	}
 	if len(src) == 0 {
 		return nil
@@ -106,15 +107,9 @@ func (s *Set) Scale(dst, src []float32, mul, add float32) error {
 // bytes: clamp(x/2 + 0.5, 0, 1) * 255 rounded half to even, as diffusers' VaeImageProcessor does. NaN becomes 0.
 // dst must not share memory with src.
 func (s *Set) ImageToU8(dst []uint8, src []float32, channels, height, width int) error {
-	const limit = 1 << 20 // keeps the product of three within 63 bits
-	for _, n := range [...]int{channels, height, width} {
-		if n < 0 || n > limit {
-			return fmt.Errorf("kernels: ImageToU8: %d channels of %d rows of %d pixels, expected 0 to %d each", channels, height, width, limit)
-		}
-	}
-	n := channels * height * width
-	if len(src) != n || len(dst) != n {
-		return fmt.Errorf("kernels: ImageToU8: src has %d values and dst %d bytes, expected %d for %d x %d x %d", len(src), len(dst), n, channels, height, width)
+	n, err := checkImage(len(dst), len(src), channels, height, width)
+	if err != nil {
+		return err
 	}
 	if n == 0 {
 		return nil
@@ -138,12 +133,13 @@ func (s *Set) CountNonFinite(src []float32) int {
 	return countNonFinite(src)
 }
 
-func checkStep(a *StepArgs) error {
-	n := len(a.Sample)
-	if a.Prev == nil && a.Converted == nil {
+// checkStep checks arguments whose values lie where of says.
+func checkStep[V any](a *StepArgsOf[V], of func(V) memory) error {
+	n := of(a.Sample).n
+	if !of(a.Prev).given && !of(a.Converted).given {
 		return errors.New("kernels: Step: neither Prev nor Converted is given, so there is nothing to compute")
 	}
-	if a.Uncond != nil && a.Cond == nil {
+	if of(a.Uncond).given && !of(a.Cond).given {
 		return errors.New("kernels: Step: Uncond without Cond, expected both for guidance")
 	}
 	if len(a.History) != len(a.HistoryCoef) || len(a.History) > MaxHistory {
@@ -153,40 +149,66 @@ func checkStep(a *StepArgs) error {
 		return fmt.Errorf("kernels: Step: Clip is %v, expected 0 (no clamp) or more", a.Clip)
 	}
 	named := [...]struct {
-		name  string
-		slice []float32
+		name   string
+		values V
 	}{{"Cond", a.Cond}, {"Uncond", a.Uncond}, {"Noise", a.Noise}, {"Converted", a.Converted}, {"Prev", a.Prev}}
 	for _, s := range named {
-		if s.slice != nil && len(s.slice) != n {
-			return fmt.Errorf("kernels: Step: %s has %d values, expected %d as in Sample", s.name, len(s.slice), n)
+		if m := of(s.values); m.given && m.n != n {
+			return fmt.Errorf("kernels: Step: %s has %d values, expected %d as in Sample", s.name, m.n, n)
 		}
 	}
 	for k, h := range a.History {
-		if len(h) != n {
-			return fmt.Errorf("kernels: Step: History[%d] has %d values, expected %d as in Sample", k, len(h), n)
+		if m := of(h); m.n != n {
+			return fmt.Errorf("kernels: Step: History[%d] has %d values, expected %d as in Sample", k, m.n, n)
 		}
 	}
-	return checkStepMemory(a)
+	return checkStepMemory(a, of)
 }
 
-func checkStepMemory(a *StepArgs) error {
-	if n := len(a.Sample); n > 0 && a.Prev != nil && a.Converted != nil && (overlaps(a.Prev, a.Converted) || &a.Prev[0] == &a.Converted[0]) {
+func checkStepMemory[V any](a *StepArgsOf[V], of func(V) memory) error {
+	if shareMemory(of(a.Prev), of(a.Converted)) {
 		return errors.New("kernels: Step: Prev and Converted share memory")
 	}
 	for _, out := range [...]struct {
-		name  string
-		slice []float32
+		name   string
+		values V
 	}{{"Converted", a.Converted}, {"Prev", a.Prev}} {
-		for _, in := range [...][]float32{a.Sample, a.Cond, a.Uncond, a.Noise} {
-			if overlaps(out.slice, in) {
+		for _, in := range [...]V{a.Sample, a.Cond, a.Uncond, a.Noise} {
+			if overlaps(of(out.values), of(in)) {
 				return fmt.Errorf("kernels: Step: %s overlaps an input without being the same slice", out.name)
 			}
 		}
 		for k, h := range a.History {
-			if overlaps(out.slice, h) {
+			if overlaps(of(out.values), of(h)) {
 				return fmt.Errorf("kernels: Step: %s overlaps History[%d] without being the same slice", out.name, k)
 			}
 		}
 	}
 	return nil
+}
+
+// checkScale checks where the values of Scale lie.
+func checkScale(dst, src memory) error {
+	if dst.n != src.n {
+		return fmt.Errorf("kernels: Scale: dst has %d values, expected %d as in src", dst.n, src.n)
+	}
+	if overlaps(dst, src) {
+		return errors.New("kernels: Scale: dst overlaps src without being the same slice")
+	}
+	return nil
+}
+
+// checkImage returns the number of values of an image.
+func checkImage(dst, src, channels, height, width int) (int, error) {
+	const limit = 1 << 20 // keeps the product of three within 63 bits
+	for _, n := range [...]int{channels, height, width} {
+		if n < 0 || n > limit {
+			return 0, fmt.Errorf("kernels: ImageToU8: %d channels of %d rows of %d pixels, expected 0 to %d each", channels, height, width, limit)
+		}
+	}
+	n := channels * height * width
+	if src != n || dst != n {
+		return 0, fmt.Errorf("kernels: ImageToU8: src has %d values and dst %d bytes, expected %d for %d x %d x %d", src, dst, n, channels, height, width)
+	}
+	return n, nil
 }

@@ -2,23 +2,24 @@ package kernels
 
 import "unsafe"
 
-// overlaps reports whether a and b share memory without starting at the same place.
-// Both have the same length or one of them is empty.
-func overlaps(a, b []float32) bool {
-	if len(a) == 0 || len(b) == 0 {
-		return false
-	}
-	pa, pb := uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	const size = unsafe.Sizeof(a[0])
-	return pa != pb && pa < pb+uintptr(len(b))*size && pb < pa+uintptr(len(a))*size
+// memory is where float32 values lie, on the host or on a device.
+type memory struct {
+	address uintptr
+	n       int // values
+	given   bool
 }
 
+func memoryOf(s []float32) memory {
+	return memory{uintptr(unsafe.Pointer(unsafe.SliceData(s))), len(s), s != nil}
+}
+
+func (m memory) end() uintptr { return m.address + uintptr(m.n)*unsafe.Sizeof(float32(0)) }
+
+// overlaps reports whether a and b share memory without starting at the same place.
+// Both have the same length or one of them is empty.
+func overlaps(a, b memory) bool { return a.address != b.address && shareMemory(a, b) }
+
 // shareMemory reports whether a and b have memory in common.
-func shareMemory(a, b []float32) bool {
-	if len(a) == 0 || len(b) == 0 {
-		return false
-	}
-	pa, pb := uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	const size = unsafe.Sizeof(a[0])
-	return pa < pb+uintptr(len(b))*size && pb < pa+uintptr(len(a))*size
+func shareMemory(a, b memory) bool {
+	return a.n > 0 && b.n > 0 && a.address < b.end() && b.address < a.end()
 }

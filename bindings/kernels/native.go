@@ -34,31 +34,32 @@ type table struct {
 	StdNormal uintptr `sym:"genfn_std_normal"`
 }
 
-// The structs of native/kernels/genfn_kernels.h; Open compares their sizes with the library's.
+// The structs of native/kernels/genfn_kernels.h; Open compares their sizes with the library's. P is what a pointer is:
+// unsafe.Pointer on the host, uintptr for a device's memory.
 type (
-	stepArgs struct {
-		sample, cond, uncond, noise                      *float32
-		converted, prev                                  *float32
-		history                                          [MaxHistory]*float32
+	stepArgs[P any] struct {
+		sample, cond, uncond, noise                      P // float32, as are all but those that say so
+		converted, prev                                  P
+		history                                          [MaxHistory]P
 		historyCoef                                      [MaxHistory]float32
 		guidance, convSample, convOutput, clip           float32
 		sampleCoef, outputCoef, convertedCoef, noiseCoef float32
 		n, historyN                                      int64
 	}
-	scaleArgs struct {
-		dst, src *float32
+	scaleArgs[P any] struct {
+		dst, src P
 		mul, add float32
 		n        int64
 	}
-	imageArgs struct {
-		dst         *uint8
-		src         *float32
+	imageArgs[P any] struct {
+		dst         P // uint8
+		src         P
 		channels, n int64
 	}
-	countArgs struct {
-		src   *float32
+	countArgs[P any] struct {
+		src   P
 		n     int64
-		count *uint64
+		count P // uint64
 	}
 	blendArgs struct {
 		dst, src                           *float32
@@ -75,6 +76,23 @@ type (
 		isa                                                uint32 // 0 baseline, 1 AVX2
 	}
 )
+
+// newStepArgs fills the struct in; at is where values lie.
+func newStepArgs[P, V any](a *StepArgsOf[V], n int, at func(V) P) stepArgs[P] {
+	args := stepArgs[P]{
+		sample: at(a.Sample), cond: at(a.Cond), uncond: at(a.Uncond), noise: at(a.Noise), converted: at(a.Converted), prev: at(a.Prev),
+		guidance: a.Guidance, convSample: a.ConvSample, convOutput: a.ConvOutput, clip: a.Clip,
+		sampleCoef: a.SampleCoef, outputCoef: a.OutputCoef, convertedCoef: a.ConvertedCoef, noiseCoef: a.NoiseCoef,
+		n: int64(n), historyN: int64(len(a.History)),
+	}
+	for k, h := range a.History {
+		args.history[k] = at(h)
+	}
+	copy(args.historyCoef[:], a.HistoryCoef)
+	return args
+}
+
+func data(s []float32) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(s)) }
 
 // call is the memory of one call: the arguments and, for SyscallN, their address. It comes from a pool, so it is on
 // the heap and never moves, and so does everything its pointers name. Handing SyscallN a slice that exists already
@@ -107,10 +125,10 @@ func (p *calls[T]) run(function uintptr, c *call[T]) {
 // library is the loaded C library.
 type library struct {
 	table  table
-	steps  calls[stepArgs]
-	scales calls[scaleArgs]
-	images calls[imageArgs]
-	counts calls[countArgs]
+	steps  calls[stepArgs[unsafe.Pointer]]
+	scales calls[scaleArgs[unsafe.Pointer]]
+	images calls[imageArgs[unsafe.Pointer]]
+	counts calls[countArgs[unsafe.Pointer]]
 	blends calls[blendArgs]
 	fills  calls[fillArgs]
 	totals sync.Pool // *uint64
@@ -118,29 +136,19 @@ type library struct {
 
 func (l *library) step(a *StepArgs) {
 	c := l.steps.get()
-	c.args = stepArgs{
-		sample: unsafe.SliceData(a.Sample), cond: unsafe.SliceData(a.Cond), uncond: unsafe.SliceData(a.Uncond), noise: unsafe.SliceData(a.Noise),
-		converted: unsafe.SliceData(a.Converted), prev: unsafe.SliceData(a.Prev),
-		guidance: a.Guidance, convSample: a.ConvSample, convOutput: a.ConvOutput, clip: a.Clip,
-		sampleCoef: a.SampleCoef, outputCoef: a.OutputCoef, convertedCoef: a.ConvertedCoef, noiseCoef: a.NoiseCoef,
-		n: int64(len(a.Sample)), historyN: int64(len(a.History)),
-	}
-	for k, h := range a.History {
-		c.args.history[k] = unsafe.SliceData(h)
-	}
-	copy(c.args.historyCoef[:], a.HistoryCoef)
+	c.args = newStepArgs(a, len(a.Sample), data)
 	l.steps.run(l.table.Step, c)
 }
 
 func (l *library) scale(dst, src []float32, mul, add float32) {
 	c := l.scales.get()
-	c.args = scaleArgs{dst: unsafe.SliceData(dst), src: unsafe.SliceData(src), mul: mul, add: add, n: int64(len(src))}
+	c.args = scaleArgs[unsafe.Pointer]{dst: data(dst), src: data(src), mul: mul, add: add, n: int64(len(src))}
 	l.scales.run(l.table.Scale, c)
 }
 
 func (l *library) imageToU8(dst []uint8, src []float32, channels, pixels int) {
 	c := l.images.get()
-	c.args = imageArgs{dst: unsafe.SliceData(dst), src: unsafe.SliceData(src), channels: int64(channels), n: int64(pixels)}
+	c.args = imageArgs[unsafe.Pointer]{dst: unsafe.Pointer(unsafe.SliceData(dst)), src: data(src), channels: int64(channels), n: int64(pixels)}
 	l.images.run(l.table.ImageToU8, c)
 }
 
@@ -152,7 +160,7 @@ func (l *library) countNonFinite(src []float32) int {
 	defer l.totals.Put(total)
 	*total = 0
 	c := l.counts.get()
-	c.args = countArgs{src: unsafe.SliceData(src), n: int64(len(src)), count: total}
+	c.args = countArgs[unsafe.Pointer]{src: data(src), n: int64(len(src)), count: unsafe.Pointer(total)}
 	l.counts.run(l.table.CountNonFinite, c)
 	return int(*total)
 }

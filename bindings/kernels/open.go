@@ -118,10 +118,10 @@ func (l *library) describe(path string) (isa string, err error) {
 	d := new(description)
 	purego.SyscallN(l.table.Describe, uintptr(unsafe.Pointer(d)))
 	expected := description{
-		step:  uint32(unsafe.Sizeof(stepArgs{})),
-		scale: uint32(unsafe.Sizeof(scaleArgs{})),
-		image: uint32(unsafe.Sizeof(imageArgs{})),
-		count: uint32(unsafe.Sizeof(countArgs{})),
+		step:  uint32(unsafe.Sizeof(stepArgs[unsafe.Pointer]{})),
+		scale: uint32(unsafe.Sizeof(scaleArgs[unsafe.Pointer]{})),
+		image: uint32(unsafe.Sizeof(imageArgs[unsafe.Pointer]{})),
+		count: uint32(unsafe.Sizeof(countArgs[unsafe.Pointer]{})),
 		blend: uint32(unsafe.Sizeof(blendArgs{})),
 		fill:  uint32(unsafe.Sizeof(fillArgs{})),
 		torch: uint32(unsafe.Sizeof(torchState{})),

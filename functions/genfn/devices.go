@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -51,10 +52,12 @@ type deviceReport struct {
 func newDevices(s *settings) *cobra.Command {
 	var properties, here, crashes bool
 	var virtual virtualFlags
+	var nvidia cudaFlags
 	cmd := &cobra.Command{
 		Use:   "devices",
 		Short: "The devices of this machine, looked at one by one, and those of running instances",
-		Long: "The devices of this machine, each validated by a process of its own: driver, properties, memory, and a small known computation. A driver that crashes or hangs harms nobody.\n\n" +
+		Long: "The devices of this machine, each validated by a process of its own: driver, properties, memory, and a small known computation. A driver that crashes or hangs harms nobody. " +
+			"NVIDIA's devices are looked at where there is a driver and CUDA's runtime library; no model runs on them yet.\n\n" +
 			"Below them the instances of a NATS server, if one answers: the state of each one's device and why, memory, generations and faults; and what is decided on them, since when, by whom and why.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,7 +68,12 @@ func newDevices(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var ofCUDA []process.Found
+			var both sync.WaitGroup
+			both.Go(func() { ofCUDA = nvidia.discover(cmd.Context(), s, log) })
 			found, err := s.discover(cmd.Context(), &virtual, log)
+			both.Wait()
+			found = append(found, ofCUDA...)
 			if err != nil && len(found) == 0 {
 				return err
 			}
@@ -93,6 +101,7 @@ func newDevices(s *settings) *cobra.Command {
 	s.addCache(cmd)
 	s.addNATS(cmd)
 	virtual.add(cmd)
+	nvidia.add(cmd)
 	cmd.Flags().BoolVar(&crashes, "crashes", false, "print the runners that ended badly on this machine instead, the newest first (the last 20; --json has all that is known of them)")
 	cmd.Flags().BoolVar(&properties, "properties", false, "print the properties of each device too")
 	cmd.Flags().BoolVar(&here, "local", false, "only the devices of this machine: ask no NATS server")

@@ -69,6 +69,9 @@ func (f *instanceFlags) check() error {
 	if _, err := f.guidanceBatch(); err != nil {
 		return err
 	}
+	if err := checkServes("--device", f.device); err != nil {
+		return err
+	}
 	return f.topology.check()
 }
 

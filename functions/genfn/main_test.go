@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+
+	"genfn/bindings/cuda/cudatest"
 )
 
 // TestMain makes the test binary stand for the program: in scripts as the command `genfn`, and as the
@@ -57,7 +61,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PORT", port)
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"samepixels": samePixels},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"samepixels": samePixels, "fakecuda": fakeCUDA(t)},
 	})
 }
 
@@ -69,6 +73,18 @@ func freePort() (string, error) {
 	defer l.Close()
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	return port, err
+}
+
+// fakeCUDA has the commands that follow find a fake of CUDA: `fakecuda DEVICES [FLAGS OF THE C COMPILER]`.
+func fakeCUDA(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		devices, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		for _, assignment := range cudatest.Env(cudatest.New(t, cudatest.Machine{Devices: devices, Flags: args[1:]})) {
+			key, value, _ := strings.Cut(assignment, "=")
+			ts.Setenv(key, value)
+		}
+	}
 }
 
 // samePixels compares two PNG files by their pixels: `samepixels a.png b.png`.

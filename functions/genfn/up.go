@@ -44,6 +44,11 @@ func (f *upFlags) check() error {
 	if f.port < 0 || f.port > math.MaxUint16 {
 		return usageError{fmt.Errorf("--port %d: expected 1 to %d, or 0 for a free one", f.port, math.MaxUint16)}
 	}
+	for _, device := range f.devices {
+		if err := checkServes("--devices", device); err != nil {
+			return err
+		}
+	}
 	if err := f.instanceFlags.check(); err != nil {
 		return err
 	}

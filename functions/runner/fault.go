@@ -2,7 +2,10 @@ package runner
 
 import (
 	"errors"
+	"strings"
 
+	"genfn/bindings/cuda"
+	"genfn/bindings/cuda/nvrtc"
 	"genfn/bindings/openvino"
 	"genfn/functions/device/fault"
 )
@@ -10,9 +13,18 @@ import (
 // classify turns an error of the engine into evidence and has it classified.
 func classify(err error, stage, device string) fault.Fault {
 	e := fault.Evidence{Stage: stage, Device: device, Err: err}
-	var native *openvino.Error
-	if errors.As(err, &native) {
+	var (
+		native   *openvino.Error
+		gpu      *cuda.Error
+		compiler *nvrtc.Error
+	)
+	switch {
+	case errors.As(err, &native):
 		e.Runtime, e.Status, e.Text = fault.RuntimeOpenVINO, native.Status, native.Detail
+	case errors.As(err, &gpu):
+		e.Runtime, e.Status, e.Text = fault.RuntimeCUDA, gpu.Code, gpu.Text
+	case errors.As(err, &compiler):
+		e.Runtime, e.Status, e.Text = fault.RuntimeNVRTC, compiler.Code, strings.TrimSpace(compiler.Text+"\n"+compiler.Log)
 	}
 	return fault.Classify(e)
 }

@@ -27,12 +27,23 @@ const orphanGrace = time.Second
 
 // Options are what a program decides about its runner command. All else comes with the instance's Hello.
 type Options struct {
-	Open   OpenFunc     // nil: OpenOpenVINO
+	Open   OpenFunc     // nil: Open
 	Logger *slog.Logger // nil: text to standard error
 }
 
 // OpenFunc makes the engine that hello asks for.
 type OpenFunc func(ctx context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error)
+
+// Open makes the engine of hello's runtime.
+func Open(ctx context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error) {
+	switch hello.Runtime {
+	case "":
+		return OpenOpenVINO(ctx, hello, log)
+	case protocol.RuntimeCUDA:
+		return OpenCUDA(ctx, hello, log)
+	}
+	return nil, fmt.Errorf("the instance asks for the runtime %q, which this runner does not know", hello.Runtime)
+}
 
 // Engine does a runner's work. Its methods are called one at a time, except Ledger and DeviceMemory.
 type Engine interface {
@@ -117,7 +128,7 @@ func Main(ctx context.Context, o Options) error {
 // the other side and is no error of Run.
 func Run(ctx context.Context, conn *protocol.Conn, bulk *protocol.Bulk, o Options) error {
 	if o.Open == nil {
-		o.Open = OpenOpenVINO
+		o.Open = Open
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -36,36 +36,54 @@ const minDeviceMemory = 64 << 20
 // the properties it is to be used with, its memory, and whether it computes right. It goes on after a failed check
 // as far as that makes sense, so that all that is wrong is told at once.
 func (e *openVINO) validate(core *openvino.Core, device string) *protocol.Validation {
-	v := &protocol.Validation{Class: events.ClassOf(device)}
-	check := func(name, detail string, err error) bool {
-		c := events.DeviceCheck{Name: name, OK: err == nil, Detail: detail}
-		if err != nil {
-			c.Detail = err.Error()
-			if v.Error == nil {
-				v.Error = classify(err, "validate "+name, device).Err
-			}
-		}
-		v.Checks = append(v.Checks, c)
-		return err == nil
-	}
+	v := newValidation(device)
 	name, err := core.Property(device, "FULL_DEVICE_NAME")
 	v.Name = name
 	if err == nil {
 		v.Driver = driverOf(core.Property, device)
 	}
-	if !check(checkDriver, describeDriver(core.Property, device, name, v.Driver), err) {
-		return v
+	if !v.check(checkDriver, describeDriver(core.Property, device, name, v.Driver), err) {
+		return v.Validation
 	}
 	plan, err := e.checkProperties(core, device)
 	v.Properties, v.Tuning = plan.Properties, plan.Settings
-	check(checkProperties, fmt.Sprintf("%d set", len(v.Properties)), err)
+	v.check(checkProperties, fmt.Sprintf("%d set", len(v.Properties)), err)
 	v.Memory, err = deviceMemory(core.Property, device, v.Class)
-	if err == nil && v.Memory.Free >= 0 && v.Memory.Free < minDeviceMemory {
-		err = events.Errorf(events.CodeGPUOutOfMemory, "%d MiB of %d MiB are free before anything is loaded", v.Memory.Free>>20, v.Memory.Total>>20)
+	v.check(checkMemory, describeMemory(v.Memory), errors.Join(err, enough(v.Memory)))
+	v.check(checkComputation, "a product of matrices is right to the last value", e.compute(core, device))
+	return v.Validation
+}
+
+// validation is one that is being made.
+type validation struct {
+	*protocol.Validation
+	device string
+}
+
+func newValidation(device string) validation {
+	memory := protocol.DeviceMemory{Total: unknownBytes, Used: unknownBytes, Free: unknownBytes}
+	return validation{&protocol.Validation{Class: events.ClassOf(device), Memory: memory}, device}
+}
+
+// check adds a check, with err in place of the detail if it failed. It returns whether it did not.
+func (v validation) check(name, detail string, err error) bool {
+	c := events.DeviceCheck{Name: name, OK: err == nil, Detail: detail}
+	if err != nil {
+		c.Detail = err.Error()
+		if v.Error == nil {
+			v.Error = classify(err, "validate "+name, v.device).Err
+		}
 	}
-	check(checkMemory, describeMemory(v.Memory), err)
-	check(checkComputation, "a product of matrices is right to the last value", e.compute(core, device))
-	return v
+	v.Checks = append(v.Checks, c)
+	return err == nil
+}
+
+// enough returns gpu_out_of_memory if too little is free to begin with.
+func enough(m protocol.DeviceMemory) error {
+	if m.Free < 0 || m.Free >= minDeviceMemory {
+		return nil
+	}
+	return events.Errorf(events.CodeGPUOutOfMemory, "%d MiB of %d MiB are free before anything is loaded", m.Free>>20, m.Total>>20)
 }
 
 // checkProperties plans how the device is used, and returns an error for a configured property that it does not have, or
@@ -223,7 +241,7 @@ func (e *openVINO) compute(core *openvino.Core, device string) (err error) {
 // compareProduct returns numerical_error for the first value that is wrong.
 func compareProduct(y []float32) error {
 	if len(y) != validationSide*validationSide {
-		return events.Errorf(events.CodeNumericalError, "the known computation gave %d values, expected %d", len(y), validationSide*validationSide)
+		return wrong("the known computation gave %d values, expected %d", len(y), validationSide*validationSide)
 	}
 	for i, got := range y {
 		var want float32
@@ -231,10 +249,17 @@ func compareProduct(y []float32) error {
 			want += validationValue(i/validationSide, k, 0) * validationValue(k, i%validationSide, 5)
 		}
 		if want = max(want, 0); got != want {
-			return events.Errorf(events.CodeNumericalError, "the known computation is wrong at %d,%d: %g, expected %g", i/validationSide, i%validationSide, got, want)
+			return wrong("the known computation is wrong at %d,%d: %g, expected %g", i/validationSide, i%validationSide, got, want)
 		}
 	}
 	return nil
+}
+
+// wrong is the numerical_error of a device that cannot be trusted.
+func wrong(format string, args ...any) error {
+	e := events.Errorf(events.CodeNumericalError, format, args...)
+	e.Advice = "Do not use the device: reset it or restart its machine, and update its driver. If it stays so, its memory or the device itself is damaged."
+	return e
 }
 
 // writeValidation writes the network of the known computation to a folder of its own and returns the .xml.

@@ -3,12 +3,13 @@
 #define __CUDACC_RTC__
 #define __device__
 #define __forceinline__ inline
+#define __grid_constant__
 #define GENFN_CUDA_KERNEL
+#define GENFN_LANES 4
 #define genfn_step cuda_thread_step
 #define genfn_scale cuda_thread_scale
 #define genfn_image_to_u8 cuda_thread_image_to_u8
 #define genfn_count_non_finite cuda_thread_count_non_finite
-#define genfn_blend cuda_thread_blend
 
 static struct { unsigned x; } blockIdx, threadIdx, blockDim = {32}, gridDim = {3};
 
@@ -29,4 +30,3 @@ LAUNCH(step, genfn_step_args)
 LAUNCH(scale, genfn_scale_args)
 LAUNCH(image_to_u8, genfn_image_args)
 LAUNCH(count_non_finite, genfn_count_args)
-LAUNCH(blend, genfn_blend_args)

@@ -1,7 +1,9 @@
 /* The bodies of the element-wise kernels, one source for the CPU and (through NVRTC) for CUDA.
  *
- * A body computes the values i to i+lanes-1. On the CPU lanes is a block, so that each statement under EACH is one
- * vectorized loop over data in the first-level cache; on CUDA a thread has one lane and EACH is one statement.
+ * A body computes the values i, i+AT(1) to i+AT(lanes-1). On the CPU lanes is a block of neighbours, so that each
+ * statement under EACH is one vectorized loop over data in the first-level cache. On CUDA the values of a thread lie a
+ * block of threads apart, so that neighbouring threads have neighbours, and EACH is unrolled into registers: with as
+ * many reads under way as a thread has lanes, the memory of a large device is kept busy.
  * A body reads all its inputs before it writes an output: outputs may be the same memory as inputs.
  * Results are equal on both only without fused multiply-add: -ffp-contract=off, NVRTC --fmad=false.
  */
@@ -9,24 +11,28 @@
 
 #ifdef __CUDACC_RTC__
 #define INLINE static __device__ __forceinline__
-#define LANES 1
+#define LANES GENFN_LANES /* the compiler's option says how many */
+#define AT(l) ((l) * (int64_t)blockDim.x)
 #define EACH(l) for (int l = 0; l < lanes; l++)
-#define EACH_COLUMN(x, columns) for (int32_t x = 0; x < (columns); x++)
 #define ADD(total, x) atomicAdd((unsigned long long *)(total), (unsigned long long)(x))
 #ifndef GENFN_CUDA_KERNEL /* check_cuda.c has its own */
 #define GENFN_CUDA_KERNEL extern "C" __global__
 #endif
 #define KERNEL(name, args, body)                                                                 \
-	GENFN_CUDA_KERNEL void name(const struct args a)                                         \
+	GENFN_CUDA_KERNEL void name(const __grid_constant__ struct args a)                       \
 	{                                                                                        \
-		for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < a.n;        \
-		     i += (int64_t)gridDim.x * blockDim.x)                                       \
-			body(&a, i, 1);                                                          \
+		for (int64_t i = blockIdx.x * AT(LANES) + threadIdx.x; i < a.n; i += gridDim.x * AT(LANES)) \
+			if (i + AT(LANES - 1) < a.n)                                             \
+				body(&a, i, LANES);                                              \
+			else                                                                     \
+				for (int64_t j = i; j < a.n; j += AT(1))                         \
+					body(&a, j, 1);                                          \
 	}
 #else
 #include "dispatch.h"
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 512
+#define AT(l) (l)
 #define EACH(l) _Pragma("GCC ivdep") for (int l = 0; l < lanes; l++)
 #define EACH_COLUMN(x, columns) _Pragma("GCC ivdep") for (int32_t x = 0; x < (columns); x++)
 #define ADD(total, x) (*(total) += (x))
@@ -41,12 +47,26 @@
 	}
 #endif
 
-/* Classifier-free guidance. Returns where the e of this block is: in buffer, or the input itself; null without cond. */
+/* Where this block's values of x are: in memory on the CPU; a thread of CUDA reads its own into held. */
+INLINE const float *read(float *held, const float *x, int lanes)
+{
+#ifdef __CUDACC_RTC__
+	EACH(l) held[l] = x[AT(l)];
+	return held;
+#else
+	(void)held, (void)lanes;
+	return x;
+#endif
+}
+
+/* Classifier-free guidance, if there is uncond. Returns where e is: in buffer, or the output itself. */
 INLINE const float *guided(const struct genfn_step_args *a, int64_t i, int lanes, float *buffer)
 {
-	if (!a->cond || !a->uncond)
-		return a->cond ? a->cond + i : a->cond;
-	const float *cond = a->cond + i, *uncond = a->uncond + i;
+	float held[LANES];
+	const float *cond = read(buffer, a->cond + i, lanes);
+	if (!a->uncond)
+		return cond;
+	const float *uncond = read(held, a->uncond + i, lanes);
 	const float guidance = a->guidance;
 	EACH(l) buffer[l] = uncond[l] + guidance * (cond[l] - uncond[l]);
 	return buffer;
@@ -55,7 +75,7 @@ INLINE const float *guided(const struct genfn_step_args *a, int64_t i, int lanes
 /* sum = c*x, or 0 for a term that is left out. */
 INLINE void first_term(float *sum, float c, const float *x, int lanes)
 {
-	if (c != 0 && x)
+	if (c != 0)
 		EACH(l) sum[l] = c * x[l];
 	else
 		EACH(l) sum[l] = 0;
@@ -64,48 +84,59 @@ INLINE void first_term(float *sum, float c, const float *x, int lanes)
 /* sum += c*x, unless the term is left out. */
 INLINE void add_term(float *sum, float c, const float *x, int lanes)
 {
-	if (c != 0 && x)
+	if (c != 0)
 		EACH(l) sum[l] += c * x[l];
+}
+
+/* The same of values that are not read yet. */
+INLINE void read_term(float *sum, float c, const float *x, int lanes)
+{
+	float held[LANES];
+	if (c != 0)
+		add_term(sum, c, read(held, x, lanes), lanes);
 }
 
 INLINE void step_block(const struct genfn_step_args *a, int64_t i, int lanes)
 {
-	float buffer[LANES], m[LANES], prev[LANES];
-	const float *sample = a->sample + i;
-	const float *e = guided(a, i, lanes, buffer);
+	float held[LANES], buffer[LANES], m[LANES], prev[LANES];
+	const float *sample = read(held, a->sample + i, lanes), *e = buffer;
 
+	if (a->cond)
+		e = guided(a, i, lanes, buffer);
 	if (a->converted || a->converted_coef != 0) {
 		first_term(m, a->conv_sample, sample, lanes);
-		add_term(m, a->conv_output, e, lanes);
+		if (a->cond)
+			add_term(m, a->conv_output, e, lanes);
 		const float high = a->clip, low = -high;
 		if (high > 0)
 			EACH(l) m[l] = m[l] < low ? low : m[l] > high ? high : m[l];
 	}
 	if (a->prev) {
 		first_term(prev, a->sample_coef, sample, lanes);
-		add_term(prev, a->output_coef, e, lanes);
+		if (a->cond)
+			add_term(prev, a->output_coef, e, lanes);
 		if (a->converted_coef != 0)
 			add_term(prev, a->converted_coef, m, lanes);
 		for (int64_t k = 0; k < a->history_n; k++)
-			add_term(prev, a->history_coef[k], a->history[k] + i, lanes);
+			read_term(prev, a->history_coef[k], a->history[k] + i, lanes);
 		if (a->noise)
-			add_term(prev, a->noise_coef, a->noise + i, lanes);
+			read_term(prev, a->noise_coef, a->noise + i, lanes);
 		float *out = a->prev + i;
-		EACH(l) out[l] = prev[l];
+		EACH(l) out[AT(l)] = prev[l];
 	}
 	if (a->converted) {
 		float *out = a->converted + i;
-		EACH(l) out[l] = m[l];
+		EACH(l) out[AT(l)] = m[l];
 	}
 }
 KERNEL(genfn_step, genfn_step_args, step_block)
 
 INLINE void scale_block(const struct genfn_scale_args *a, int64_t i, int lanes)
 {
-	float *dst = a->dst + i;
-	const float *src = a->src + i;
+	float held[LANES], *dst = a->dst + i;
+	const float *src = read(held, a->src + i, lanes);
 	const float mul = a->mul, add = a->add;
-	EACH(l) dst[l] = src[l] * mul + add;
+	EACH(l) dst[AT(l)] = src[l] * mul + add;
 }
 KERNEL(genfn_scale, genfn_scale_args, scale_block)
 
@@ -122,17 +153,19 @@ INLINE void image_block(const struct genfn_image_args *a, int64_t i, int lanes)
 {
 	const int64_t channels = a->channels;
 	uint8_t *dst = a->dst + i * channels, values[LANES];
+	float held[LANES];
 	for (int64_t c = 0; c < channels; c++) {
-		const float *src = a->src + c * a->n + i;
+		const float *src = read(held, a->src + c * a->n + i, lanes);
 		EACH(l) values[l] = to_u8(src[l]);
-		EACH(l) dst[l * channels + c] = values[l];
+		EACH(l) dst[AT(l) * channels + c] = values[l];
 	}
 }
 KERNEL(genfn_image_to_u8, genfn_image_args, image_block)
 
 INLINE void count_block(const struct genfn_count_args *a, int64_t i, int lanes)
 {
-	const float *src = a->src + i;
+	float held[LANES];
+	const float *src = read(held, a->src + i, lanes);
 	int32_t count = 0;
 	EACH(l) count += !(src[l] - src[l] == 0); /* NaN - NaN and Inf - Inf are NaN */
 	if (count)
@@ -140,6 +173,7 @@ INLINE void count_block(const struct genfn_count_args *a, int64_t i, int lanes)
 }
 KERNEL(genfn_count_non_finite, genfn_count_args, count_block)
 
+#ifndef __CUDACC_RTC__ /* tiles are decoded and blended on the host */
 /* The values i to i+lanes-1 are rows here, of all planes. */
 INLINE void blend_block(const struct genfn_blend_args *a, int64_t i, int lanes)
 {
@@ -162,3 +196,4 @@ INLINE void blend_block(const struct genfn_blend_args *a, int64_t i, int lanes)
 	}
 }
 KERNEL(genfn_blend, genfn_blend_args, blend_block)
+#endif

@@ -91,6 +91,14 @@ var cudaRows = []row{
 		source:  "driver_types.h; onnxruntime issues 26221, 27504; deterministic, nothing has run",
 	},
 	{
+		name: "cuda_symbol_not_found", status: []int{500}, names: []string{"cudaErrorSymbolNotFound"},
+		verdict: verdict{ClassHost, ActionOtherDevice, false, events.CodeDeviceUnavailable},
+		texts:   []string{"named symbol not found"},
+		message: "the compiled kernels for {device} lack a function that is asked for",
+		advice:  "Remove the kernels from the cache folder of the instance (--cache-dir), so that they are compiled again.",
+		source:  "driver_types.h: cudaErrorSymbolNotFound, nothing has run; on an H200 the context went on",
+	},
+	{
 		name: "cuda_launch_too_large", status: []int{9, 701, 720, 912}, verdict: verdict{ClassRequest, ActionOtherDevice, false, gpuError.code},
 		names:   []string{"cudaErrorInvalidConfiguration", "cudaErrorLaunchOutOfResources", "cudaErrorCooperativeLaunchTooLarge", "cudaErrorInvalidClusterSize"},
 		texts:   []string{"too many resources requested for launch"},

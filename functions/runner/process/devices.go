@@ -19,7 +19,7 @@ const (
 )
 
 // Devices lists the devices the runtime sees. It asks a short-lived runner, so a driver that crashes or
-// hangs costs an error and not this process. Config.Hello.Device is ignored.
+// hangs costs an error and not this process. Config.Hello.Runtime says whose; its Device is ignored.
 func Devices(ctx context.Context, c Config) (*protocol.DeviceList, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
@@ -33,12 +33,12 @@ type Found struct {
 }
 
 // Discover lists the devices the runtime sees and validates each in a short-lived runner of its own, all at the
-// same time. If not even their list can be had, a driver may be at fault: then the CPU alone is looked at, and the
-// error says what happened beside it.
+// same time. If not even OpenVINO's list can be had, a driver may be at fault: then the CPU alone is looked at, and the
+// error says what happened beside it. Other runtimes have no CPU.
 func Discover(ctx context.Context, c Config) ([]Found, error) {
 	list, err := Devices(ctx, c)
 	var said *events.Error
-	if errors.As(err, &said) { // the runtime itself cannot be loaded
+	if errors.As(err, &said) || err != nil && c.Hello.Runtime != "" { // the runtime itself cannot be loaded, or has no CPU
 		return nil, err
 	}
 	if err != nil {

@@ -129,7 +129,8 @@ type Hello struct {
 	Slot              int    `json:"slot"`                         // which of the device's slots to lock; AnySlot: the first free one
 	RuntimeDir        string `json:"runtime_dir,omitempty"`        // where the lock files are; required with a device
 	CacheDir          string `json:"cache_dir,omitempty"`          // compiled models, kernels, compile journals
-	LibraryDir        string `json:"library_dir,omitempty"`        // OpenVINO; empty: searched for
+	Runtime           string `json:"runtime,omitempty"`            // whose devices: RuntimeCUDA; empty: OpenVINO
+	LibraryDir        string `json:"library_dir,omitempty"`        // of the runtime; empty: searched for
 	TokenizersLibrary string `json:"tokenizers_library,omitempty"` // OpenVINO tokenizers; empty: beside OpenVINO
 	MaxModels         int    `json:"max_models,omitempty"`         // models kept loaded; 0: 1
 	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: chosen by what the process may use
@@ -143,6 +144,9 @@ type Hello struct {
 	Properties map[string]string `json:"properties,omitempty"` // of the device, for everything that is compiled on it
 	Precision  string            `json:"precision,omitempty"`  // one of tuning.Precisions; empty: f32 on the CPU, elsewhere what the device has in hardware
 }
+
+// RuntimeCUDA as Hello.Runtime looks at NVIDIA's devices. No model runs on them yet.
+const RuntimeCUDA = "cuda"
 
 // DefaultCleanupEvery is how many generations a runner makes between two forced clean-ups unless it is told.
 const DefaultCleanupEvery = 5
@@ -247,11 +251,12 @@ type Validation struct {
 	Error  *events.Error          `json:"error,omitempty"` // of the first failed check; nil: the device may be used
 }
 
-// Driver is what OpenCL says of a GPU and of its driver.
+// Driver is what OpenCL or CUDA says of a GPU and of its driver.
 type Driver struct {
 	Version       string `json:"version"`       // "": not known
 	Why           string `json:"why,omitempty"` // it is not known
 	OpenCL        string `json:"opencl,omitempty"`
+	CUDA          string `json:"cuda,omitempty"` // the newest version that the driver supports: "13.0"
 	Vendor        string `json:"vendor,omitempty"`
 	Name          string `json:"name,omitempty"` // of the device
 	UUID          string `json:"uuid,omitempty"`
@@ -265,7 +270,7 @@ type Driver struct {
 // DeviceMemory is the memory of a device in bytes; -1 where the driver does not tell, or where it is the host's.
 type DeviceMemory struct {
 	Total int64 `json:"total"`
-	Used  int64 `json:"used"` // by this process
+	Used  int64 `json:"used"` // by this process; on CUDA by all
 	Free  int64 `json:"free"`
 	// Peak is the highest Used that was seen since the last generation began, 0: none was looked for.
 	Peak int64 `json:"peak,omitempty"`

@@ -3,12 +3,37 @@ package capi_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"genfn/bindings/headeraudit"
 )
+
+var rules = headeraudit.Rules{
+	Types: map[string]string{
+		"size_t": "Size", "int64_t": "int64", "bool": "bool", "void": "",
+		"ov_status_e": "Status", "ov_element_type_e": "ElementType",
+		"ov_core_t*": "Core", "ov_model_t*": "Model", "ov_output_const_port_t*": "ConstPort",
+		"ov_compiled_model_t*": "CompiledModel", "ov_infer_request_t*": "InferRequest", "ov_tensor_t*": "Tensor",
+		"ov_shape_t": "Shape", "ov_partial_shape_t": "PartialShape", "ov_dimension_t": "Dimension", "ov_rank_t": "Dimension",
+		"ov_version_t": "Version", "ov_available_devices_t": "AvailableDevices",
+		"char": "byte", "void*": "unsafe.Pointer",
+	},
+	Underlying: map[string]string{
+		"Size": "uintptr", "Status": "int32", "ElementType": "uint32",
+		"Core": "uintptr", "Model": "uintptr", "ConstPort": "uintptr", "CompiledModel": "uintptr", "InferRequest": "uintptr", "Tensor": "uintptr",
+	},
+	Words:  map[string][]string{"Shape": {"uintptr($.Rank)", "uintptr(unsafe.Pointer($.Dims))"}},
+	Prefix: "ov",
+}
+
+func parseHeaders(source string) headeraudit.Headers {
+	return headeraudit.ParseHeaders(source, regexp.MustCompile(`OPENVINO_C_API\(([^)]*)\)\s*(\w+)\s*\(([^;]*)\)\s*;`))
+}
 
 // sources are the files of this package that the audit reads.
 func sources(t *testing.T) []string {
@@ -38,15 +63,14 @@ func release(t *testing.T, name string) string {
 }
 
 func TestBindingsAgreeWithHeaders(t *testing.T) {
-	releases := map[string]headers{
+	releases := map[string]headeraudit.Headers{
 		"2026.4": parseHeaders(release(t, "openvino")),
 		"2024.6": parseHeaders(release(t, "openvino-2024.6")),
 	}
-	b, err := parseBindings(sources(t)...)
+	b, err := headeraudit.ParseBindings(sources(t)...)
 	require.NoError(t, err)
-	assert.Greater(t, len(b.fields), 45)
-	assert.Len(t, b.methods, len(b.fields))
-	assert.Empty(t, audit(releases, b))
+	assert.Greater(t, b.Symbols(), 45)
+	assert.Empty(t, rules.Audit(releases, b))
 }
 
 // TestAuditFindsPlantedDefects changes the headers or the bindings and expects the audit to tell.
@@ -91,9 +115,9 @@ func TestAuditFindsPlantedDefects(t *testing.T) {
 				require.Contains(t, o, c.old, "nothing to plant the defect in")
 				o = strings.ReplaceAll(o, c.old, c.new)
 			}
-			b, err := parseBindings(strings.Split(o, "\x00")...)
+			b, err := headeraudit.ParseBindings(strings.Split(o, "\x00")...)
 			require.NoError(t, err)
-			findings := strings.Join(audit(map[string]headers{"R": parseHeaders(h)}, b), "\n")
+			findings := strings.Join(rules.Audit(map[string]headeraudit.Headers{"R": parseHeaders(h)}, b), "\n")
 			assert.Contains(t, findings, c.finding)
 		})
 	}
@@ -103,7 +127,7 @@ func TestStructByValueMustNotStraddleTheRegisters(t *testing.T) {
 	const header = `OPENVINO_C_API(void) ov_many(size_t a, size_t b, size_t c, size_t d, size_t e, const ov_shape_t shape);`
 	const own = "package capi\ntype Table struct {\n// void ov_many(size_t a, size_t b, size_t c, size_t d, size_t e, const ov_shape_t shape);\nMany uintptr `sym:\"ov_many\"`\n}\n" +
 		"func (a *API) Many(b, c, d, e, f Size, shape Shape) { purego.SyscallN(a.Table.Many, uintptr(b), uintptr(c), uintptr(d), uintptr(e), uintptr(f), uintptr(shape.Rank), uintptr(unsafe.Pointer(shape.Dims))) }"
-	b, err := parseBindings(own)
+	b, err := headeraudit.ParseBindings(own)
 	require.NoError(t, err)
-	assert.Contains(t, strings.Join(audit(map[string]headers{"R": parseHeaders(header)}, b), "\n"), "straddles")
+	assert.Contains(t, strings.Join(rules.Audit(map[string]headeraudit.Headers{"R": parseHeaders(header)}, b), "\n"), "straddles")
 }

@@ -1,4 +1,9 @@
-package capi_test
+// Package headeraudit compares a raw layer over a C library (a Table of symbols, a method of API for each, structs and
+// constants) with the library's own headers, in tests: a mistake there is a crash elsewhere.
+//
+// It holds four things against each other for every symbol: its prototype in the headers, the prototype in the comment
+// above the Table's field, the parameters of the API method, and the arguments of the method's SyscallN.
+package headeraudit
 
 import (
 	"fmt"
@@ -9,40 +14,33 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// The audit holds four things against each other for every symbol of the Table: its prototype in the C
-// headers, the prototype in the comment above the field, the parameters of the API method, and the
-// arguments of the method's SyscallN.
-
-// goTypes are the Go types that stand for C types.
-var goTypes = map[string]string{
-	"size_t": "Size", "int64_t": "int64", "bool": "bool", "void": "",
-	"ov_status_e": "Status", "ov_element_type_e": "ElementType",
-	"ov_core_t*": "Core", "ov_model_t*": "Model", "ov_output_const_port_t*": "ConstPort",
-	"ov_compiled_model_t*": "CompiledModel", "ov_infer_request_t*": "InferRequest", "ov_tensor_t*": "Tensor",
-	"ov_shape_t": "Shape", "ov_partial_shape_t": "PartialShape", "ov_dimension_t": "Dimension", "ov_rank_t": "Dimension",
-	"ov_version_t": "Version", "ov_available_devices_t": "AvailableDevices",
-	"char": "byte", "void*": "unsafe.Pointer",
-}
-
-// underlying are the Go types that those above must have, so that a C int is 32 bits and a size_t 64.
-var underlying = map[string]string{
-	"Size": "uintptr", "Status": "int32", "ElementType": "uint32",
-	"Core": "uintptr", "Model": "uintptr", "ConstPort": "uintptr", "CompiledModel": "uintptr", "InferRequest": "uintptr", "Tensor": "uintptr",
+// Rules are what differs between libraries.
+type Rules struct {
+	// Types are the Go types that stand for C types; "" for void. A pointer to one is a pointer to the other, unless it
+	// has an entry of its own.
+	Types map[string]string
+	// Underlying are the Go types that those above must have, so that a C int is 32 bits and a size_t 64.
+	Underlying map[string]string
+	// Words are the fields of structs that are passed by value, by the struct's name in Go: "uintptr($.Rank)".
+	Words map[string][]string
+	// Prefix is that of the functions, without the underscores of their names: "ov".
+	Prefix string
 }
 
 // goType returns the Go type for a C type, "" for void, false for one the audit does not know.
-func goType(c string) (string, bool) {
-	if g, ok := goTypes[c]; ok {
+func (r Rules) goType(c string) (string, bool) {
+	if g, ok := r.Types[c]; ok {
 		return g, true
 	}
 	pointee, pointer := strings.CutSuffix(c, "*")
 	if !pointer {
 		return "", false
 	}
-	g, ok := goType(pointee)
+	g, ok := r.goType(pointee)
 	return "*" + g, ok
 }
 
@@ -63,11 +61,13 @@ func (p prototype) String() string {
 
 var (
 	cComment   = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*`)
-	cFunction  = regexp.MustCompile(`OPENVINO_C_API\(([^)]*)\)\s*(\w+)\s*\(([^;]*)\)\s*;`)
 	cStruct    = regexp.MustCompile(`typedef struct\s*\w*\s*\{([^}]*)\}\s*(\w+)\s*;`)
+	cEnum      = regexp.MustCompile(`\b(\w+)\s*=\s*(0[xX][0-9a-fA-F]+|\d+)\b`)
+	cDefine    = regexp.MustCompile(`(?m)^#define\s+(\w+)\s+(0[xX][0-9a-fA-F]+|\d+)\s*$`)
+	goConstant = regexp.MustCompile(`(?m)(?:=|^)\s*(\d+),?\s*// (\w+)\b`)
 	cPrototype = regexp.MustCompile(`^([\w\s*]+?)(\w+)\(([^;]*)\);$`)
 	cConst     = regexp.MustCompile(`\bconst\b`)
-	cParam     = regexp.MustCompile(`^(.*?)\s*(\w+)$`)
+	cParam     = regexp.MustCompile(`^(.*?)\s*(\w+)(\[\d+\])?$`)
 )
 
 func cType(s string) string {
@@ -80,7 +80,7 @@ func declared(s string) string {
 	if m == nil || cType(m[1]) == "" { // a type alone
 		return cType(s)
 	}
-	return cType(m[1])
+	return cType(m[1]) + m[3]
 }
 
 func newPrototype(result, params string) prototype {
@@ -97,23 +97,33 @@ func newPrototype(result, params string) prototype {
 	return p
 }
 
-// headers are the functions and structs of a release.
-type headers struct {
+// Headers are the functions, structs and constants of a release.
+type Headers struct {
 	functions map[string]prototype
 	structs   map[string][]string // types of the fields, in order
+	constants map[string]int64
 }
 
-func parseHeaders(source string) headers {
-	h := headers{functions: map[string]prototype{}, structs: map[string][]string{}}
+// ParseHeaders reads the text of headers. function finds declarations: result, name, parameters. Structs are found as
+// typedef struct.
+func ParseHeaders(source string, function *regexp.Regexp) Headers {
+	h := Headers{functions: map[string]prototype{}, structs: map[string][]string{}, constants: map[string]int64{}}
 	source = cComment.ReplaceAllString(source, "")
-	for _, m := range cFunction.FindAllStringSubmatch(source, -1) {
+	for _, m := range function.FindAllStringSubmatch(source, -1) {
 		h.functions[m[2]] = newPrototype(m[1], m[3])
+	}
+	for _, expression := range []*regexp.Regexp{cEnum, cDefine} {
+		for _, m := range expression.FindAllStringSubmatch(source, -1) {
+			if value, err := strconv.ParseInt(m[2], 0, 64); err == nil {
+				h.constants[m[1]] = value
+			}
+		}
 	}
 	for _, m := range cStruct.FindAllStringSubmatch(source, -1) {
 		var fields []string
 		for field := range strings.SplitSeq(m[1], ";") {
-			if strings.TrimSpace(field) != "" {
-				fields = append(fields, declared(field))
+			if first, more, _ := strings.Cut(field, ","); strings.TrimSpace(first) != "" {
+				fields = append(fields, slices.Repeat([]string{declared(first)}, 1+len(strings.FieldsFunc(more, func(r rune) bool { return r == ',' })))...)
 			}
 		}
 		h.structs[m[2]] = fields
@@ -138,16 +148,17 @@ type method struct {
 
 type param struct{ name, typ string }
 
-// bindings are the package's own sources.
-type bindings struct {
+// Bindings are a package's own sources.
+type Bindings struct {
 	fields  map[string]binding
 	methods map[string]method
 	structs map[string][]string
 	types   map[string]string
 }
 
-func parseBindings(sources ...string) (bindings, error) {
-	b := bindings{fields: map[string]binding{}, methods: map[string]method{}, structs: map[string][]string{}, types: map[string]string{}}
+// ParseBindings reads Go sources.
+func ParseBindings(sources ...string) (Bindings, error) {
+	b := Bindings{fields: map[string]binding{}, methods: map[string]method{}, structs: map[string][]string{}, types: map[string]string{}}
 	for _, source := range sources {
 		file, err := parser.ParseFile(token.NewFileSet(), "", source, parser.ParseComments)
 		if err != nil {
@@ -165,7 +176,10 @@ func parseBindings(sources ...string) (bindings, error) {
 	return b, nil
 }
 
-func (b bindings) addTypes(decl *ast.GenDecl) {
+// Symbols returns how many symbols the Table has.
+func (b Bindings) Symbols() int { return len(b.fields) }
+
+func (b Bindings) addTypes(decl *ast.GenDecl) {
 	for _, spec := range decl.Specs {
 		spec, ok := spec.(*ast.TypeSpec)
 		if !ok {
@@ -189,13 +203,13 @@ func (b bindings) addTypes(decl *ast.GenDecl) {
 	}
 }
 
-func (b bindings) addField(field *ast.Field) {
+func (b Bindings) addField(field *ast.Field) {
 	tag := reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("sym")
 	symbol, option, _ := strings.Cut(tag, ",")
 	b.fields[field.Names[0].Name] = binding{symbol: symbol, optional: option == "optional", comment: field.Doc.Text()}
 }
 
-func (b bindings) addMethod(decl *ast.FuncDecl) {
+func (b Bindings) addMethod(decl *ast.FuncDecl) {
 	if decl.Recv == nil || types.ExprString(decl.Recv.List[0].Type) != "*API" {
 		return
 	}
@@ -222,17 +236,18 @@ func (b bindings) addMethod(decl *ast.FuncDecl) {
 	b.methods[decl.Name.Name] = m
 }
 
-// audit returns what does not agree, in words.
-func audit(releases map[string]headers, b bindings) []string {
+// Audit returns what does not agree with the headers of releases, in words. A symbol that is not optional is in all of
+// them.
+func (r Rules) Audit(releases map[string]Headers, b Bindings) []string {
 	var findings []string
 	found := func(format string, args ...any) { findings = append(findings, fmt.Sprintf(format, args...)) }
-	for name, want := range underlying {
+	for name, want := range r.Underlying {
 		if b.types[name] != want {
 			found("type %s is %s, not %s", name, b.types[name], want)
 		}
 	}
 	for name, f := range b.fields {
-		if want := fieldName(f.symbol); !strings.EqualFold(name, want) {
+		if want := r.fieldName(f.symbol); !strings.EqualFold(name, want) {
 			found("%s: field is called %s", f.symbol, name)
 		}
 		inRelease := 0
@@ -244,7 +259,7 @@ func audit(releases map[string]headers, b bindings) []string {
 				found("%s: not in the headers of %s", f.symbol, release)
 			}
 			if ok {
-				for _, text := range auditSymbol(name, p, b) {
+				for _, text := range r.auditSymbol(name, p, b) {
 					found("%s (%s): %s", f.symbol, release, text)
 				}
 			}
@@ -259,7 +274,7 @@ func audit(releases map[string]headers, b bindings) []string {
 		}
 	}
 	for release, h := range releases {
-		for _, text := range auditStructs(h, b) {
+		for _, text := range r.auditStructs(h, b) {
 			found("%s: %s", release, text)
 		}
 	}
@@ -267,11 +282,11 @@ func audit(releases map[string]headers, b bindings) []string {
 	return findings
 }
 
-func fieldName(symbol string) string {
-	return strings.ReplaceAll(strings.TrimPrefix(symbol, "ov_"), "_", "")
+func (r Rules) fieldName(symbol string) string {
+	return strings.TrimPrefix(strings.ReplaceAll(symbol, "_", ""), r.Prefix)
 }
 
-func auditSymbol(name string, p prototype, b bindings) (findings []string) {
+func (r Rules) auditSymbol(name string, p prototype, b Bindings) (findings []string) {
 	found := func(format string, args ...any) { findings = append(findings, fmt.Sprintf(format, args...)) }
 	comment, ok := commentPrototype(b.fields[name])
 	if !ok || comment.String() != p.String() {
@@ -284,7 +299,7 @@ func auditSymbol(name string, p prototype, b bindings) (findings []string) {
 	if m.field != name {
 		found("method calls %q", m.field)
 	}
-	result, known := goType(p.result)
+	result, known := r.goType(p.result)
 	if !known || m.result != result {
 		found("method returns %q for %s", m.result, p.result)
 	}
@@ -294,11 +309,11 @@ func auditSymbol(name string, p prototype, b bindings) (findings []string) {
 	}
 	var wanted []string
 	for i, c := range p.params {
-		g, known := goType(c)
+		g, known := r.goType(c)
 		if !known || m.params[i].typ != g {
 			found("parameter %d is %s in Go, %s in C", i+1, m.params[i].typ, c)
 		}
-		words := arguments(m.params[i])
+		words := r.arguments(m.params[i])
 		// A struct that does not fit the registers left goes to the stack as a whole: not as words.
 		if len(words) > 1 && len(wanted)+len(words) > integerRegisters {
 			found("parameter %d, %s by value, straddles the last register", i+1, c)
@@ -326,10 +341,14 @@ func commentPrototype(f binding) (prototype, bool) {
 }
 
 // arguments are the words of SyscallN that pass a parameter.
-func arguments(p param) []string {
+func (r Rules) arguments(p param) []string {
+	var words []string
+	for _, word := range r.Words[p.typ] {
+		words = append(words, strings.ReplaceAll(word, "$", p.name))
+	}
 	switch {
-	case p.typ == "Shape":
-		return []string{"uintptr(" + p.name + ".Rank)", "uintptr(unsafe.Pointer(" + p.name + ".Dims))"}
+	case words != nil:
+		return words
 	case strings.HasPrefix(p.typ, "*"):
 		return []string{"uintptr(unsafe.Pointer(" + p.name + "))"}
 	default:
@@ -338,8 +357,8 @@ func arguments(p param) []string {
 }
 
 // auditStructs compares the fields of the structs that C reads or writes.
-func auditStructs(h headers, b bindings) (findings []string) {
-	for c, g := range goTypes {
+func (r Rules) auditStructs(h Headers, b Bindings) (findings []string) {
+	for c, g := range r.Types {
 		want, isStruct := h.structs[c]
 		if !isStruct {
 			continue
@@ -347,11 +366,32 @@ func auditStructs(h headers, b bindings) (findings []string) {
 		got := b.structs[g]
 		fields := make([]string, len(want))
 		for i, field := range want {
-			fields[i], _ = goType(field)
+			fields[i], _ = r.goType(field)
 		}
 		if !slices.Equal(got, fields) {
 			findings = append(findings, fmt.Sprintf("struct %s has (%s) in Go, (%s) in C", g, strings.Join(got, ", "), strings.Join(want, ", ")))
 		}
 	}
 	return findings
+}
+
+// AuditConstants compares the numbers of Go sources that are followed by a name of C ("16 // cudaName") with the headers,
+// and returns what does not agree and how many names it knew. A name that no release has is not one of C's.
+func AuditConstants(releases map[string]Headers, sources ...string) (findings []string, known int) {
+	for _, m := range goConstant.FindAllStringSubmatch(strings.Join(sources, "\n"), -1) {
+		got, err := strconv.ParseInt(m[1], 0, 64)
+		found := false
+		for release, h := range releases {
+			want, ok := h.constants[m[2]]
+			found = found || ok
+			if ok && (err != nil || got != want) {
+				findings = append(findings, fmt.Sprintf("%s is %s, in the headers of %s %d", m[2], m[1], release, want))
+			}
+		}
+		if found {
+			known++
+		}
+	}
+	slices.Sort(findings)
+	return findings, known
 }
