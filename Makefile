@@ -126,6 +126,7 @@ check-native: ## the C tests of the native kernels and of the virtual GPU's laye
 lint: ## golangci-lint at its pinned version
 	$(GO) -C deploy/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	.cache/golangci-lint run ./...
+	.cache/golangci-lint run --build-tags gpu $(GPUTESTS)
 
 $(PEERS)/.installed: bench/peers/requirements.txt bench/peers/install.sh
 	PYTHON=$(PYTHON) bench/peers/install.sh $(PEERS)

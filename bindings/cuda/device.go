@@ -208,7 +208,7 @@ func (d *Device) PCI() (string, error) {
 	defer d.done()
 	text := make([]byte, 32)
 	err := d.call("get PCI address", func(a *cudart.API) cudart.Status {
-		return a.DeviceGetPCIBusId(&text[0], int32(len(text)), int32(d.ordinal)) //nolint:gosec // a small number
+		return a.DeviceGetPCIBusID(&text[0], int32(len(text)), int32(d.ordinal)) //nolint:gosec // a small number
 	})
 	address, _, _ := strings.Cut(string(text), "\x00")
 	return strings.ToLower(address), err

@@ -82,7 +82,7 @@ func (r *Runtime) Identify(ordinal int) (id Identity, err error) {
 	}); err != nil {
 		return id, err
 	}
-	if err := r.driverCall("get device UUID", func(a *driver.API) driver.Status { return a.DeviceGetUuidV2(uuid, *device) }); err != nil {
+	if err := r.driverCall("get device UUID", func(a *driver.API) driver.Status { return a.DeviceGetUUIDV2(uuid, *device) }); err != nil {
 		return id, err
 	}
 	text, _, _ := strings.Cut(string(name), "\x00")

@@ -53,13 +53,6 @@ func (d *Device) malloc(owner string, bytes int64, parent *object,
 	return b, nil
 }
 
-func (b *Buffer) use() error {
-	if b == nil {
-		return closedError("buffer")
-	}
-	return b.object.use()
-}
-
 // Close frees the memory after the work that may use it: it waits for the device, or for memory of MallocAsync for
 // the stream.
 func (b *Buffer) Close() error {

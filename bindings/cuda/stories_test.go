@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -109,7 +110,7 @@ func tellCopies(t *testing.T, o cuda.Options) {
 	d := openDevice(t, o)
 	s := newStream(t, d)
 	for _, n := range []int64{1, 3, 4097, 64<<20 + 1} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
+		t.Run(strconv.FormatInt(n, 10), func(t *testing.T) {
 			a, b := malloc(t, d, n), malloc(t, d, n)
 			want, got := pattern(n), make([]byte, n)
 			require.NoError(t, s.Write(a.All(), want))
@@ -226,46 +227,6 @@ func launcher(d *cuda.Device, code, name string) (launch func(s *cuda.Stream, va
 		}
 		return kernel.Launch(s, cuda.Dim3{}, cuda.Dim3{}, param)
 	}, library, nil
-}
-
-func tellStreams(t *testing.T, o cuda.Options) {
-	d := openDevice(t, o)
-	first, second := newStream(t, d), newStream(t, d)
-	spin, library, err := launcher(d, spinPTX, "spin")
-	require.NoError(t, err)
-	closing(t, library)
-	event := func() *cuda.Event {
-		e, err := d.NewEvent(t.Name(), true)
-		require.NoError(t, err)
-		return closing(t, e)
-	}
-	begin, middle, end := event(), event(), event()
-	const span = 200 * time.Millisecond
-	require.NoError(t, spin(first, 1)) // code is loaded at the first launch
-	require.NoError(t, first.Synchronize())
-
-	require.NoError(t, first.Record(begin))
-	require.NoError(t, spin(first, uint64(span)))
-	require.NoError(t, first.Record(middle))
-	idle, err := first.Idle()
-	require.NoError(t, err)
-	require.False(t, idle, "the kernel runs while the host goes on")
-	reached, err := middle.Reached()
-	require.NoError(t, err)
-	require.False(t, reached)
-	idle, err = second.Idle()
-	require.NoError(t, err)
-	require.True(t, idle, "the other stream does not wait")
-	require.NoError(t, second.Wait(middle))
-	require.NoError(t, second.Record(end))
-	require.NoError(t, end.Synchronize())
-	reached, err = middle.Reached()
-	require.NoError(t, err)
-	require.True(t, reached, "the second stream waited for the first's event")
-	elapsed, err := begin.Elapsed(middle)
-	require.NoError(t, err)
-	require.GreaterOrEqual(t, elapsed, span-time.Millisecond)
-	t.Logf("a kernel of %s took %s by events", span, elapsed)
 }
 
 func tellPool(t *testing.T, o cuda.Options) {

@@ -50,9 +50,9 @@ func (a *API) DeviceGetAttribute(value *int32, attr DeviceAttr, device int32) St
 	return status(purego.SyscallN(a.Table.DeviceGetAttribute, uintptr(unsafe.Pointer(value)), uintptr(attr), uintptr(device)))
 }
 
-// DeviceGetPCIBusId calls cudaDeviceGetPCIBusId.
-func (a *API) DeviceGetPCIBusId(pciBusId *byte, length, device int32) Status {
-	return status(purego.SyscallN(a.Table.DeviceGetPCIBusId, uintptr(unsafe.Pointer(pciBusId)), uintptr(length), uintptr(device)))
+// DeviceGetPCIBusID calls cudaDeviceGetPCIBusId.
+func (a *API) DeviceGetPCIBusID(pciBusID *byte, length, device int32) Status {
+	return status(purego.SyscallN(a.Table.DeviceGetPCIBusID, uintptr(unsafe.Pointer(pciBusID)), uintptr(length), uintptr(device)))
 }
 
 // DeviceSynchronize calls cudaDeviceSynchronize.

@@ -29,7 +29,7 @@ type Table struct {
 	// cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int device);
 	DeviceGetAttribute uintptr `sym:"cudaDeviceGetAttribute"`
 	// cudaError_t cudaDeviceGetPCIBusId(char *pciBusId, int len, int device);
-	DeviceGetPCIBusId uintptr `sym:"cudaDeviceGetPCIBusId"`
+	DeviceGetPCIBusID uintptr `sym:"cudaDeviceGetPCIBusId"`
 	// cudaError_t cudaDeviceSynchronize(void);
 	DeviceSynchronize uintptr `sym:"cudaDeviceSynchronize"`
 

@@ -33,9 +33,9 @@ func (a *API) DeviceGetName(name *byte, length int32, dev Device) Status {
 	return status(purego.SyscallN(a.Table.DeviceGetName, uintptr(unsafe.Pointer(name)), uintptr(length), uintptr(dev)))
 }
 
-// DeviceGetUuidV2 calls cuDeviceGetUuid_v2.
-func (a *API) DeviceGetUuidV2(uuid *UUID, dev Device) Status {
-	return status(purego.SyscallN(a.Table.DeviceGetUuidV2, uintptr(unsafe.Pointer(uuid)), uintptr(dev)))
+// DeviceGetUUIDV2 calls cuDeviceGetUuid_v2.
+func (a *API) DeviceGetUUIDV2(uuid *UUID, dev Device) Status {
+	return status(purego.SyscallN(a.Table.DeviceGetUUIDV2, uintptr(unsafe.Pointer(uuid)), uintptr(dev)))
 }
 
 // DriverGetVersion calls cuDriverGetVersion.

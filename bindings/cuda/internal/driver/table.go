@@ -14,7 +14,7 @@ type Table struct {
 	// CUresult cuDeviceGetName(char *name, int len, CUdevice dev);
 	DeviceGetName uintptr `sym:"cuDeviceGetName"`
 	// CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev);
-	DeviceGetUuidV2 uintptr `sym:"cuDeviceGetUuid_v2"`
+	DeviceGetUUIDV2 uintptr `sym:"cuDeviceGetUuid_v2"`
 	// CUresult cuDriverGetVersion(int *driverVersion);
 	DriverGetVersion uintptr `sym:"cuDriverGetVersion"`
 
