@@ -205,7 +205,7 @@ func next(d events.Decision, instances []events.DeviceStatus) (words string) {
 	}
 	for _, s := range instances {
 		if s.Instance == d.Instance && (s.Obeys == nil || s.Obeys.Number != d.Number) && d.State != events.StateGone {
-			words += " The instance has not said yet that it obeys."
+			return words + " The instance has not said yet that it obeys."
 		}
 	}
 	return words

@@ -198,7 +198,8 @@ func (c *canaries) amongEquals(ctx context.Context, store goldenStore, v canaryV
 	others := slices.DeleteFunc(slices.Clone(stored.Places), func(p string) bool { return p == v.place })
 	switch {
 	case j.apart <= bound && len(others) == len(stored.Places): // one more that agrees
-		if stored.Places = append(others, v.place); len(stored.Places) <= confirmations {
+		others = append(others, v.place)
+		if stored.Places = others; len(others) <= confirmations {
 			c.put(ctx, store, stored.Golden, stored.Revision, log)
 		}
 	case j.apart > bound && len(others) >= confirmations:
