@@ -124,6 +124,24 @@ func (o *orders) wait(ctx context.Context) bool {
 	return false
 }
 
+// pause waits for a time, but no longer than for the next decision, which may demand a proof now.
+func (o *orders) pause(ctx context.Context, d time.Duration) {
+	o.mu.Lock()
+	if o.last.State == events.StateProbation {
+		o.mu.Unlock()
+		return
+	}
+	changed := o.next()
+	o.mu.Unlock()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-changed:
+	case <-ctx.Done():
+	}
+}
+
 // next returns what is closed with the next decision. The lock is held.
 func (o *orders) next() <-chan struct{} {
 	if o.changed == nil {

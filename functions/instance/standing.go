@@ -48,7 +48,8 @@ func (s *slot) admit(soft context.Context) bool {
 	case device.Fetch:
 		return true
 	case device.Wait:
-		return sleep(soft, min(wait, maxRestartPause)) && false
+		s.instance.orders.pause(soft, wait)
+		return false
 	}
 	if s.class() == events.DeviceCPU && (s.canaryModel == "" || s.instance.health.Status().Reason == device.ReasonNoRunner) {
 		return true // its runner is started before the next fetch, which is all its proof
