@@ -13,7 +13,7 @@ import (
 
 // lanes is how many values a thread of a device computes, all read before the first is used. With one, a large device's
 // memory is idle for half of the time.
-const lanes = 8
+const lanes = 4
 
 // compileOptions keep products and sums rounded on their own, which makes the results equal to the reference's.
 func compileOptions(lanes int) []string {
