@@ -35,7 +35,7 @@ type crowd struct {
 
 	mu        sync.Mutex
 	instances []*events.DeviceStatus
-	decided   map[string]chan events.Decision
+	decided   map[string]chan struct{}
 }
 
 func measureController(ctx context.Context, h *harness) (g report.Group, err error) {
@@ -80,15 +80,15 @@ func measureController(ctx context.Context, h *harness) (g report.Group, err err
 
 // newCrowd makes instances and waits until all are admitted. Their heartbeats go on until stop is called.
 func newCrowd(ctx context.Context, b *broker.Broker, n int) (c *crowd, stop func(), err error) {
-	c = &crowd{broker: b, decided: map[string]chan events.Decision{}}
+	c = &crowd{broker: b, decided: map[string]chan struct{}{}}
 	for i := range n {
 		s := crowdStatus(i)
 		c.instances = append(c.instances, &s)
-		c.decided[s.Instance] = make(chan events.Decision, 8)
+		c.decided[s.Instance] = make(chan struct{}, 8)
 	}
 	stopWatch, err := b.WatchDecisions(ctx, func(d events.Decision) {
 		select {
-		case c.decided[d.Instance] <- d:
+		case c.decided[d.Instance] <- struct{}{}:
 		default: // nobody waits for it
 		}
 	})
@@ -104,7 +104,7 @@ func newCrowd(ctx context.Context, b *broker.Broker, n int) (c *crowd, stop func
 		stopWatch()
 	}
 	for _, s := range c.instances {
-		if _, err := c.await(ctx, s.Instance); err != nil {
+		if err := c.await(ctx, s.Instance); err != nil {
 			stop()
 			return nil, nil, fmt.Errorf("an instance is not admitted: %w", err)
 		}
@@ -152,14 +152,14 @@ func (c *crowd) beat(ctx context.Context) {
 }
 
 // await waits for the next decision on an instance.
-func (c *crowd) await(ctx context.Context, instance string) (events.Decision, error) {
+func (c *crowd) await(ctx context.Context, instance string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	select {
-	case d := <-c.decided[instance]:
-		return d, nil
+	case <-c.decided[instance]:
+		return nil
 	case <-ctx.Done():
-		return events.Decision{}, fmt.Errorf("no decision on %s: %w", instance, ctx.Err())
+		return fmt.Errorf("no decision on %s: %w", instance, ctx.Err())
 	}
 }
 
@@ -176,7 +176,7 @@ func (c *crowd) measure(ctx context.Context, g *report.Group, pid int) error {
 			if err := c.say(i, state); err != nil {
 				return err
 			}
-			if _, err := c.await(ctx, c.instances[i].Instance); err != nil {
+			if err := c.await(ctx, c.instances[i].Instance); err != nil {
 				return err
 			}
 			one = append(one, milliseconds(time.Since(began)))
@@ -213,7 +213,7 @@ func (c *crowd) together(ctx context.Context, state string) ([]float64, error) {
 	for i, s := range c.instances {
 		name := s.Instance
 		wg.Go(func() {
-			_, errs[i] = c.await(ctx, name)
+			errs[i] = c.await(ctx, name)
 			took[i] = milliseconds(time.Since(began))
 		})
 	}

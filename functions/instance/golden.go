@@ -198,7 +198,7 @@ func (c *canaries) amongEquals(ctx context.Context, store goldenStore, v canaryV
 	others := slices.DeleteFunc(slices.Clone(stored.Places), func(p string) bool { return p == v.place })
 	switch {
 	case j.apart <= bound && len(others) == len(stored.Places): // one more that agrees
-		if stored.Places = append(others, v.place); len(stored.Places) <= confirmations {
+		if stored.Places = slices.Concat(others, []string{v.place}); len(stored.Places) <= confirmations {
 			c.put(ctx, store, stored.Golden, stored.Revision, log)
 		}
 	case j.apart > bound && len(others) >= confirmations:
