@@ -35,7 +35,7 @@ type crowd struct {
 
 	mu        sync.Mutex
 	instances []*events.DeviceStatus
-	decided   map[string]chan events.Decision
+	decided   map[string]chan struct{}
 }
 
 func measureController(ctx context.Context, h *harness) (g report.Group, err error) {
@@ -80,15 +80,15 @@ func measureController(ctx context.Context, h *harness) (g report.Group, err err
 
 // newCrowd makes instances and waits until all are admitted. Their heartbeats go on until stop is called.
 func newCrowd(ctx context.Context, b *broker.Broker, n int) (c *crowd, stop func(), err error) {
-	c = &crowd{broker: b, decided: map[string]chan events.Decision{}}
+	c = &crowd{broker: b, decided: map[string]chan struct{}{}}
 	for i := range n {
 		s := crowdStatus(i)
 		c.instances = append(c.instances, &s)
-		c.decided[s.Instance] = make(chan events.Decision, 8)
+		c.decided[s.Instance] = make(chan struct{}, 8)
 	}
 	stopWatch, err := b.WatchDecisions(ctx, func(d events.Decision) {
 		select {
-		case c.decided[d.Instance] <- d:
+		case c.decided[d.Instance] <- struct{}{}:
 		default: // nobody waits for it
 		}
 	})

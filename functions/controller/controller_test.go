@@ -175,7 +175,7 @@ func (r *rig) command(word string) events.Decision {
 // be done is said in words.
 func TestCommands(t *testing.T) {
 	r := newRig(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // for a controller to come
 	defer cancel()
 	_, err := r.broker.Command(ctx, "i1", events.Command{Command: events.CommandDrain, Reason: "because", By: "ada"})
 	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})

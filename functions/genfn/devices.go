@@ -199,14 +199,19 @@ func printDecisions(out io.Writer, decisions []events.Decision, instances []even
 }
 
 // next says what is to follow a decision.
-func next(d events.Decision, instances []events.DeviceStatus) (words string) {
-	if d.RetryAt != nil && d.State != events.StateGone {
+func next(d events.Decision, instances []events.DeviceStatus) string {
+	if d.State == events.StateGone {
+		return ""
+	}
+	words := ""
+	if d.RetryAt != nil {
 		words = " It may prove itself at " + d.RetryAt.Local().Format(time.TimeOnly) + "."
 	}
-	for _, s := range instances {
-		if s.Instance == d.Instance && (s.Obeys == nil || s.Obeys.Number != d.Number) && d.State != events.StateGone {
-			return words + " The instance has not said yet that it obeys."
-		}
+	unheard := func(s events.DeviceStatus) bool {
+		return s.Instance == d.Instance && (s.Obeys == nil || s.Obeys.Number != d.Number)
+	}
+	if slices.ContainsFunc(instances, unheard) {
+		words += " The instance has not said yet that it obeys."
 	}
 	return words
 }
