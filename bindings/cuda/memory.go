@@ -109,7 +109,7 @@ func (h *HostBuffer) Close() error {
 
 // Bytes returns the memory, nil after Close.
 func (h *HostBuffer) Bytes() []byte {
-	if h == nil || h.closed.Load() {
+	if h == nil || h.shares.Closed() {
 		return nil
 	}
 	return h.memory

@@ -1,8 +1,6 @@
 package cuda
 
 import (
-	"sync/atomic"
-
 	"genfn/bindings/tensor"
 )
 
@@ -14,9 +12,7 @@ type object struct {
 	parent *object // kept until this one is freed; nil for none
 	free   func()  // runs on the device's thread; not on a dead device
 	record *tensor.Record
-
-	refs   atomic.Int64 // the owner and the users
-	closed atomic.Bool
+	shares tensor.Shares
 }
 
 // init makes the object live, with free to release it natively, recorded under owner.
@@ -24,27 +20,22 @@ func (o *object) init(d *Device, kind, owner string, bytes int64, parent *object
 	o.device, o.kind, o.parent, o.free = d, kind, parent, free
 	o.record = d.runtime.ledger.Add(kind, owner, bytes)
 	if parent != nil {
-		parent.refs.Add(1) // the parent is in use by the call that makes this object
+		parent.shares.Add() // the parent is in use by the call that makes this object
 	}
-	o.refs.Store(1)
+	o.shares.Own()
 }
 
 // use keeps the object from being freed until done. It is an error after Close.
 func (o *object) use() error {
-	for {
-		n := o.refs.Load()
-		if n <= 0 || o.closed.Load() {
-			return closedError(o.kind)
-		}
-		if o.refs.CompareAndSwap(n, n+1) {
-			return nil
-		}
+	if !o.shares.Use() {
+		return closedError(o.kind)
 	}
+	return nil
 }
 
 // done ends a use.
 func (o *object) done() {
-	for o != nil && o.refs.Add(-1) == 0 {
+	for o != nil && o.shares.Done() {
 		if o.free != nil && o.device.Dead() == nil {
 			o.device.run(o.free)
 		}
@@ -58,7 +49,7 @@ func (o *object) done() {
 
 // close gives up the owner's share, once; on a zero object it does nothing.
 func (o *object) close() {
-	if o.refs.Load() > 0 && o.closed.CompareAndSwap(false, true) {
+	if o.shares.Close() {
 		o.done()
 	}
 }

@@ -2,7 +2,6 @@ package openvino
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"genfn/bindings/tensor"
 )
@@ -17,9 +16,7 @@ type object struct {
 	free    func(*domain)
 	freed   func() // lets go of what the native object used; nil for nothing
 	record  *tensor.Record
-
-	refs   atomic.Int64 // the owner and the users
-	closed atomic.Bool
+	shares  tensor.Shares
 }
 
 // init makes the object live, with free to release it natively, recorded under owner.
@@ -27,27 +24,22 @@ func (o *object) init(r *Runtime, kind, owner string, parent *object, free func(
 	o.runtime, o.kind, o.parent, o.free = r, kind, parent, free
 	o.record = r.ledger.Add(kind, owner, 0)
 	if parent != nil {
-		parent.refs.Add(1) // the parent is in use by the call that makes this object
+		parent.shares.Add() // the parent is in use by the call that makes this object
 	}
-	o.refs.Store(1)
+	o.shares.Own()
 }
 
 // use keeps the object from being freed until done. It is an error after Close.
 func (o *object) use() error {
-	for {
-		n := o.refs.Load()
-		if n <= 0 || o.closed.Load() {
-			return closedError(o.kind)
-		}
-		if o.refs.CompareAndSwap(n, n+1) {
-			return nil
-		}
+	if !o.shares.Use() {
+		return closedError(o.kind)
 	}
+	return nil
 }
 
 // done ends a use.
 func (o *object) done() {
-	for o != nil && o.refs.Add(-1) == 0 {
+	for o != nil && o.shares.Done() {
 		d := o.runtime.domains.acquire()
 		o.free(d)
 		o.runtime.domains.release(d)
@@ -61,7 +53,7 @@ func (o *object) done() {
 
 // close gives up the owner's share, once; on a zero object it does nothing.
 func (o *object) close() {
-	if o.refs.Load() > 0 && o.closed.CompareAndSwap(false, true) {
+	if o.shares.Close() {
 		o.done()
 	}
 }
