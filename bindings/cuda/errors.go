@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"genfn/bindings/cuda/internal/cudart"
+	"genfn/bindings/dynlib"
 )
 
 // ErrClosed is returned for a use of a closed, nil or zero object.
@@ -61,7 +62,7 @@ func failure(a *cudart.API, op string, code cudart.Status) error {
 	if code == cudart.Success {
 		return nil
 	}
-	return &Error{Op: op, Code: int(code), Name: cudart.GoString(a.GetErrorName(code)), Text: cudart.GoString(a.GetErrorString(code))}
+	return &Error{Op: op, Code: int(code), Name: dynlib.GoString(a.GetErrorName(code)), Text: dynlib.GoString(a.GetErrorString(code))}
 }
 
 // closedError is the error for a use of a nil, zero or closed object.

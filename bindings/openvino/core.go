@@ -11,6 +11,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"genfn/bindings/dynlib"
 	"genfn/bindings/openvino/internal/capi"
 )
 
@@ -67,7 +68,7 @@ func (c *Core) Devices() ([]string, error) {
 	defer d.api.AvailableDevicesFree(list)
 	var names []string
 	for _, name := range unsafe.Slice(list.Devices, list.Size) {
-		names = append(names, capi.GoString(name))
+		names = append(names, dynlib.GoString(name))
 	}
 	return names, nil
 }
@@ -252,7 +253,7 @@ func (r *Runtime) text(op string, call func(*capi.API, **byte) capi.Status) (str
 		value := new(*byte)
 		code := call(a, value)
 		if code == capi.OK {
-			text = capi.GoString(*value)
+			text = dynlib.GoString(*value)
 			a.Free(*value)
 		}
 		return code

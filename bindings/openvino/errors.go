@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"genfn/bindings/dynlib"
 	"genfn/bindings/openvino/internal/capi"
 )
 
@@ -52,12 +53,12 @@ const invalidParameter capi.Status = -14
 // failure makes the error of a call in this domain that has just returned code. It must come before
 // the domain's next call.
 func (d *domain) failure(op string, code capi.Status) *Error {
-	e := &Error{Op: op, Status: int(code), StatusText: capi.GoString(d.api.GetErrorInfo(code))}
+	e := &Error{Op: op, Status: int(code), StatusText: dynlib.GoString(d.api.GetErrorInfo(code))}
 	if code == invalidParameter {
 		return e
 	}
 	if text := d.api.GetLastErrMsg(); text != nil {
-		e.Detail = strings.TrimSpace(capi.GoString(text))
+		e.Detail = strings.TrimSpace(dynlib.GoString(text))
 		d.api.Free(text)
 	}
 	return e

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"genfn/bindings/dynlib"
 	"genfn/bindings/openvino/internal/capi"
 	"genfn/bindings/tensor"
 )
@@ -115,7 +116,7 @@ func (r *Runtime) ports(calls portCalls) ([]Port, error) {
 func (d *domain) readPort(handle capi.ConstPort, elements elementTypes, p *Port) capi.Status {
 	name := new(*byte)
 	if d.api.PortGetAnyName(handle, name) == capi.OK { // it fails if the port has no name
-		p.Name = capi.GoString(*name)
+		p.Name = dynlib.GoString(*name)
 		d.api.Free(*name)
 	}
 	element := new(capi.ElementType)

@@ -24,6 +24,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"genfn/bindings/dynlib"
 	"genfn/bindings/openvino/internal/capi"
 	"genfn/bindings/tensor"
 )
@@ -89,7 +90,7 @@ func (d *domain) version() (string, error) {
 		return "", d.failure("get version", code)
 	}
 	defer d.api.VersionFree(v)
-	return capi.GoString(v.BuildNumber), nil
+	return dynlib.GoString(v.BuildNumber), nil
 }
 
 // Version returns OpenVINO's build number, as "2026.4.1-22982-...".

@@ -11,6 +11,7 @@ import (
 
 	"genfn/bindings/cuda/internal/nvrtc"
 	"genfn/bindings/cuda/internal/search"
+	"genfn/bindings/dynlib"
 )
 
 // Options say where NVRTC is.
@@ -61,7 +62,7 @@ func (c *Compiler) check(op string, code nvrtc.Status) error {
 	if code == 0 {
 		return nil
 	}
-	return &Error{Op: op, Code: int(code), Text: goString(c.api.GetErrorString(code))}
+	return &Error{Op: op, Code: int(code), Text: dynlib.GoString(c.api.GetErrorString(code))}
 }
 
 // Version returns NVRTC's version: "13.5".
@@ -174,15 +175,4 @@ func cStrings(pinner *runtime.Pinner, in []string) []*byte {
 func text(b []byte) string {
 	s, _, _ := strings.Cut(string(b), "\x00")
 	return s
-}
-
-func goString(s *byte) string {
-	if s == nil {
-		return ""
-	}
-	n := 0
-	for *(*byte)(unsafe.Add(unsafe.Pointer(s), n)) != 0 {
-		n++
-	}
-	return string(unsafe.Slice(s, n))
 }

@@ -1,7 +1,5 @@
 package cudart
 
-import "unsafe"
-
 // The handles are pointers into native memory; 0 is null, and as a Stream the default stream.
 type (
 	// Stream is cudaStream_t.
@@ -73,16 +71,4 @@ type LaunchConfig struct {
 	Stream            Stream
 	Attrs             Address
 	NumAttrs          uint32
-}
-
-// GoString copies a C string; "" for null.
-func GoString(s *byte) string {
-	if s == nil {
-		return ""
-	}
-	n := 0
-	for *(*byte)(unsafe.Add(unsafe.Pointer(s), n)) != 0 {
-		n++
-	}
-	return string(unsafe.Slice(s, n))
 }

@@ -68,15 +68,3 @@ type PartialShape struct {
 	Rank Dimension
 	Dims *Dimension
 }
-
-// GoString copies a C string; "" for null.
-func GoString(s *byte) string {
-	if s == nil {
-		return ""
-	}
-	n := 0
-	for *(*byte)(unsafe.Add(unsafe.Pointer(s), n)) != 0 {
-		n++
-	}
-	return string(unsafe.Slice(s, n))
-}
