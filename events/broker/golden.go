@@ -2,16 +2,12 @@ package broker
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"genfn/events"
@@ -48,8 +44,7 @@ type Golden struct {
 
 // key is where the entry is.
 func (g Golden) key() string {
-	sum := sha256.Sum256([]byte(g.SHA256 + "\x00" + g.Work + "\x00" + g.Kind))
-	return hex.EncodeToString(sum[:16])
+	return entryKey(g.SHA256, g.Work, g.Kind)
 }
 
 // valid reports what is wrong with an entry that somebody stored under key.
@@ -72,18 +67,10 @@ func (g Golden) valid(key string) error {
 	return nil
 }
 
-func goldenSubject(key string) string { return "$KV." + BucketGolden + "." + key }
-
-// goldenStream is the bucket's stream as nats.go's CreateKeyValue makes it, but full it drops the oldest entries, and
-// it is read from its leader only.
 func (c Config) goldenStream() jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: streamGolden, Description: "genfn known values of canaries",
-		Subjects: []string{goldenSubject(">")},
-		Storage:  jetstream.FileStorage, Discard: jetstream.DiscardOld,
-		MaxMsgsPerSubject: 1, MaxMsgs: c.GoldenEntries, MaxMsgSize: maxGoldenBytes,
-		AllowRollup: true, DenyDelete: true,
-	}
+	s := entryStream(BucketGolden, "genfn known values of canaries")
+	s.MaxMsgs, s.MaxMsgSize = c.GoldenEntries, maxGoldenBytes
+	return s
 }
 
 // StoredGolden is an entry as it is stored.
@@ -96,7 +83,7 @@ type StoredGolden struct {
 // sense is logged and counts as none.
 func (b *Broker) Golden(ctx context.Context, like Golden) (*StoredGolden, error) {
 	key := like.key()
-	m, err := b.readLeader(ctx, streamGolden, messageGet{Last: goldenSubject(key)})
+	m, err := b.readLeader(ctx, streamGolden, messageGet{Last: entrySubject(BucketGolden, key)})
 	if err != nil || m == nil {
 		return nil, err
 	}
@@ -119,21 +106,5 @@ func (b *Broker) PutGolden(ctx context.Context, g Golden, revision uint64) error
 	if err := g.valid(key); err != nil {
 		return events.Errorf(events.CodeInternal, "known values of %s make no sense: %w", g.Model, err)
 	}
-	data, err := json.Marshal(g)
-	if err != nil {
-		return err
-	}
-	m := &nats.Msg{Subject: goldenSubject(key), Header: nats.Header{}, Data: data}
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
-	var lost error
-	err = b.retry(ctx, func(ctx context.Context) error {
-		lost = nil
-		_, err := b.publish(ctx, m)
-		if conflict(err) { // settled: no reason to try this again
-			lost = ErrConflict
-			return nil
-		}
-		return err
-	})
-	return errors.Join(err, lost)
+	return b.putEntry(ctx, BucketGolden, key, g, revision)
 }

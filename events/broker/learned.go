@@ -2,18 +2,14 @@ package broker
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"genfn/events"
@@ -47,11 +43,8 @@ type Learned struct {
 	RefusedAt    time.Time `json:"refused_at,omitzero"`
 }
 
-// key is where the entry is: names may hold anything, keys only some characters.
-func (l Learned) key() string {
-	sum := sha256.Sum256([]byte(l.Device + "\x00" + l.Work))
-	return hex.EncodeToString(sum[:16])
-}
+// key is where the entry is.
+func (l Learned) key() string { return entryKey(l.Device, l.Work) }
 
 // valid reports what is wrong with an entry that somebody stored under key.
 func (l Learned) valid(key string) error {
@@ -82,18 +75,10 @@ func decodeLearned(key string, data []byte) (Learned, error) {
 	return l, l.valid(key)
 }
 
-func learnedSubject(key string) string { return "$KV." + BucketLearned + "." + key }
-
-// learnedStream is the bucket's stream as nats.go's CreateKeyValue makes it, but full it drops the oldest entries, and
-// it is read from its leader only.
 func (c Config) learnedStream() jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: streamLearned, Description: "genfn learned times and memory",
-		Subjects: []string{learnedSubject(">")},
-		Storage:  jetstream.FileStorage, Discard: jetstream.DiscardOld,
-		MaxMsgsPerSubject: 1, MaxMsgs: c.LearnedEntries, MaxMsgSize: maxLearnedBytes, MaxAge: c.LearnedRetention,
-		AllowRollup: true, DenyDelete: true, Duplicates: learnedDuplicates(c.LearnedRetention),
-	}
+	s := entryStream(BucketLearned, "genfn learned times and memory")
+	s.MaxMsgs, s.MaxMsgSize, s.MaxAge, s.Duplicates = c.LearnedEntries, maxLearnedBytes, c.LearnedRetention, learnedDuplicates(c.LearnedRetention)
+	return s
 }
 
 // learnedDuplicates is the window for message ids, which nothing here uses: the server wants it to be no longer than
@@ -113,7 +98,7 @@ func (b *Broker) UpdateLearned(ctx context.Context, device, work string, change 
 	none := Learned{Device: device, Work: work}
 	key := none.key()
 	for range learnedConflicts {
-		stored, err := b.readLeader(ctx, streamLearned, messageGet{Last: learnedSubject(key)})
+		stored, err := b.readLeader(ctx, streamLearned, messageGet{Last: entrySubject(BucketLearned, key)})
 		if err != nil {
 			return err
 		}
@@ -129,33 +114,12 @@ func (b *Broker) UpdateLearned(ctx context.Context, device, work string, change 
 		if err := entry.valid(key); err != nil {
 			return events.Errorf(events.CodeInternal, "what was learned of %s on %s makes no sense: %w", work, device, err)
 		}
-		if err := b.putLearned(ctx, key, entry, sequence); !conflict(err) {
+		// A conflict may be with this very entry, whose confirmation was lost: then one generation counts twice.
+		if err := b.putEntry(ctx, BucketLearned, key, entry, sequence); !errors.Is(err, ErrConflict) {
 			return err
 		}
 	}
 	return events.Errorf(events.CodeInternal, "what was learned of %s on %s is not stored: others were faster %d times", work, device, learnedConflicts)
-}
-
-// putLearned stores an entry as the successor of the one with the sequence. Its error is a conflict if there is another
-// meanwhile, also if that is this one, whose confirmation was lost: then the figures of one generation count twice.
-func (b *Broker) putLearned(ctx context.Context, key string, entry Learned, sequence uint64) error {
-	data, err := json.Marshal(entry)
-	if err != nil {
-		return err
-	}
-	m := &nats.Msg{Subject: learnedSubject(key), Header: nats.Header{}, Data: data}
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(sequence, 10))
-	var lost error
-	err = b.retry(ctx, func(ctx context.Context) error {
-		lost = nil
-		_, err := b.publish(ctx, m)
-		if conflict(err) { // settled: no reason to try this again
-			lost = err
-			return nil
-		}
-		return err
-	})
-	return errors.Join(err, lost)
 }
 
 // WatchLearned calls found with every entry, the stored ones before it returns, until stop is called. Calls do not

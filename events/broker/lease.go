@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"sync"
 	"time"
 
@@ -153,9 +152,6 @@ func (l *Lease) acquire(ctx context.Context, key string) error {
 	}
 }
 
-// ErrConflict says that somebody else has written meanwhile.
-var ErrConflict = errors.New("somebody else has written it meanwhile")
-
 // put stores who holds the lease, as the successor of the entry with the sequence.
 func (l *Lease) put(ctx context.Context, key, name string, sequence uint64) (revision uint64, err error) {
 	data, err := json.Marshal(leaseHolder{name, events.NewID()})
@@ -168,18 +164,8 @@ func (l *Lease) put(ctx context.Context, key, name string, sequence uint64) (rev
 // putControl stores an entry as the successor of the one with the sequence; 0: there is none. ErrConflict if there is
 // another meanwhile.
 func (b *Broker) putControl(ctx context.Context, m *nats.Msg, sequence uint64) (revision uint64, err error) {
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(sequence, 10))
-	lost := false
-	err = b.retry(ctx, func(ctx context.Context) error {
-		ack, err := b.publish(ctx, m)
-		if err == nil {
-			revision = ack.Sequence
-		} else if conflict(err) { // settled: no reason to try this again
-			lost, err = true, nil
-		}
-		return err
-	})
-	if err != nil || !lost {
+	revision, err = b.putNext(ctx, m, sequence)
+	if !errors.Is(err, ErrConflict) {
 		return revision, err
 	}
 	stored, err := b.readLeader(ctx, streamControl, messageGet{Last: m.Subject})
