@@ -3,14 +3,12 @@ package controller_test
 import (
 	"bytes"
 	"context"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/prometheus/common/expfmt"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -18,6 +16,7 @@ import (
 	"genfn/events/broker"
 	"genfn/events/eventstest"
 	"genfn/functions/controller"
+	"genfn/functions/metricstest"
 )
 
 // patience bounds every wait of these tests; none of them needs it when things work.
@@ -223,7 +222,7 @@ func TestMetrics(t *testing.T) {
 		`genfn_controller_refused_commands_total{controller="a"} 1`,
 	}
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		text := gathered(t, registry)
+		text := metricstest.Text(t, registry)
 		for _, line := range want {
 			assert.Contains(c, text, line)
 		}
@@ -232,20 +231,7 @@ func TestMetrics(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, problems)
 	stop()
-	text := gathered(t, registry)
+	text := metricstest.Text(t, registry)
 	require.Contains(t, text, `genfn_controller_leader{controller="a"} 0`)
 	require.NotContains(t, text, "genfn_controller_instances{", "who does not lead does not know")
-}
-
-// gathered is what a scrape of the metrics gives.
-func gathered(t *testing.T, registry prometheus.Gatherer) string {
-	t.Helper()
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	var b strings.Builder
-	for _, f := range families {
-		_, err := expfmt.MetricFamilyToText(&b, f)
-		require.NoError(t, err)
-	}
-	return b.String()
 }

@@ -16,6 +16,7 @@ import (
 	"genfn/functions/device/memory"
 	"genfn/functions/hostmemory"
 	"genfn/functions/instance"
+	"genfn/functions/metricstest"
 	"genfn/functions/model"
 	"genfn/functions/runner/runnertest"
 )
@@ -231,7 +232,7 @@ func TestMemoryWarning(t *testing.T) {
 		c := r.device("gpu-1").Conditions
 		return len(c) == 1 && c[0].Type == events.ConditionMemoryPressure && c[0].Level == memory.Critical.String()
 	}, patience, 5*time.Millisecond)
-	require.Contains(t, gathered(t, registry), `genfn_memory_pressure{class="gpu",device="GPU.0",instance="gpu-1"} 2`)
+	require.Contains(t, metricstest.Text(t, registry), `genfn_memory_pressure{class="gpu",device="GPU.0",instance="gpu-1"} 2`)
 	g.open(t)
 	s := r.succeeded(id)
 	require.EqualValues(t, 960*mib, *s.Memory.DevicePeak)

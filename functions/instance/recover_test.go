@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
@@ -19,6 +18,7 @@ import (
 	"genfn/events/client"
 	"genfn/functions/device"
 	"genfn/functions/instance"
+	"genfn/functions/metricstest"
 	"genfn/functions/runner/runnertest"
 )
 
@@ -377,7 +377,7 @@ func TestMetrics(t *testing.T) {
 	id := r.publish(onGPU(runnertest.Script{Do: runnertest.Lost, Stage: events.StageDenoise}))
 	r.succeeded(id)
 	r.settled(id)
-	text := func() string { return gathered(t, registry) }
+	text := func() string { return metricstest.Text(t, registry) }
 	require.Eventually(t, func() bool {
 		return strings.Contains(text(), `genfn_requests_total{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded"} 1`)
 	}, patience, 5*time.Millisecond, "counted after the answer is out")
@@ -392,17 +392,4 @@ func TestMetrics(t *testing.T) {
 		require.Contains(t, all, line)
 	}
 	require.Regexp(t, `genfn_memory_bytes\{class="cpu",device="TEST",instance="cpu-1",kind="rss"\} [1-9]`, all)
-}
-
-// gathered is what a scrape of the metrics gives.
-func gathered(t *testing.T, registry prometheus.Gatherer) string {
-	t.Helper()
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	var b strings.Builder
-	for _, f := range families {
-		_, err := expfmt.MetricFamilyToText(&b, f)
-		require.NoError(t, err)
-	}
-	return b.String()
 }
