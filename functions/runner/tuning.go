@@ -76,7 +76,7 @@ func (e *openVINO) generation(l *loaded, r protocol.Request) tuning.Generation {
 		words = append(words, key+"="+e.uses[key])
 	}
 	return tuning.Generation{
-		Key: strings.Join(words, " "), Steps: r.Steps, Compile: l.compiled, Room: e.roomForTwo(l.model, r),
+		Key: strings.Join(words, " "), Steps: r.Steps, Compile: l.compiled, Room: func() bool { return e.roomForTwo(l.model, r) },
 		NoTrials: r.Economy != model.Economy{},
 	}
 }

@@ -77,7 +77,7 @@ type Generation struct {
 	Key      string        // the model, size, device, and all else that its times depend on
 	Steps    int           //
 	Compile  time.Duration // what compiling the network for the other batch is expected to take; 0: not known
-	Room     bool          // there is memory for both forms
+	Room     func() bool   // whether there is memory for both forms; asked only if that decides
 	NoTrials bool          // it must not be delayed
 }
 
@@ -105,7 +105,7 @@ func (t *Trials) Choose(g Generation) (batch int, setting events.DeviceSetting) 
 		return say(Sequential, "%s", times)
 	case m.Sequential != 0:
 		return say(Batched, "%s", times)
-	case !g.Room:
+	case !g.Room():
 		return say(Batched, "there is no memory to compare it with sequential guidance")
 	case g.NoTrials || g.Steps < trialSteps:
 		return say(Batched, "not compared yet with sequential guidance")

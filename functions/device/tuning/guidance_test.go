@@ -14,7 +14,7 @@ import (
 
 // generation is one that is long enough for a trial.
 func generation() Generation {
-	return Generation{Key: "emoji 64x64", Steps: 20, Compile: 10 * time.Millisecond, Room: true}
+	return Generation{Key: "emoji 64x64", Steps: 20, Compile: 10 * time.Millisecond, Room: func() bool { return true }}
 }
 
 func TestTrialsTakeTheFaster(t *testing.T) {
@@ -60,7 +60,7 @@ func TestTrialsDelayNobodyMuch(t *testing.T) {
 		change func(*Generation)
 		reason string
 	}{
-		"no room":               {func(g *Generation) { g.Room = false }, "no memory to compare"},
+		"no room":               {func(g *Generation) { g.Room = func() bool { return false } }, "no memory to compare"},
 		"a canary":              {func(g *Generation) { g.Steps = 2 }, "not compared yet"},
 		"told not to":           {func(g *Generation) { g.NoTrials = true }, "not compared yet"},
 		"compiles for long":     {func(g *Generation) { g.Compile = time.Second }, "of 20 steps by more than a tenth"},
