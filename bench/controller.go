@@ -165,7 +165,7 @@ func (c *crowd) await(ctx context.Context, instance string) error {
 
 func (c *crowd) measure(ctx context.Context, g *report.Group, pid int) error {
 	before, began := cpuTime(pid), time.Now()
-	if !waitOr(ctx, 5*heartbeatEvery) {
+	if !pause(ctx, 5*heartbeatEvery) {
 		return ctx.Err()
 	}
 	share := 100 * (cpuTime(pid) - before).Seconds() / time.Since(began).Seconds()
@@ -224,16 +224,6 @@ func (c *crowd) together(ctx context.Context, state string) ([]float64, error) {
 	}
 	wg.Wait()
 	return took, errors.Join(errs...)
-}
-
-// waitOr reports false if ctx ended first.
-func waitOr(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // cpuTime is what a process has used so far, 0 if it cannot be read.

@@ -153,6 +153,7 @@ func (h *harness) idle(ctx context.Context, g *report.Group, _ string) (err erro
 	return nil
 }
 
+// pause reports false if ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
