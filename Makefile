@@ -43,20 +43,21 @@ $(KERNELS): $(wildcard native/kernels/*.c native/kernels/*.h native/kernels/Make
 
 runtime: $(RUNTIME)/.installed ## install the pinned OpenVINO runtime into .runtime (needs Python 3 with pip, once)
 
-$(RUNTIME)/.installed: deploy/runtime/requirements.txt deploy/runtime/install.sh deploy/runtime/unpack.py
-	PYTHON=$(PYTHON) deploy/runtime/install.sh $(RUNTIME) deploy/runtime/requirements.txt
+$(RUNTIME)/.installed: deploy/runtime/requirements.txt deploy/runtime/install.sh deploy/runtime/unpack.py deploy/wheels.sh
+	PYTHON=$(PYTHON) deploy/runtime/install.sh $(@D) $<
+	touch $@
 
 vgpu: $(VGPU)/.installed ## install the virtual Intel GPU: OpenVINO's GPU plugin without a GPU, with injected faults (needs a C compiler)
 
 # The layer is compiled anew whenever the folder was filled anew.
-$(VGPU)/.installed: $(wildcard deploy/vgpu/* native/vgpu/*.c native/vgpu/*.h native/vgpu/Makefile)
+$(VGPU)/.installed: deploy/wheels.sh deploy/unpack.py $(wildcard deploy/vgpu/* native/vgpu/*.c native/vgpu/*.h native/vgpu/Makefile)
 	PYTHON=$(PYTHON) deploy/vgpu/install.sh $(VGPU)
 	$(MAKE) -C native/vgpu CC=$(CC) LIBRARY=$(abspath $(VGPU))/libgenfn_vgpu.so
 	touch $@
 
 cuda: $(CUDA) ## install CUDA's runtime library and NVRTC, lines 13 and 12 (no driver, no toolkit)
 
-.runtime/cuda%/.installed: deploy/cuda/requirements-%.txt deploy/cuda/install.sh deploy/cuda/unpack.py deploy/wheels.sh
+.runtime/cuda%/.installed: deploy/cuda/requirements-%.txt deploy/cuda/install.sh deploy/unpack.py deploy/wheels.sh
 	PYTHON=$(PYTHON) deploy/cuda/install.sh $(@D) $<
 	touch $@
 
@@ -93,8 +94,9 @@ stress: build runtime ## 2,000 short generations on the CPU with 10 % faults and
 	until grep -q '"store"' $$dir/ready; do kill -0 $$up; sleep 0.2; done; \
 	bin/genfn stress --nats "$$(sed -n 's/.*"nats": "\(.*\)".*/\1/p' $$dir/ready)" -n 2000 --sizes 64x64,96x64 --kill-runners --picture .cache/stress.svg $(ARGS)
 
-$(OLDER)/.installed: deploy/runtime/requirements-2024.6.txt deploy/runtime/install.sh deploy/runtime/unpack.py
-	PYTHON=$(PYTHON) deploy/runtime/install.sh $(OLDER) deploy/runtime/requirements-2024.6.txt
+$(OLDER)/.installed: deploy/runtime/requirements-2024.6.txt deploy/runtime/install.sh deploy/runtime/unpack.py deploy/wheels.sh
+	PYTHON=$(PYTHON) deploy/runtime/install.sh $(@D) $<
+	touch $@
 
 $(CLIENTS)/.installed: $(wildcard deploy/clients/* events/examples/python/requirements.txt events/examples/javascript/*)
 	PYTHON=$(PYTHON) deploy/clients/install.sh $(CURDIR)/$(CLIENTS)

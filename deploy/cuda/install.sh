@@ -4,4 +4,4 @@
 #     deploy/cuda/install.sh .runtime/cuda13 deploy/cuda/requirements-13.txt
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-exec "$here/../wheels.sh" "$1" "$2" "$here/unpack.py" --platform manylinux2014_x86_64 --platform manylinux2010_x86_64
+exec "$here/../wheels.sh" "$1" "$2" "$here/../unpack.py" --platform manylinux2014_x86_64 --platform manylinux2010_x86_64
