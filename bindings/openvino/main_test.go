@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/bindings/tensor/tensortest"
@@ -34,25 +35,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// repository returns the folder of go.mod.
-func repository(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for dir != filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		dir = filepath.Dir(dir)
-	}
-	t.Fatal("no go.mod above the working directory")
-	return ""
-}
-
 // installation returns the folder of an installed release.
 func installation(t testing.TB, name string) string {
 	t.Helper()
-	dir := filepath.Join(repository(t), ".runtime", name)
+	dir := checkout.Path(t, ".runtime", name)
 	_, err := os.Stat(filepath.Join(dir, "openvino", "libs"))
 	require.NoError(t, err, "these tests need OpenVINO in %s: run `make runtime`, and `make test` for the older release", dir)
 	return dir

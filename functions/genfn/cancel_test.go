@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/events"
 )
 
@@ -83,7 +83,7 @@ func (c *startedClient) rest(t *testing.T) (string, int) {
 }
 
 func TestCancelCommands(t *testing.T) {
-	up := startUp(t, filepath.Join(repository(t), "deploy", "models"))
+	up := startUp(t, checkout.Path(t, "deploy", "models"))
 	long := func(t *testing.T, id string, more ...string) *startedClient {
 		t.Helper()
 		return startGenfn(t, append([]string{"generate", "--nats", up.URL, "--prompt", "a red apple", "--steps", "500", "--id", id}, more...)...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/events"
 	"genfn/events/broker"
 	"genfn/events/eventstest"
@@ -19,7 +20,7 @@ import (
 // TestOperators: what operators decide from the command line is in force when the command ends, is shown with its author
 // and reason, and is refused in words where it cannot be.
 func TestOperators(t *testing.T) {
-	up := startUp(t, filepath.Join(repository(t), "deploy", "models"), "--name", "one", "--devices", "CPU")
+	up := startUp(t, checkout.Path(t, "deploy", "models"), "--name", "one", "--devices", "CPU")
 	decision(t, up.URL, "one")
 	out, err := command(t, os.Args[0], "drain", "one", "--nats", up.URL, "--reason", "a new fan", "--by", "ada")
 	require.NoError(t, err, out)

@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/bindings/cuda/cudatest"
 )
 
@@ -34,17 +35,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"genfn": main})
 }
 
-// repository is the root of the checkout.
-func repository(t testing.TB) string {
-	t.Helper()
-	dir, err := filepath.Abs(filepath.Join("..", ".."))
-	require.NoError(t, err)
-	require.FileExists(t, filepath.Join(dir, "go.mod"))
-	return dir
-}
-
 func TestScripts(t *testing.T) {
-	root := repository(t)
+	root := checkout.Path(t)
 	runtime := filepath.Join(root, ".runtime", "openvino")
 	require.DirExists(t, runtime, "run `make runtime` first")
 	testscript.Run(t, testscript.Params{
@@ -137,7 +129,7 @@ func startUp(t *testing.T, models string, flags ...string) *server {
 func startCommand(t *testing.T, args ...string) (*server, io.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "GENFN_OPENVINO_DIR="+filepath.Join(repository(t), ".runtime", "openvino"), "GENFN_CACHE_DIR="+t.TempDir())
+	cmd.Env = append(os.Environ(), "GENFN_OPENVINO_DIR="+checkout.Path(t, ".runtime", "openvino"), "GENFN_CACHE_DIR="+t.TempDir())
 	s := &server{cmd: cmd, log: &bytes.Buffer{}}
 	cmd.Stderr = s.log
 	stdout, err := cmd.StdoutPipe()
@@ -165,7 +157,7 @@ func command(t *testing.T, name string, args ...string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "GENFN_OPENVINO_DIR="+filepath.Join(repository(t), ".runtime", "openvino"))
+	cmd.Env = append(os.Environ(), "GENFN_OPENVINO_DIR="+checkout.Path(t, ".runtime", "openvino"))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

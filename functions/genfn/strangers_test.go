@@ -8,13 +8,15 @@ import (
 	"slices"
 	"testing"
 
+	"genfn/bindings/checkout"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // TestStrangers runs the examples against a server: Python and JavaScript in both content modes, and Go.
 func TestStrangers(t *testing.T) {
-	root := repository(t)
+	root := checkout.Path(t)
 	clients := filepath.Join(root, ".runtime", "clients")
 	require.FileExists(t, filepath.Join(clients, ".installed"), "run `make test`, or deploy/clients/install.sh .runtime/clients")
 	up := startUp(t, filepath.Join(root, "deploy", "models"))

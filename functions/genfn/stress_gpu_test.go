@@ -12,20 +12,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
+	"genfn/functions/device/virtualgpu"
+	"genfn/functions/device/virtualgpu/virtualgputest"
 	"genfn/functions/stress"
 )
 
 // TestStressOfGPU: the memory of the device comes back to the last byte, whatever fails on it.
 func TestStressOfGPU(t *testing.T) {
-	root := repository(t)
-	faults := filepath.Join(t.TempDir(), "faults")
-	// Compiled kernels are kept from run to run: a cold run takes minutes longer.
-	cache := os.Getenv("GENFN_CACHE_DIR")
-	if cache == "" {
-		cache = filepath.Join(root, ".cache", "genfn")
-	}
-	t.Setenv("GENFN_VGPU_DIR", vgpuDir(root))
-	up := startUp(t, filepath.Join(root, "functions", "instance", "testdata"), "--cache-dir", cache, "--virtual-gpu", "--virtual-gpu-faults", "@"+faults)
+	up, faults := startVirtual(t)
 	up.waitForGPU(t)
 	s := stressed(t, up.URL, 30, "--seed", "3", "--model", "nano-sd", "--sizes", "32x32", "--devices", "gpu,cpu,auto", "--faults", "0.4",
 		"--fault-file", faults, "--kinds", "gpu_lost,gpu_memory,gpu_transient,gpu_crash")
@@ -36,12 +31,14 @@ func TestStressOfGPU(t *testing.T) {
 	require.Contains(t, judged(s), "device memory")
 }
 
-// vgpuDir is where the virtual GPU is.
-func vgpuDir(root string) string {
-	if dir := os.Getenv("GENFN_VGPU_DIR"); dir != "" {
-		return dir
-	}
-	return filepath.Join(root, ".runtime", "vgpu")
+// startVirtual runs `genfn up` with virtual GPUs, which read their faults from a file.
+func startVirtual(t *testing.T, args ...string) (up *server, faults string) {
+	t.Helper()
+	faults = filepath.Join(t.TempDir(), "faults")
+	t.Setenv(virtualgpu.DirEnv, virtualgputest.Installed(t).Dir)
+	cache := filepath.Dir(virtualgputest.KernelCache(t))
+	args = append([]string{"--cache-dir", cache, "--virtual-gpu", "--virtual-gpu-faults", "@" + faults}, args...)
+	return startUp(t, checkout.Path(t, "functions", "instance", "testdata"), args...), faults
 }
 
 // waitForGPU returns when the GPU has made a picture.

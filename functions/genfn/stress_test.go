@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/functions/stress"
 )
 
@@ -48,7 +49,7 @@ func judged(s stress.Summary) (names []string) {
 // TestStress: the requests survive what is done to their runners, and nothing drifts. `make stress` does the same at
 // length.
 func TestStress(t *testing.T) {
-	up := startUp(t, filepath.Join(repository(t), "deploy", "models"), "--slots", "2", "--devices", "CPU")
+	up := startUp(t, checkout.Path(t, "deploy", "models"), "--slots", "2", "--devices", "CPU")
 	s := stressed(t, up.URL, 100, "--seed", "5", "--sizes", "64x64", "--steps", "1,2", "--faults", "0.2", "--cancels", "0.1",
 		"--kill-runners", "--kinds", "kill,crash,abort,invalid,deadline,unknown_model", "--picture", filepath.Join(t.TempDir(), "memory.svg"))
 	for _, k := range []stress.Kind{stress.Kill, stress.Crash, stress.Abort, stress.Invalid, stress.Deadline, stress.UnknownModel, stress.Cancel} {
@@ -87,7 +88,7 @@ func TestStressTable(t *testing.T) {
 }
 
 func TestStressWithoutAnInstance(t *testing.T) {
-	up := startUp(t, filepath.Join(repository(t), "deploy", "models"), "--devices", "CPU")
+	up := startUp(t, checkout.Path(t, "deploy", "models"), "--devices", "CPU")
 	c := startClient(t, "/proc/self/exe", "stress", "--nats", up.URL, "--model", "nobodys", "--patience", "100ms")
 	_, code := c.rest(t)
 	require.Equal(t, exitFailed, code)

@@ -8,7 +8,6 @@ package main
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,15 +21,7 @@ import (
 // TestTop: two GPUs and two CPUs in one process; when the GPUs are made sick, `genfn top` tells who is set aside and why,
 // and the CPUs serve.
 func TestTop(t *testing.T) {
-	root := repository(t)
-	faults := filepath.Join(t.TempDir(), "faults")
-	cache := os.Getenv("GENFN_CACHE_DIR")
-	if cache == "" {
-		cache = filepath.Join(root, ".cache", "genfn")
-	}
-	t.Setenv("GENFN_VGPU_DIR", vgpuDir(root))
-	up := startUp(t, filepath.Join(root, "functions", "instance", "testdata"), "--cache-dir", cache, "--name", "lab", "--instances", "gpu=2,cpu=2",
-		"--virtual-gpu", "--virtual-gpu-faults", "@"+faults)
+	up, faults := startVirtual(t, "--name", "lab", "--instances", "gpu=2,cpu=2")
 	s := up.top(t, func(s top.Snapshot) bool { return len(s.Instances) == 4 && s.Instances[3].Decision != nil })
 	require.NotEmpty(t, s.Leader)
 	require.Equal(t, map[string]int{events.DeviceCPU: 2, events.DeviceGPU: 2}, s.Queue.Models[0].Serve)

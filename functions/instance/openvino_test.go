@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/events"
 	"genfn/events/client"
 	"genfn/functions/imagefile"
@@ -39,9 +40,8 @@ const tinyModel = "../pipeline/testdata/tiny-sd"
 
 func repositoryPath(t testing.TB, remedy string, parts ...string) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join(append([]string{"..", ".."}, parts...)...))
-	require.NoError(t, err)
-	_, err = os.Stat(path)
+	path := checkout.Path(t, parts...)
+	_, err := os.Stat(path)
 	require.NoError(t, err, remedy)
 	return path
 }

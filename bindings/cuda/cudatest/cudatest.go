@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/bindings/cuda"
 )
 
@@ -62,7 +63,7 @@ func Compile(t testing.TB, path string, flags ...string) {
 	in := filepath.Join(t.TempDir(), "fake.c")
 	require.NoError(t, os.WriteFile(in, []byte(source), 0o600))
 	args := append([]string{
-		"-shared", "-fPIC", "-O1", "-ffp-contract=off", "-fno-trapping-math", "-I", filepath.Join(Repository(t), "native", "kernels"), "-o", path, in,
+		"-shared", "-fPIC", "-O1", "-ffp-contract=off", "-fno-trapping-math", "-I", checkout.Path(t, "native", "kernels"), "-o", path, in,
 	}, flags...)
 	out, err := exec.CommandContext(t.Context(), "gcc", args...).CombinedOutput()
 	require.NoError(t, err, "a C compiler is needed: %s", out)
@@ -71,7 +72,7 @@ func Compile(t testing.TB, path string, flags ...string) {
 // Installed is the folder that `make cuda` fills for a line.
 func Installed(t testing.TB, line int) string {
 	t.Helper()
-	dir := filepath.Join(Repository(t), ".runtime", fmt.Sprintf("cuda%d", line))
+	dir := checkout.Path(t, ".runtime", fmt.Sprintf("cuda%d", line))
 	require.DirExists(t, dir, "run `make cuda` first")
 	return dir
 }
@@ -84,20 +85,5 @@ func linkCompiler(t testing.TB, dir string) {
 	require.Len(t, paths, 2)
 	for _, path := range paths {
 		require.NoError(t, os.Symlink(path, filepath.Join(dir, filepath.Base(path))))
-	}
-}
-
-// Repository is the folder of go.mod, above the package under test.
-func Repository(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		parent := filepath.Dir(dir)
-		require.NotEqual(t, parent, dir, "no go.mod above the test")
-		dir = parent
 	}
 }

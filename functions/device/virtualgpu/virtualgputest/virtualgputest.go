@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/functions/device/virtualgpu"
 )
 
@@ -17,7 +18,7 @@ func Installed(t testing.TB) *virtualgpu.Installation {
 	t.Helper()
 	dir := os.Getenv(virtualgpu.DirEnv)
 	if dir == "" {
-		dir = filepath.Join(repository(t), ".runtime", "vgpu")
+		dir = checkout.Path(t, ".runtime", "vgpu")
 	}
 	in, err := virtualgpu.Find(dir)
 	require.NoError(t, err, "this test needs the virtual GPU")
@@ -30,22 +31,7 @@ func KernelCache(t testing.TB) string {
 	t.Helper()
 	cache := os.Getenv("GENFN_CACHE_DIR")
 	if cache == "" {
-		cache = filepath.Join(repository(t), ".cache", "genfn")
+		cache = checkout.Path(t, ".cache", "genfn")
 	}
 	return filepath.Join(cache, "vgpu")
-}
-
-// repository is the folder of go.mod, above the package under test.
-func repository(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	require.NoError(t, err)
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		parent := filepath.Dir(dir)
-		require.NotEqual(t, dir, parent, "the test runs outside of the repository")
-		dir = parent
-	}
 }
