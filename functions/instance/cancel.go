@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"genfn/events"
 	"genfn/events/broker"
@@ -117,15 +118,20 @@ func (a *attempt) put(ctx context.Context, f file) (events.Ref, error) {
 	return a.begun.PutObject(ctx, f.artifact.Name, f.mediaType, f.data)
 }
 
-// settling is ctx without a client's cancel, a deadline, and the loss to another holder: they do not interrupt what
-// the broker must be known to have or not to have, such as the last word on a request.
+// settling is ctx without what does not interrupt what the broker must be known to have or not to have, such as the last
+// word on a request: a client's cancel, a deadline, the loss to another holder. A stop of the instance gives it
+// stopTimeout, for without the word the request waits until its lease is over.
 func settling(ctx context.Context) (context.Context, context.CancelFunc) {
 	free, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		cause := context.Cause(ctx)
 		var cancelled cancelledError
-		if !errors.As(cause, &cancelled) && !errors.Is(cause, errDeadline) && !errors.Is(cause, errStale) {
+		switch {
+		case errors.As(cause, &cancelled), errors.Is(cause, errDeadline), errors.Is(cause, errStale):
+		case errors.Is(cause, errHang):
 			cancel(cause)
+		default:
+			time.AfterFunc(stopTimeout, func() { cancel(cause) })
 		}
 	})
 	return free, func() { stop(); cancel(nil) }
