@@ -253,6 +253,9 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 				fmt.Fprintf(out, "  may prove itself again at %s\n", s.NextTry.Local().Format(time.TimeOnly))
 			}
 		}
+		if s.MemoryInfo != nil && s.State == events.StateReady && len(s.MemoryInfo.Processes) == 0 {
+			fmt.Fprintf(out, "%s: its runners were idle and have ended; the next request starts one\n", s.Instance)
+		}
 		for _, c := range s.Conditions {
 			fmt.Fprintf(out, "%s: %s (%s) since %s: %s\n", s.Instance, c.Type, c.Level, c.Since.Local().Format(time.TimeOnly), oneLine(c.Message))
 		}

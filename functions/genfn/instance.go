@@ -34,6 +34,7 @@ type instanceFlags struct {
 	compiled  bool
 	cleanup   int
 	canary    time.Duration
+	idle      struct{ models, runner time.Duration }
 	memory    memoryFlags
 
 	properties map[string]string
@@ -61,6 +62,10 @@ func (f *instanceFlags) check() error {
 		return usageError{fmt.Errorf("--cleanup-every %d: expected 1 or more, or 0 for none", f.cleanup)}
 	case f.canary < 0:
 		return usageError{fmt.Errorf("--canary-every %s: expected no negative duration", f.canary)}
+	case f.idle.models < 0:
+		return usageError{fmt.Errorf("--idle-models %s: expected no negative duration", f.idle.models)}
+	case f.idle.runner < 0:
+		return usageError{fmt.Errorf("--idle-runner %s: expected no negative duration", f.idle.runner)}
 	case f.grace < 0:
 		return usageError{fmt.Errorf("--grace %s: expected no negative duration", f.grace)}
 	case f.precision != "" && !slices.Contains(tuning.Precisions, f.precision):
@@ -94,6 +99,8 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
 	flags.DurationVar(&f.canary, "canary-every", 5*time.Minute, "time between canaries of an idle device, small generations whose numbers are known; it grows so that they take 1 % of its time at most. 0: none")
+	flags.DurationVar(&f.idle.models, "idle-models", 15*time.Minute, "unload a model that no request has used for so long; the next loads it again. 0: never; that of --preload stays")
+	flags.DurationVar(&f.idle.runner, "idle-runner", time.Hour, "end a runner process that had no request for so long, so that it holds nothing of the device or the host; the next request starts one. 0: never; with --preload it stays")
 	f.memory.add(cmd)
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device (of up: of its GPUs), KEY=VALUE; several times. genfn devices --properties lists what a device has")
@@ -200,7 +207,7 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: flags.topology.config, Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
-		MemoryReserve: reserve, Thresholds: thresholds, CanaryEvery: flags.canary,
+		MemoryReserve: reserve, Thresholds: thresholds, CanaryEvery: flags.canary, IdleModels: flags.idle.models, IdleRunner: flags.idle.runner,
 		Slots: flags.slots, Sharers: with.cpus, Preload: flags.preload, Grace: grace, Logger: log,
 	})
 }

@@ -147,8 +147,8 @@ func (a *attempt) makeRoom(ctx context.Context, p *plan, room memory.Room) error
 	}
 	before := s.instance.usage.of(s.runner.PID())
 	a.lease.Progress(s.config.Budgets.Stage)
-	unloaded, err := s.unloadIdle(ctx, p.model.Name)
-	if err != nil {
+	unloaded := slices.DeleteFunc(slices.Clone(s.models), func(m string) bool { return m == p.model.Name })
+	if err := s.unload(ctx, unloaded); err != nil {
 		return a.warmFailed(err)
 	}
 	room = s.room()
@@ -265,30 +265,25 @@ func (s *slot) uses(name, shape string) {
 	s.models = s.models[max(0, len(s.models)-max(1, s.config.Runner.Hello.MaxModels)):]
 }
 
-// unloadIdle has the runner unload all models but one, and free compiled shapes that were not used last. It returns
-// the models it unloaded.
-func (s *slot) unloadIdle(ctx context.Context, keep string) (unloaded []string, err error) {
-	for _, name := range s.models {
-		if name == keep {
-			continue
-		}
+// unload has the runner unload models, and free compiled shapes of the others that were not used last.
+func (s *slot) unload(ctx context.Context, models []string) error {
+	for _, name := range models {
 		s.jobs++
 		if _, err := s.ask(ctx, &protocol.Unload{Job: s.jobs, Name: name}, s.jobs); err != nil {
-			return nil, err
+			return err
 		}
-		unloaded = append(unloaded, name)
 	}
 	s.jobs++
-	cleaned, err := s.ask(ctx, &protocol.Cleanup{Job: s.jobs, IdleModels: true}, s.jobs)
+	cleaned, err := s.ask(ctx, &protocol.Cleanup{Job: s.jobs}, s.jobs)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.models = slices.DeleteFunc(s.models, func(m string) bool { return m != keep })
+	s.models = slices.DeleteFunc(s.models, func(m string) bool { return slices.Contains(models, m) })
 	clear(s.shapes)
 	if c, ok := cleaned.(*protocol.Cleaned); ok {
 		s.instance.usage.measured(s.runner.PID(), s.made, c.After)
 	}
-	return unloaded, nil
+	return nil
 }
 
 // ask has the runner do a job that is no request's.

@@ -216,6 +216,9 @@ func (s *slot) examine(ctx context.Context, name string) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.start(ctx); err != nil { // the runner may rest
+		return err
+	}
 	began := time.Now()
 	defer func() {
 		if err == nil || errors.Is(err, &events.Error{Code: events.CodeNumericalError}) {

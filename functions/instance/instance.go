@@ -55,6 +55,8 @@ type Config struct {
 	Figures        *Figures          // learned times and memory, shared with other instances of this process; nil: its own
 	Health         device.Policy     // how much a GPU is forgiven
 	CanaryEvery    time.Duration     // between canaries of an idle device; longer where they cost much; 0: none
+	IdleModels     time.Duration     // a model that no request has used for so long is unloaded; 0: never. Preload stays
+	IdleRunner     time.Duration     // a runner without a request for so long is ended until the next; 0: never. One with Preload stays
 	MemoryReserve  memory.Reserve    // of the memory of the device, or of the host, that is left free for others
 	Thresholds     memory.Thresholds // of memory in use, from which is warned; zero: memory.DefaultThresholds
 	// HostMemory tells how much memory there is, for refusing what does not fit; nil: hostmemory.Read.

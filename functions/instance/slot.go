@@ -52,6 +52,7 @@ type slot struct {
 	economy     model.Economy    // with which it passed
 	warmed      *process.Process // the runner on which it passed
 	acks        sync.WaitGroup   // acknowledgements under way, one at most
+	idle        idleness
 }
 
 func newSlot(i *Instance, n int) *slot {
@@ -66,7 +67,7 @@ func (s *slot) run(soft, hard context.Context) {
 		if !s.admit(soft) {
 			continue
 		}
-		if err := s.start(soft); soft.Err() != nil {
+		if err := s.wake(soft); soft.Err() != nil {
 			return
 		} else if err != nil {
 			failures++
@@ -91,12 +92,16 @@ func (s *slot) run(soft, hard context.Context) {
 		job, err := s.fetch(soft)
 		if err == nil {
 			s.instance.usage.busy.Add(1)
-			s.serve(soft, hard, job)
+			s.idle.served(s.serve(soft, hard, job))
 			s.instance.usage.busy.Add(-1)
 			continue
 		}
 		if errors.Is(err, errCheckup) {
 			s.checkup(soft)
+			continue
+		}
+		if errors.Is(err, errIdle) {
+			s.rest(soft)
 			continue
 		}
 		if soft.Err() == nil && !errors.Is(err, broker.ErrQueueClosed) && !errors.Is(err, errStopped) {
@@ -133,6 +138,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // ready reports whether there is a living runner.
 func (s *slot) ready() bool { return s.runner != nil && s.runner.Alive() && !s.condemned }
 
+// wake makes sure that there is a living runner, unless the last one was ended because nobody needed it.
+func (s *slot) wake(ctx context.Context) error {
+	if s.idle.resting {
+		return nil
+	}
+	return s.start(ctx)
+}
+
 // start makes sure that there is a living runner.
 func (s *slot) start(ctx context.Context) error {
 	if s.ready() {
@@ -151,6 +164,7 @@ func (s *slot) start(ctx context.Context) error {
 	p, err := process.Start(ctx, s.config.Runner)
 	s.runner, s.condemned, s.made = p, err != nil && p != nil, 0
 	s.models, s.shapes = nil, nil
+	s.idle.began()
 	if err == nil {
 		s.instance.found(p)
 	}
@@ -225,17 +239,18 @@ func (s *slot) kill(why fault.KillReason) error {
 	return nil
 }
 
-// close ends the runner in peace.
-func (s *slot) close() {
+// close ends the runner in peace, and reports whether there is none any more.
+func (s *slot) close() bool {
 	if s.runner == nil {
-		return
+		return true
 	}
 	if err := s.runner.Close(); err != nil {
 		s.log.Error("runner does not end", "error", err)
-		return
+		return false
 	}
 	s.instance.usage.ended(s.runner.PID())
-	s.runner = nil
+	s.runner, s.models, s.shapes, s.made = nil, nil, nil, 0
+	return true
 }
 
 // printable replaces control characters, which cost six bytes each in JSON.

@@ -44,19 +44,21 @@ type work struct {
 	wanted context.Context // ends with a cancelledError when the client cancels the request
 }
 
-// serve does one request from its delivery to its acknowledgement, with as many attempts as it takes.
-func (s *slot) serve(soft, hard context.Context, job *broker.Job) {
+// serve does one request from its delivery to its acknowledgement, with as many attempts as it takes. It returns the
+// model that was asked for, if it could be read.
+func (s *slot) serve(soft, hard context.Context, job *broker.Job) (model string) {
 	w := &work{slot: s, job: job, log: s.log.With("request", job.ID, "tenant", job.Tenant)}
 	var leave func()
 	w.wanted, leave = s.instance.wanted.enter(hard, job)
 	defer leave()
 	begun := w.start(hard)
 	if begun != nil && w.route(hard, begun) {
-		return
+		return w.asked.Model
 	}
 	for begun != nil && !w.withdrawn(hard) && w.attempt(soft, hard, begun) {
 		begun = w.begin(hard)
 	}
+	return w.asked.Model
 }
 
 // start reads the request and begins the first attempt of this delivery; nil: it is not to be run.

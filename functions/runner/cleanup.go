@@ -51,17 +51,17 @@ func (r *runner) tidy(j *job, answer protocol.Message) {
 	if !r.house.due(r.memory()) {
 		return
 	}
-	if _, err := r.cleanup(context.Background(), false); err != nil {
+	if _, err := r.cleanup(context.Background()); err != nil {
 		r.log.Error("forced memory cleanup failed", "error", err)
 	}
 }
 
 // cleanup has the engine clean up, and tells what that gave back.
-func (r *runner) cleanup(ctx context.Context, idleModels bool) (before protocol.Memory, err error) {
+func (r *runner) cleanup(ctx context.Context) (before protocol.Memory, err error) {
 	r.house.count = 0
 	began := time.Now()
 	before = r.memory()
-	if err := r.engine.Cleanup(ctx, idleModels); err != nil {
+	if err := r.engine.Cleanup(ctx); err != nil {
 		return before, err
 	}
 	after, class := r.memory(), deviceClass(r.device)

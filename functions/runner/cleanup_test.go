@@ -63,11 +63,11 @@ func TestCleanup(t *testing.T) {
 	both := ledger()
 	require.Greater(t, both, idle+one)
 
-	require.NoError(t, e.Cleanup(t.Context(), false))
+	require.NoError(t, e.Cleanup(t.Context()))
 	require.Less(t, ledger(), both, "the smaller shapes are freed")
 	require.Len(t, e.models, 2)
 	require.Equal(t, large, run(tinyInput(t, "used", 64)), "the new requests work")
-	require.NoError(t, e.Cleanup(t.Context(), true))
+	require.NoError(t, e.Unload("idle"))
 	require.Len(t, e.models, 1)
 	require.Equal(t, "used", e.models[0].name)
 	require.Equal(t, e.models[0].pipeline.Resident(), ledger())
@@ -90,16 +90,16 @@ func TestCleanup(t *testing.T) {
 // counting is an engine without a device that counts clean-ups.
 type counting struct {
 	Engine
-	cleanups chan bool // idleModels of each
-	fail     error     // of Generate
+	cleanups chan struct{}
+	fail     error // of Generate
 }
 
 func (c *counting) Generate(context.Context, Input, Observer) (*Output, error) {
 	return &Output{}, c.fail
 }
 
-func (c *counting) Cleanup(_ context.Context, idleModels bool) error {
-	c.cleanups <- idleModels
+func (c *counting) Cleanup(context.Context) error {
+	c.cleanups <- struct{}{}
 	return nil
 }
 
@@ -136,7 +136,7 @@ func ask(t *testing.T, conn *protocol.Conn, job protocol.Message) protocol.Messa
 
 // TestPeriodicCleanup: after every second generation, whether it succeeds or not, and when asked.
 func TestPeriodicCleanup(t *testing.T) {
-	e := &counting{Engine: openEngine(t, hello(t, "")), cleanups: make(chan bool, 10)}
+	e := &counting{Engine: openEngine(t, hello(t, "")), cleanups: make(chan struct{}, 10)}
 	var logged bytes.Buffer
 	h := &protocol.Hello{Protocol: protocol.Version, Device: "GPU.0", Slot: protocol.AnySlot, RuntimeDir: t.TempDir(), CleanupEvery: 2}
 	conn := converse(t, e, h, slog.New(slog.NewTextHandler(&logged, nil)))
@@ -145,19 +145,19 @@ func TestPeriodicCleanup(t *testing.T) {
 	}
 	require.IsType(t, &protocol.Result{}, ask(t, conn, generate(1)))
 	require.IsType(t, &protocol.Result{}, ask(t, conn, generate(2)))
-	require.False(t, <-e.cleanups)
+	<-e.cleanups
 	require.IsType(t, &protocol.Result{}, ask(t, conn, generate(3)))
-	cleaned := ask(t, conn, &protocol.Cleanup{Job: 4, IdleModels: true})
+	cleaned := ask(t, conn, &protocol.Cleanup{Job: 4})
 	require.IsType(t, &protocol.Cleaned{}, cleaned)
 	require.Positive(t, cleaned.(*protocol.Cleaned).Before.RSS)
 	require.Positive(t, cleaned.(*protocol.Cleaned).After.RSS)
-	require.True(t, <-e.cleanups)
+	<-e.cleanups
 	e.fail = events.Errorf(events.CodeNumericalError, "NaN")
 	require.IsType(t, &protocol.Failed{}, ask(t, conn, generate(5)))
 	require.IsType(t, &protocol.Failed{}, ask(t, conn, generate(6)))
-	require.False(t, <-e.cleanups, "the clean-up that was asked for began the count anew")
+	<-e.cleanups
 	require.IsType(t, &protocol.DeviceList{}, ask(t, conn, &protocol.Devices{Job: 7})) // the clean-up before it has ended
-	require.Empty(t, e.cleanups)
+	require.Empty(t, e.cleanups, "the clean-up that was asked for began the count anew")
 	require.Equal(t, 3, strings.Count(logged.String(), `msg="[GPU] Forced GPU memory cleanup completed" rss_before=`))
 }
 

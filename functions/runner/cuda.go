@@ -262,7 +262,7 @@ func (e *cudaEngine) Generate(_ context.Context, in Input, _ Observer) (*Output,
 func (e *cudaEngine) Keep(context.Context) error { return nil }
 
 // Cleanup has nothing to free between jobs.
-func (e *cudaEngine) Cleanup(context.Context, bool) error { return nil }
+func (e *cudaEngine) Cleanup(context.Context) error { return nil }
 
 // Unload has no model.
 func (e *cudaEngine) Unload(string) error { return nil }

@@ -80,7 +80,7 @@ func (r *runner) try(j *job, o *observer) (protocol.Message, error) {
 		err := r.engine.Unload(m.Name)
 		return &protocol.Unloaded{Job: j.id, Memory: r.memory()}, err
 	case *protocol.Cleanup:
-		before, err := r.cleanup(j.ctx, m.IdleModels)
+		before, err := r.cleanup(j.ctx)
 		return &protocol.Cleaned{Job: j.id, Before: before, After: r.memory()}, err
 	case *protocol.Generate:
 		return r.generate(j, m, o)

@@ -270,11 +270,8 @@ func (e *openVINO) Unload(name string) error {
 }
 
 // Cleanup implements Engine.
-func (e *openVINO) Cleanup(ctx context.Context, idleModels bool) error {
+func (e *openVINO) Cleanup(ctx context.Context) error {
 	var errs []error
-	for idleModels && len(e.models) > 1 {
-		errs = append(errs, e.Unload(e.models[0].name))
-	}
 	for _, l := range e.models {
 		errs = append(errs, l.pipeline.Release(ctx), l.pipeline.Renew(ctx))
 	}

@@ -57,9 +57,8 @@ type Engine interface {
 	// Keep writes what was loaded to caches, so that the next process loads faster. It is called between jobs.
 	Keep(ctx context.Context) error
 	// Cleanup frees what makes the next generations faster and is not needed for them: what runtimes keep for infer
-	// requests, compiled shapes other than those of the last generation, freed host memory that is still
-	// resident, and with idleModels every model but the one used last.
-	Cleanup(ctx context.Context, idleModels bool) error
+	// requests, compiled shapes other than those of the last generation, and freed host memory that is still resident.
+	Cleanup(ctx context.Context) error
 	// Unload frees a model, also one that is not loaded or that failed half-way.
 	Unload(name string) error
 	// Ledger returns the native bytes allocated now, and their highest since the last generation began. Safe at any

@@ -181,8 +181,7 @@ type Unload struct {
 // Cleanup asks for a forced clean-up: infer requests are freed and made again, compiled shapes other than those of
 // the last generation are freed, and freed host memory goes back to the system. Answer: Cleaned.
 type Cleanup struct {
-	Job        uint64 `json:"job"`
-	IdleModels bool   `json:"idle_models,omitempty"` // also unload all models but the one used last
+	Job uint64 `json:"job"`
 }
 
 // Generate makes pictures. Answer: Result.

@@ -40,7 +40,7 @@ func messages() []protocol.Message {
 			Economy: models.Economy{SequentialGuidance: true, TiledVAE: true, OffloadModels: true, TileSize: 256}}},
 		&protocol.Cancel{Job: 3},
 		&protocol.Unload{Job: 4, Name: "tiny"},
-		&protocol.Cleanup{Job: 5, IdleModels: true},
+		&protocol.Cleanup{Job: 5},
 		&protocol.PreviewRead{Job: 3},
 		&protocol.Shutdown{},
 		&protocol.Ready{Protocol: 1, PID: 7, Device: "CPU", Versions: map[string]string{"openvino": "1"}, Memory: memory},

@@ -108,6 +108,10 @@ const (
 // it has none. What is more than that is refused as OpenVINO refuses it.
 const EnvMemory = "GENFN_TEST_MEMORY"
 
+// EnvSlow names a FIFO, by a variable of the runner's environment. While it exists a process that starts waits there
+// until somebody opens it for writing.
+const EnvSlow = "GENFN_TEST_SLOW"
+
 // sick reports whether the file that the variable names exists.
 func sick(variable string) bool {
 	name := os.Getenv(variable)
@@ -200,7 +204,12 @@ func validate(device string) *protocol.Validation {
 }
 
 // open fails for the device "BROKEN".
-func open(_ context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.Engine, error) {
+func open(ctx context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.Engine, error) {
+	if sick(EnvSlow) {
+		if err := wait(ctx, os.Getenv(EnvSlow)); err != nil {
+			return nil, err
+		}
+	}
 	if hello.Device == "BROKEN" {
 		return nil, events.Errorf(events.CodeDeviceUnavailable, "the device is broken")
 	}
@@ -241,7 +250,7 @@ func (engine) Load(_ context.Context, _ protocol.Model, o runner.Observer) error
 }
 
 // Cleanup implements runner.Engine.
-func (engine) Cleanup(context.Context, bool) error { return nil }
+func (engine) Cleanup(context.Context) error { return nil }
 
 // Keep implements runner.Engine.
 func (engine) Keep(context.Context) error { return nil }
