@@ -397,11 +397,11 @@ func (a *Attempt) FinishValid(ctx context.Context, terminal events.Event) (bool,
 	terminal = a.number(terminal)
 	a.finished = unknown
 	a.mu.Unlock()
-	first, err := a.b.answer(ctx, a.job.Tenant, a.job.ID, terminal)
+	stored, first, err := a.b.answer(ctx, a.job.Tenant, a.job.ID, terminal)
 	if err != nil {
 		return false, err
 	}
-	a.job.setAnswered()
+	a.job.setAnswered(stored)
 	if first && terminal.Type() != events.TypeCancelled {
 		a.setOutcome(won)
 	} else {
