@@ -130,11 +130,16 @@ func (b *bench) stored(n int) {
 	}, time.Minute, time.Millisecond)
 }
 
+func end(t *testing.T, id string) events.Event {
+	t.Helper()
+	e, err := events.NewAnswer(events.TypeFailed, events.Meta{RequestID: id, Source: "/test"}, events.Failed{Error: events.Errorf(events.CodeHang, "the end")})
+	require.NoError(t, err)
+	return e
+}
+
 func (b *bench) finish(j *broker.Job, a *broker.Attempt) {
 	b.t.Helper()
-	e, err := events.NewAnswer(events.TypeFailed, events.Meta{RequestID: j.ID, Source: "/test"}, events.Failed{Error: events.Errorf(events.CodeHang, "the end")})
-	require.NoError(b.t, err)
-	won, err := a.Finish(b.t.Context(), e)
+	won, err := a.Finish(b.t.Context(), end(b.t, j.ID))
 	require.NoError(b.t, err)
 	require.True(b.t, won)
 	require.NoError(b.t, j.Done(b.t.Context()))
@@ -387,6 +392,9 @@ func TestFollowLeavesOutStaleAttempts(t *testing.T) {
 	b.stored(4)
 	b.steps(stale, "a", 4, 6)
 	b.stored(7)
+	won, err := stale.Finish(t.Context(), end(t, "a"))
+	require.NoError(t, err)
+	require.False(t, won, "it cannot answer either")
 	b.steps(current, "a", 2, 2)
 	b.stored(8)
 	b.finish(j, current)
