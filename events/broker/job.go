@@ -21,7 +21,6 @@ const headerWriter = "Genfn-Writer" // who published a terminal event or a recor
 // acknowledging it would lose it.
 var ErrNotAnswered = errors.New("the request has no terminal event yet")
 
-
 // Job is one delivery of one request. Its holder must extend it before the ack
 // wait is over, and end it with Done, HandBack or Move. Safe for concurrent use.
 type Job struct {
