@@ -97,6 +97,20 @@ func (b *Broker) readObject(ctx context.Context, tenant, object string, limit in
 	return io.ReadAll(io.LimitReader(r, limit))
 }
 
+// deleteObject removes an object if it is there.
+func (b *Broker) deleteObject(ctx context.Context, tenant, object string) error {
+	return b.retry(ctx, func(ctx context.Context) error {
+		store, err := b.bucket(ctx, tenant)
+		if err != nil {
+			return err
+		}
+		if err := store.Delete(ctx, object); !errors.Is(err, jetstream.ErrObjectNotFound) {
+			return err
+		}
+		return nil
+	})
+}
+
 // objectStored asks the bucket's leader whether it has the object.
 func (b *Broker) objectStored(ctx context.Context, tenant, object string) (bool, error) {
 	m, err := b.readLeader(ctx, objectStreamName(tenant), messageGet{Last: objectMetaSubject(Bucket(tenant), object)})

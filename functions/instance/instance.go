@@ -253,6 +253,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 		wg.Go(func() { s.run(soft, hard) })
 	}
 	wg.Go(func() { i.sweep(soft) })
+	wg.Go(func() { broker.NewCollector(i.config.Broker, i.config.BrokerConfig.Tenants).Run(soft) })
 	wg.Go(func() { i.heartbeat(soft) })
 	wg.Go(func() { i.watch(soft) })
 	wg.Go(func() { i.share(soft, i.reading != nil) })
