@@ -186,42 +186,44 @@ func noDeadLetter(tenant, id string) *events.Error {
 	return e
 }
 
-// MarkReplayed notes on a dead letter that a new request was made of it, and returns it as it is stored then.
-func (b *Broker) MarkReplayed(ctx context.Context, l DeadLetter, id string) (DeadLetter, error) {
-	r := Replay{ID: id, At: b.now().UTC()}
+// MarkReplayed notes on a dead letter that a new request was made of it.
+func (b *Broker) MarkReplayed(ctx context.Context, l DeadLetter, id string) error {
+	at := b.now().UTC()
 	for {
-		l.Replays = append(slices.Clip(l.Replays), r)
+		l.Replays = append(slices.Clip(l.Replays), Replay{ID: id, At: at})
 		l.Replays = l.Replays[max(0, len(l.Replays)-keptReplays):]
 		sequence, err := b.putDeadLetter(ctx, l)
 		if err == nil {
-			l.sequence = sequence
-			return l, b.purgeDeadLetter(ctx, l, sequence)
+			return b.purgeDeadLetter(ctx, l.Tenant, l.ID, jetstream.WithPurgeSequence(sequence))
 		}
 		if !errors.Is(err, ErrConflict) {
-			return l, err
+			return err
 		}
 		if l, err = b.DeadLetter(ctx, l.Tenant, l.ID); err != nil { // somebody else has marked or dropped it
-			return l, err
+			return err
 		}
-		if slices.Contains(l.Replays, r) { // it was this, and its confirmation was lost
-			return l, nil
+		if slices.ContainsFunc(l.Replays, func(r Replay) bool { return r.ID == id }) { // it was this, and its confirmation was lost
+			return nil
 		}
 	}
 }
 
-// DropDeadLetter removes a dead letter. If it was marked since it was read, it stays.
-func (b *Broker) DropDeadLetter(ctx context.Context, l DeadLetter) error {
-	return b.purgeDeadLetter(ctx, l, l.sequence+1)
+// DropDeadLetter removes a dead letter; invalid_request if there is none.
+func (b *Broker) DropDeadLetter(ctx context.Context, tenant, id string) error {
+	if _, err := b.DeadLetter(ctx, tenant, id); err != nil {
+		return err
+	}
+	return b.purgeDeadLetter(ctx, tenant, id)
 }
 
-// purgeDeadLetter removes what is stored of a dead letter before a sequence.
-func (b *Broker) purgeDeadLetter(ctx context.Context, l DeadLetter, before uint64) error {
+func (b *Broker) purgeDeadLetter(ctx context.Context, tenant, id string, o ...jetstream.StreamPurgeOpt) error {
+	o = append(o, jetstream.WithPurgeSubject(deadLetterSubject(tenant, id)))
 	return b.retry(ctx, func(ctx context.Context) error {
 		ctx, stop := b.guard(ctx, apiSubjectOf(StreamDeadLetters))
 		defer stop()
 		stream, err := b.js.Stream(ctx, StreamDeadLetters)
 		if err == nil {
-			err = stream.Purge(ctx, jetstream.WithPurgeSubject(deadLetterSubject(l.Tenant, l.ID)), jetstream.WithPurgeSequence(before))
+			err = stream.Purge(ctx, o...)
 		}
 		return denialOf(ctx, err)
 	})

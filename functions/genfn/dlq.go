@@ -104,7 +104,7 @@ func (d *deadLetters) newDrop() *cobra.Command {
 		}
 		dropped := []deadLetterLine{}
 		for _, line := range lines {
-			if err = c.Drop(cmd.Context(), line.letter); err != nil {
+			if err = c.Drop(cmd.Context(), line.ID); err != nil {
 				break
 			}
 			dropped = append(dropped, line)
@@ -174,17 +174,13 @@ type deadLetterLine struct {
 	Model    string          `json:"model,omitempty"`
 	Attempts int             `json:"attempts"`
 	Replays  []broker.Replay `json:"replays,omitempty"`
-
-	letter broker.DeadLetter // without what takes much memory
 }
 
 func newDeadLetterLine(l broker.DeadLetter) deadLetterLine {
-	line := deadLetterLine{
+	return deadLetterLine{
 		ID: l.ID, EndedAt: l.EndedAt, Code: l.Error.Code, Title: titleOf(l.Error), Message: l.Error.Message,
-		Model: modelOf(l), Attempts: len(l.Attempts), Replays: l.Replays, letter: l,
+		Model: modelOf(l), Attempts: len(l.Attempts), Replays: l.Replays,
 	}
-	line.letter.Header, line.letter.Data, line.letter.Attempts = nil, nil, nil
-	return line
 }
 
 // modelOf is the model that a request was for, "" if its subject names none.

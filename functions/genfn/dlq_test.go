@@ -128,7 +128,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		story := p.says("dlq", "show", "apple-1")
 		for _, words := range []string{
 			"Request apple-1 of tenant default failed at", "GPU error (gpu_runtime_error): the runner process was ended by signal 11", "advice:",
-			"gen.req.image-emoji.any.interactive.default.apple-1", "delivered from there 1 times", "from /genfn/client", `"prompt":"a red apple"`,
+			"gen.req.image-emoji.any.interactive.default.apple-1", "deliveries from there: 1", "from /genfn/client", `"prompt":"a red apple"`,
 			"Attempt 1 by played on GPU.0", "ended: runner_crash", "Attempt 2 by played on GPU.0", "stage:    denoise step 3 of 20", "clFlush, error code: -5", "detail:   its last words",
 		} {
 			assert.Contains(t, story, words)

@@ -73,10 +73,10 @@ func (d *deadLetters) newReplay() *cobra.Command {
 func (r *replayed) send(ctx context.Context, c *client.Client, drop bool) {
 	l, err := c.DeadLetter(ctx, r.ID)
 	if err == nil {
-		r.NewID, l, err = c.Replay(ctx, l)
+		r.NewID, err = c.Replay(ctx, l)
 	}
 	if err == nil && drop {
-		err = c.Drop(ctx, l)
+		err = c.Drop(ctx, r.ID)
 		r.Dropped = err == nil
 	}
 	r.Error = events.AsError(err)

@@ -35,7 +35,7 @@ func printDeadLetter(w io.Writer, l broker.DeadLetter) {
 	printErrorDetails(w, l.Error)
 	fmt.Fprintf(w, "\nIt was queued at %s as %s\n", clock(l.QueuedAt), l.Subject)
 	if l.Deliveries > 0 {
-		fmt.Fprintf(w, "  delivered from there %d times\n", l.Deliveries)
+		fmt.Fprintf(w, "  deliveries from there: %d\n", l.Deliveries)
 	} else {
 		fmt.Fprintln(w, "  fetched from there by no instance")
 	}

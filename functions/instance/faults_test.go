@@ -179,6 +179,10 @@ func TestSlowInputIsNotTheRunnersFault(t *testing.T) {
 	require.Equal(t, []string{"instance_lost", "instance_lost"}, causes(r.failed(id).Attempts))
 	require.NoError(t, syscall.Kill(pid, 0), "the runner lives")
 	r.settled(id)
+	l, err := r.broker.DeadLetter(r.context(), broker.DefaultTenant, id)
+	require.NoError(t, err)
+	require.Equal(t, "instance_lost", l.Attempts[0].Cause)
+	require.Contains(t, l.Error.Message, "disappeared")
 }
 
 // TestRunnerThatCannotBeStartedAgain: the request goes from instance to instance, but not for ever.
@@ -202,6 +206,10 @@ func TestRunnerThatCannotBeStartedAgain(t *testing.T) {
 	require.Equal(t, []string{"runner_killed", "runner_unavailable", "runner_killed"}, causes(f.Attempts))
 	require.Contains(t, f.Attempts[1].Error.Detail, "exit code 1")
 	r.settled(id)
+	l, err := r.broker.DeadLetter(r.context(), broker.DefaultTenant, id)
+	require.NoError(t, err)
+	require.Len(t, l.Attempts, 4)
+	require.Equal(t, "runner_unavailable", l.Attempts[3].Cause)
 }
 
 // TestRunnerThatCannotBeKilled: nothing is handed back while the runner may still work; the lease runs out and
