@@ -40,7 +40,7 @@ func (s Succeeded) Fit() Succeeded {
 	if fits(s) {
 		return s
 	}
-	s.Warnings = append(slices.Clip(s.Warnings), Warning{Code: "answer_shortened", Message: "The prompts or the errors of earlier attempts do not fit into this event; metadata.json has them whole."})
+	s.Warnings = append(slices.Clip(s.Warnings), Warning{Code: WarningShortened, Message: "The prompts or the errors of earlier attempts do not fit into this event; metadata.json has them whole."})
 	for n := mostText; n >= leastText && !fits(s); n /= 2 {
 		s.Attempts = shortened(s.Attempts, n)
 		s.Request.Prompt, s.Request.NegativePrompt = cut(s.Request.Prompt, n), cut(s.Request.NegativePrompt, n)

@@ -203,6 +203,9 @@ type ModelRef struct {
 	SHA256 string `json:"sha256,omitempty"`
 }
 
+// WarningShortened is the Warning.Code of an answer whose texts had to be cut.
+const WarningShortened = "answer_shortened"
+
 // Warning says what did not go as asked although the request succeeded.
 type Warning struct {
 	Code    string `json:"code"`

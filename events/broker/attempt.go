@@ -397,11 +397,11 @@ func (a *Attempt) FinishValid(ctx context.Context, terminal events.Event) (bool,
 	terminal = a.number(terminal)
 	a.finished = unknown
 	a.mu.Unlock()
-	first, err := a.b.answer(ctx, a.job.Tenant, a.job.ID, terminal)
+	stored, first, err := a.b.answer(ctx, a.job.Tenant, a.job.ID, terminal)
 	if err != nil {
 		return false, err
 	}
-	a.job.setAnswered()
+	a.job.setAnswered(stored)
 	if first && terminal.Type() != events.TypeCancelled {
 		a.setOutcome(won)
 	} else {
@@ -428,26 +428,15 @@ func (a *Attempt) checkTerminal(e events.Event) error {
 }
 
 // DiscardObjects removes what this attempt stored, if it lost, finished as
-// cancelled or never tried to finish. What it cannot remove the bucket's retention does.
+// cancelled or never tried to finish. What it cannot remove a Collector does.
 func (a *Attempt) DiscardObjects(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.finished == won || a.finished == unknown {
 		return events.Errorf(events.CodeInternal, "the objects of attempt %d belong to the answer of request %s", a.Number, a.job.ID)
 	}
-	store, err := a.b.bucket(ctx, a.job.Tenant)
-	if err != nil {
-		return a.b.inWords(ctx, err)
-	}
 	for _, object := range a.objects {
-		err := a.b.retry(ctx, func(ctx context.Context) error {
-			err := store.Delete(ctx, object)
-			if errors.Is(err, jetstream.ErrObjectNotFound) {
-				return nil
-			}
-			return err
-		})
-		if err != nil {
+		if err := a.b.deleteObject(ctx, a.job.Tenant, object); err != nil {
 			return err
 		}
 	}

@@ -194,11 +194,12 @@ func (b *Broker) cancelQueued(ctx context.Context, queued *storedMessage, reason
 	if err != nil {
 		request = events.Event{} // it could only have failed, and is not wanted any more
 	}
-	if err := b.answerAs(ctx, events.TypeCancelled, a, request, h.cancelled(reason)); err != nil {
+	terminal, err := b.answerAs(ctx, events.TypeCancelled, a, request, h.cancelled(reason))
+	if err != nil {
 		return err
 	}
 	for queued != nil {
-		if err := b.removeRequest(ctx, queued.Sequence); err != nil {
+		if err := storedJob(b, a, queued).remove(ctx, terminal); err != nil {
 			return err
 		}
 		if queued, err = b.queued(ctx, a.Tenant, a.ID, queued.Sequence+1); err != nil {
@@ -256,9 +257,10 @@ func (j *Job) Cancel(ctx context.Context, request events.Event, reason string) e
 	if err != nil {
 		return err
 	}
-	if err := j.b.answerAs(ctx, events.TypeCancelled, j.Address, request, h.cancelled(reason)); err != nil {
+	terminal, err := j.b.answerAs(ctx, events.TypeCancelled, j.Address, request, h.cancelled(reason))
+	if err != nil {
 		return err
 	}
-	j.setAnswered()
-	return j.acknowledge(ctx)
+	j.setAnswered(terminal)
+	return j.leave(ctx)
 }

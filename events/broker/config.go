@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,10 +23,12 @@ type Config struct {
 	Duplicates    time.Duration // how long a request id is refused again right after it was published
 
 	Retention       time.Duration // of live events and artefacts
-	AnswerRetention time.Duration // of terminal events, attempt records and dead letters
+	AnswerRetention time.Duration // of terminal events and attempt records: so long a request id is remembered
 	EventBytes      int64         // of live events, in the memory of the server
 	ObjectBytes     int64         // per tenant; -1: no limit
-	DeadLetterBytes int64
+
+	DeadLetterBytes     int64         // of dead letters; the oldest make room for new ones
+	DeadLetterRetention time.Duration // of dead letters, since they were stored or marked; 0: AnswerRetention
 
 	LearnedEntries   int64         // kinds of work on kinds of device whose times and memory are remembered
 	LearnedRetention time.Duration // since they were measured last
@@ -95,10 +98,10 @@ func (c Config) streams() []jetstream.StreamConfig {
 			MaxAge:   c.AnswerRetention, MaxMsgsPerSubject: keptAttempts,
 		},
 		{
-			Name: StreamDeadLetters, Description: "genfn messages that could not be read",
+			Name: StreamDeadLetters, Description: "genfn requests that failed through no fault of their senders",
 			Subjects: []string{deadLetterSubject("*", "*")},
 			Storage:  jetstream.FileStorage,
-			MaxAge:   c.AnswerRetention, MaxBytes: c.DeadLetterBytes,
+			MaxAge:   cmp.Or(c.DeadLetterRetention, c.AnswerRetention), MaxBytes: c.DeadLetterBytes,
 		},
 		{
 			Name: StreamDevices, Description: "genfn heartbeats and states of devices",

@@ -36,6 +36,8 @@
 //   - Storing an object under an existing name replaces it: names carry the attempt.
 //   - The window for duplicate message ids is shorter than a result's life: a
 //     request is compared with the stored terminal events as well.
+//   - Whoever answered a request may die before it is a dead letter: that is made
+//     last, before the request leaves the queue, by whoever takes it out.
 //   - Moved work must be published before it is acknowledged, and handed-back
 //     messages leave num_pending: see Job.Move.
 package broker

@@ -107,7 +107,7 @@ func (s *Sweeper) settle(ctx context.Context, sequence uint64) (again time.Time,
 		return time.Time{}, nil
 	}
 	if !a.literal() {
-		if err := s.b.DeadLetter(ctx, &Job{Address: a, Header: m.Header, Data: m.Data, sequence: sequence}, errWildcard); err != nil {
+		if err := storedJob(s.b, a, m).buryUnread(ctx, a.wildcard()); err != nil {
 			return time.Time{}, err
 		}
 		return time.Time{}, s.b.removeRequest(ctx, sequence)
@@ -119,29 +119,30 @@ func (s *Sweeper) settle(ctx context.Context, sequence uint64) (again time.Time,
 	if s.b.now().Before(request.ExpiryTime()) {
 		return request.ExpiryTime(), nil
 	}
-	return s.expire(ctx, a, request, sequence)
+	return s.expire(ctx, storedJob(s.b, a, m), request)
 }
 
 // expire ends a request whose time is up, then removes it: with expired if nobody has begun it, else with
 // deadline_exceeded. One that is being worked on is left to its instance first.
-func (s *Sweeper) expire(ctx context.Context, a Address, request events.Event, sequence uint64) (again time.Time, err error) {
-	h, err := s.b.readHistory(ctx, a.Tenant, a.ID)
+func (s *Sweeper) expire(ctx context.Context, j *Job, request events.Event) (again time.Time, err error) {
+	h, err := s.b.readHistory(ctx, j.Tenant, j.ID)
 	if err != nil {
 		return time.Time{}, err
 	}
 	if last := request.ExpiryTime().Add(holderGrace); h.open() && s.b.now().Before(last) {
 		return last, nil
 	}
+	var terminal events.Event
 	if len(h.Records) == 0 {
-		err = s.b.expire(ctx, a, request)
+		terminal, err = s.b.expire(ctx, j.Address, request)
 	} else {
-		err = s.b.fail(ctx, a, request, timeIsUp(request, len(h.Records)), h.Records)
+		terminal, err = s.b.fail(ctx, j.Address, request, timeIsUp(request, len(h.Records)), h.Records)
 	}
 	if err != nil {
 		return time.Time{}, err
 	}
-	delete(s.unserved, a.Subject())
-	return time.Time{}, s.b.removeRequest(ctx, sequence)
+	delete(s.unserved, j.Subject())
+	return time.Time{}, j.remove(ctx, terminal)
 }
 
 // timeIsUp is the error of a request whose time was up after some attempts.

@@ -14,22 +14,12 @@ import (
 	"genfn/events"
 )
 
-// Header names of our own. The prefix keeps them apart from the server's.
-const (
-	headerWriter    = "Genfn-Writer"     // who published a terminal event or a record
-	headerError     = "Genfn-Error"      // dead letters: why the message could not be read
-	headerSubject   = "Genfn-Subject"    // dead letters: where it came from
-	headerDelivered = "Genfn-Deliveries" // dead letters: how often it was delivered
-	headerOriginal  = "Genfn-Original-"  // dead letters: before header names the server would act on
-)
+// A header name of our own. The prefix keeps it apart from the server's.
+const headerWriter = "Genfn-Writer" // who published a terminal event or a record
 
 // ErrNotAnswered is returned by Job.Done for a request without a terminal event:
 // acknowledging it would lose it.
 var ErrNotAnswered = errors.New("the request has no terminal event yet")
-
-// errWildcard is why a request with a wildcard in its subject is a dead letter: a
-// server stores it, but whoever asks for that subject gets the messages of others.
-var errWildcard = errors.New("the subject holds a wildcard")
 
 // Job is one delivery of one request. Its holder must extend it before the ack
 // wait is over, and end it with Done, HandBack or Move. Safe for concurrent use.
@@ -47,8 +37,14 @@ type Job struct {
 	asked events.ImageGenerate // the data, once it is read and checked
 
 	mu       sync.Mutex
-	answered bool // a terminal event is known to be stored
+	answered bool         // a terminal event is known to be stored
+	terminal events.Event // that; the zero event if it cannot be read
 	history  *attemptHistory
+}
+
+// storedJob is a request as it lies in the queue, delivered to nobody.
+func storedJob(b *Broker, a Address, m *storedMessage) *Job {
+	return &Job{Address: a, Queued: m.Time, Header: m.Header, Data: m.Data, b: b, sequence: m.Sequence}
 }
 
 // newJob returns the request in m, or nil if m is none.
@@ -115,6 +111,14 @@ func (j *Job) Done(ctx context.Context) error {
 	if !answered {
 		return ErrNotAnswered
 	}
+	return j.leave(ctx)
+}
+
+// leave ends the delivery of a request that is answered.
+func (j *Job) leave(ctx context.Context) error {
+	if err := j.bury(ctx); err != nil {
+		return err
+	}
 	return j.acknowledge(ctx)
 }
 
@@ -136,21 +140,22 @@ func (j *Job) isAnswered(ctx context.Context) (bool, error) {
 	if err != nil || m == nil {
 		return false, err
 	}
-	j.setAnswered()
+	terminal, _ := events.Decode(m.Header, m.Data) // what cannot be read is an answer too
+	j.setAnswered(terminal)
 	return true, nil
 }
 
-func (j *Job) setAnswered() {
+func (j *Job) setAnswered(terminal events.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.answered = true
+	j.answered, j.terminal = true, terminal
 }
 
 // Terminal returns the request's terminal event if it has one.
 func (j *Job) Terminal(ctx context.Context) (events.Event, bool, error) {
 	e, ok, err := j.b.Terminal(ctx, j.Tenant, j.ID)
 	if ok {
-		j.setAnswered()
+		j.setAnswered(e)
 	}
 	return e, ok, err
 }
@@ -197,7 +202,7 @@ func serverHeader(name string) bool { return strings.HasPrefix(strings.ToLower(n
 // One that was published under a wildcard only goes there: nobody can wait for it.
 func (j *Job) Open(ctx context.Context) (request events.Event, ok bool, err error) {
 	if !j.literal() {
-		if err := j.b.DeadLetter(ctx, j, errWildcard); err != nil {
+		if err := j.buryUnread(ctx, j.wildcard()); err != nil {
 			return events.Event{}, false, err
 		}
 		return events.Event{}, false, j.acknowledge(ctx)
@@ -206,11 +211,11 @@ func (j *Job) Open(ctx context.Context) (request events.Event, ok bool, err erro
 		return events.Event{}, false, err
 	}
 	if j.answered {
-		return events.Event{}, false, j.acknowledge(ctx)
+		return events.Event{}, false, j.leave(ctx)
 	}
 	request, err = events.Decode(j.Header, j.Data)
 	if err != nil {
-		if err := j.b.DeadLetter(ctx, j, err); err != nil {
+		if err := j.buryUnread(ctx, err); err != nil {
 			return events.Event{}, false, err
 		}
 		return events.Event{}, false, j.refuse(ctx, events.Event{}, err)
@@ -267,7 +272,7 @@ func (j *Job) startNew(ctx context.Context, record AttemptRecord) (a *Attempt, e
 	case readErr != nil:
 		return nil, readErr
 	case answered:
-		return nil, j.acknowledge(ctx)
+		return nil, j.leave(ctx)
 	}
 	return a, err
 }
@@ -322,20 +327,22 @@ func (j *Job) checkPool(request events.Event, kind string) error {
 
 // refuse answers the request with failed and acknowledges it.
 func (j *Job) refuse(ctx context.Context, request events.Event, cause error) error {
-	if err := j.b.fail(ctx, j.Address, request, events.AsError(cause), j.history.Records); err != nil {
+	terminal, err := j.b.fail(ctx, j.Address, request, events.AsError(cause), j.history.Records)
+	if err != nil {
 		return err
 	}
-	j.setAnswered()
-	return j.acknowledge(ctx)
+	j.setAnswered(terminal)
+	return j.leave(ctx)
 }
 
 func (j *Job) expire(ctx context.Context, request events.Event) error {
 	if len(j.history.Records) > 0 {
 		return j.refuse(ctx, request, timeIsUp(request, len(j.history.Records)))
 	}
-	if err := j.b.expire(ctx, j.Address, request); err != nil {
+	terminal, err := j.b.expire(ctx, j.Address, request)
+	if err != nil {
 		return err
 	}
-	j.setAnswered()
-	return j.acknowledge(ctx)
+	j.setAnswered(terminal)
+	return j.leave(ctx)
 }

@@ -62,20 +62,16 @@ func TestOpenAnswersWhatItCannotRead(t *testing.T) {
 	assert.Equal(t, events.CodeInvalidRequest, f.Error.Code)
 	assert.NotEmpty(t, f.Error.Message)
 
-	require.Equal(t, 1, b.messages(broker.StreamDeadLetters))
-	s, err := b.js.Stream(t.Context(), broker.StreamDeadLetters)
-	require.NoError(t, err)
-	m, err := s.GetLastMsgForSubject(t.Context(), "gen.dlq.default.broken")
-	require.NoError(t, err)
-	assert.Equal(t, "{not json", string(m.Data))
-	assert.Equal(t, "somebody", m.Header.Get("X-Sender"))
-	assert.Equal(t, "application/cloudevents+json", m.Header["content-type"][0])
-	assert.Equal(t, "id-of-the-sender", m.Header.Get("Genfn-Original-"+nats.MsgIdHdr))
-	assert.Contains(t, m.Header.Get("Genfn-Error"), f.Error.Message, "the parser's words")
-	assert.Equal(t, j.Subject(), m.Header.Get("Genfn-Subject"))
-
-	require.NoError(t, b.DeadLetter(t.Context(), j, f.Error))
-	assert.Equal(t, 1, b.messages(broker.StreamDeadLetters), "a redelivery adds no second one")
+	l := b.deadLetter("broken")
+	assert.Equal(t, "{not json", string(l.Data))
+	assert.Equal(t, map[string][]string(header), l.Header)
+	assert.Equal(t, f.Error.Message, l.Error.Message, "the parser's words")
+	assert.Equal(t, j.Subject(), l.Subject)
+	assert.EqualValues(t, 1, l.Deliveries)
+	assert.True(t, j.Queued.Equal(l.QueuedAt))
+	_, err := l.Request()
+	require.Error(t, err)
+	assert.Equal(t, 1, b.messages(broker.StreamDeadLetters))
 }
 
 func TestOpenAnswersInvalidRequests(t *testing.T) {
@@ -198,6 +194,7 @@ func TestACrashBeforeTheAcknowledgement(t *testing.T) {
 	dead.Close()
 	b.refused(b.queue(b.Broker))
 	assert.Equal(t, "answered", b.failed(address("a")).Error.Message)
+	assert.Equal(t, "answered", b.deadLetter("a").Error.Message, "what the dead one left to do")
 }
 
 // Handed-back messages leave num_pending, so consumers that wait for a number of

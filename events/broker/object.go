@@ -78,7 +78,7 @@ func (b *Broker) ReadObject(ctx context.Context, tenant, object string, limit in
 func (b *Broker) readObject(ctx context.Context, tenant, object string, limit int64) ([]byte, error) {
 	store, err := b.bucket(ctx, tenant)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return nil, noObject(tenant, object, err)
+		return nil, noObject(tenant, object)
 	}
 	if err != nil {
 		return nil, err
@@ -88,13 +88,27 @@ func (b *Broker) readObject(ctx context.Context, tenant, object string, limit in
 		if stored, readErr := b.objectStored(ctx, tenant, object); readErr != nil || stored {
 			return nil, fmt.Errorf("object %s has not reached this replica: %w", object, nats.ErrTimeout)
 		}
-		return nil, noObject(tenant, object, err)
+		return nil, noObject(tenant, object)
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close() // of a reader: nothing is lost when it fails
 	return io.ReadAll(io.LimitReader(r, limit))
+}
+
+// deleteObject removes an object if it is there.
+func (b *Broker) deleteObject(ctx context.Context, tenant, object string) error {
+	return b.retry(ctx, func(ctx context.Context) error {
+		store, err := b.bucket(ctx, tenant)
+		if err != nil {
+			return err
+		}
+		if err := store.Delete(ctx, object); !errors.Is(err, jetstream.ErrObjectNotFound) {
+			return err
+		}
+		return nil
+	})
 }
 
 // objectStored asks the bucket's leader whether it has the object.
@@ -120,8 +134,12 @@ func (b *Broker) noBucket(ctx context.Context, tenant string) error {
 	return e
 }
 
-func noObject(tenant, object string, cause error) *events.Error {
-	e := events.Errorf(events.CodeInvalidRequest, "object %s is not in bucket %s: %w", object, Bucket(tenant), cause)
+// ErrNoObject is in the chain of the invalid_request error for an object that is
+// not there, or not any more.
+var ErrNoObject = errors.New("no such object")
+
+func noObject(tenant, object string) *events.Error {
+	e := events.Errorf(events.CodeInvalidRequest, "object %s is not in bucket %s: %w", object, Bucket(tenant), ErrNoObject)
 	e.Advice = "Objects are removed when their retention is over; send the request again under a new id."
 	return e
 }

@@ -61,7 +61,9 @@ func TestARequestToAWildcardIsADeadLetter(t *testing.T) {
 	_, ok, err := b.next(q).Open(t.Context())
 	require.NoError(t, err)
 	require.False(t, ok)
-	require.Equal(t, 1, b.messages(broker.StreamDeadLetters), "it is not taken for the finished one")
+	l := b.deadLetter("_2")
+	require.Equal(t, address("*").Subject(), l.Subject, "it is not taken for the finished one")
+	require.Equal(t, events.CodeInvalidRequest, l.Error.Code)
 	require.Equal(t, 1, b.messages(broker.StreamTerminals))
 	require.Zero(t, b.messages(broker.StreamRequests))
 }

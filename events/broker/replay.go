@@ -85,14 +85,30 @@ func (b *Broker) readAll(ctx context.Context, stream, subject string, which jets
 	return b.readStored(ctx, stream, subject, which, math.MaxUint64)
 }
 
-// readStored reads messages through a consumer of its own, which the server forgets soon after.
+// readStored reads the events of a subject up to a sequence.
 func (b *Broker) readStored(ctx context.Context, stream, subject string, which jetstream.DeliverPolicy, last uint64) ([]events.Event, error) {
+	var stored []events.Event
+	err := b.visitStored(ctx, stream, subject, which, func(m jetstream.Msg, meta *jetstream.MsgMetadata) bool {
+		if e, err := events.Decode(m.Headers(), m.Data()); err == nil { // others may publish here; what is no event is not ours
+			stored = append(stored, e)
+		}
+		return meta.Sequence.Stream < last
+	})
+	if err != nil {
+		return nil, err
+	}
+	return stored, nil
+}
+
+// visitStored calls visit with the messages of a subject that are stored now, until it returns false. They are read
+// through a consumer of its own, which the server forgets soon after.
+func (b *Broker) visitStored(ctx context.Context, stream, subject string, which jetstream.DeliverPolicy, visit func(jetstream.Msg, *jetstream.MsgMetadata) bool) error {
 	consumer, err := b.js.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{
 		FilterSubject: subject, AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: which,
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: 10 * time.Second,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	info := consumer.CachedInfo()
 	defer func() {
@@ -103,33 +119,29 @@ func (b *Broker) readStored(ctx context.Context, stream, subject string, which j
 		}
 	}()
 	if info.NumPending == 0 {
-		return nil, nil
+		return nil
 	}
-	return readBatch(ctx, consumer, info.NumPending, last)
+	return visitBatch(ctx, consumer, info.NumPending, visit)
 }
 
-func readBatch(ctx context.Context, consumer jetstream.Consumer, pending, last uint64) ([]events.Event, error) {
+func visitBatch(ctx context.Context, consumer jetstream.Consumer, pending uint64, visit func(jetstream.Msg, *jetstream.MsgMetadata) bool) error {
 	batch, err := consumer.Fetch(int(pending), jetstream.FetchContext(ctx))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var replayed []events.Event
 	next := uint64(1)
 	for m := range batch.Messages() {
 		meta, err := m.Metadata()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if meta.Sequence.Consumer != next {
-			return nil, fmt.Errorf("the replay skipped from %d to %d: %w", next, meta.Sequence.Consumer, nats.ErrTimeout)
+			return fmt.Errorf("the replay skipped from %d to %d: %w", next, meta.Sequence.Consumer, nats.ErrTimeout)
 		}
 		next++
-		if e, err := events.Decode(m.Headers(), m.Data()); err == nil { // others may publish here; what is no event is not ours
-			replayed = append(replayed, e)
-		}
-		if meta.Sequence.Stream >= last || meta.NumPending == 0 {
-			return replayed, nil
+		if !visit(m, meta) || meta.NumPending == 0 {
+			return nil
 		}
 	}
-	return nil, errors.Join(nats.ErrTimeout, batch.Error())
+	return errors.Join(nats.ErrTimeout, batch.Error())
 }

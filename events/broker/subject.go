@@ -13,7 +13,7 @@ const (
 	StreamEvents      = "GEN_EVT" // live events, in memory
 	StreamTerminals   = "GEN_FIN" // one terminal event per request
 	StreamAttempts    = "GEN_ATT" // attempt records
-	StreamDeadLetters = "GEN_DLQ" // what could not be read, with the reason
+	StreamDeadLetters = "GEN_DLQ" // requests that failed through no fault of their senders, and unreadable ones
 	StreamDevices     = "GEN_DEV" // heartbeats of instances and changes of state of their devices, in memory
 )
 
@@ -110,6 +110,14 @@ func (a Address) literal() bool {
 	return true
 }
 
+// wildcard is why a request with a wildcard in its subject is a dead letter: a
+// server stores it, but whoever asks for that subject gets the messages of others.
+func (a Address) wildcard() *events.Error {
+	e := events.Errorf(events.CodeInvalidRequest, "the subject %q holds a wildcard", a.Subject())
+	e.Field, e.Expected = "subject", "no token * or >"
+	return e
+}
+
 // ParseSubject is the inverse of Address.Subject. It accepts any tokens: what
 // they may be is checked where they are used.
 func ParseSubject(subject string) (Address, bool) {
@@ -132,8 +140,11 @@ func TerminalSubject(tenant, id string) string { return "gen.fin." + tenant + ".
 // the server needs the right to publish to it.
 func AnswerSubject(tenant, id string) string { return "gen.ans." + tenant + "." + id }
 
-func attemptSubject(tenant, id string) string    { return "gen.att." + tenant + "." + id }
-func deadLetterSubject(tenant, id string) string { return "gen.dlq." + tenant + "." + id }
+func attemptSubject(tenant, id string) string { return "gen.att." + tenant + "." + id }
+
+const deadLetterPrefix = "gen.dlq."
+
+func deadLetterSubject(tenant, id string) string { return deadLetterPrefix + tenant + "." + id }
 
 // noWildcard returns a token that may be part of a subject.
 func noWildcard(token string) string {

@@ -238,9 +238,9 @@ func (s *Sweeper) answer(ctx context.Context, a Address) error {
 		return err
 	}
 	request, err := events.Decode(m.Header, m.Data)
+	job := storedJob(s.b, a, m)
 	if err != nil {
-		job := &Job{Address: a, Header: m.Header, Data: m.Data, sequence: m.Sequence}
-		if err := s.b.DeadLetter(ctx, job, err); err != nil {
+		if err := job.buryUnread(ctx, err); err != nil {
 			return err
 		}
 		request = events.Event{}
@@ -249,11 +249,12 @@ func (s *Sweeper) answer(ctx context.Context, a Address) error {
 	if err != nil {
 		return err
 	}
-	if err := s.b.fail(ctx, a, request, s.reason(a), h.Records); err != nil {
+	terminal, err := s.b.fail(ctx, a, request, s.reason(a), h.Records)
+	if err != nil {
 		return err
 	}
 	s.b.log.Info("answered a request that nobody serves", "subject", a.Subject())
-	return s.b.removeRequest(ctx, m.Sequence)
+	return job.remove(ctx, terminal)
 }
 
 // reason says why nobody serves a request.
@@ -287,7 +288,16 @@ func (s *Sweeper) served(kind string) string {
 	return "one of " + strings.Join(models, ", ")
 }
 
-// removeRequest deletes an answered request from the queue.
+// remove deletes a request from the queue that ended with this terminal event.
+func (j *Job) remove(ctx context.Context, terminal events.Event) error {
+	j.setAnswered(terminal)
+	if err := j.bury(ctx); err != nil {
+		return err
+	}
+	return j.b.removeRequest(ctx, j.sequence)
+}
+
+// removeRequest deletes a message from the queue.
 func (b *Broker) removeRequest(ctx context.Context, sequence uint64) error {
 	body, err := json.Marshal(struct {
 		Sequence uint64 `json:"seq"`

@@ -130,11 +130,16 @@ func (b *bench) stored(n int) {
 	}, time.Minute, time.Millisecond)
 }
 
+func end(t *testing.T, id string) events.Event {
+	t.Helper()
+	e, err := events.NewAnswer(events.TypeFailed, events.Meta{RequestID: id, Source: "/test"}, events.Failed{Error: events.Errorf(events.CodeHang, "the end")})
+	require.NoError(t, err)
+	return e
+}
+
 func (b *bench) finish(j *broker.Job, a *broker.Attempt) {
 	b.t.Helper()
-	e, err := events.NewAnswer(events.TypeFailed, events.Meta{RequestID: j.ID, Source: "/test"}, events.Failed{Error: events.Errorf(events.CodeHang, "the end")})
-	require.NoError(b.t, err)
-	won, err := a.Finish(b.t.Context(), e)
+	won, err := a.Finish(b.t.Context(), end(b.t, j.ID))
 	require.NoError(b.t, err)
 	require.True(b.t, won)
 	require.NoError(b.t, j.Done(b.t.Context()))
@@ -311,8 +316,45 @@ func TestPublishAndFollow(t *testing.T) {
 	j = b.next()
 	b.finish(j, b.begin(j))
 	assert.Equal(t, []string{"end"}, read(t, f, 1))
-	_, err = b.PublishAndFollow(t.Context(), client.Request{ID: "mine", Data: apple()})
-	require.ErrorIs(t, err, broker.ErrDuplicateID)
+}
+
+// The same id gives the same answer: while its request is queued or running, within the server's window for
+// duplicates, and after it.
+func TestTheSameIDIsAnsweredOnce(t *testing.T) {
+	b := newBench(t, func(c *broker.Config) { c.Duplicates = 100 * time.Millisecond })
+	ask := func(repeated bool) *client.Follower {
+		t.Helper()
+		f, err := b.PublishAndFollow(t.Context(), client.Request{ID: "mine", Data: apple()})
+		require.NoError(t, err)
+		t.Cleanup(f.Close)
+		require.Equal(t, repeated, f.Repeated())
+		return f
+	}
+	first, second := ask(false), ask(true)
+	j := b.next()
+	third := ask(true)
+	b.finish(j, b.begin(j))
+	for _, f := range []*client.Follower{first, second, third, ask(true)} {
+		assert.Equal(t, []string{"end"}, read(t, f, 1))
+		assertEnded(t, f)
+	}
+	require.Eventually(t, func() bool { // somebody who does not look for the answer first
+		return b.b.PublishRequest(t.Context(), j.Address, request(t, "mine")) == nil
+	}, time.Minute, 10*time.Millisecond, "the window ends")
+	_, ok, err := b.next().Open(t.Context())
+	require.NoError(t, err)
+	require.False(t, ok, "an instance looks, too")
+	assert.Equal(t, []string{"end"}, read(t, ask(true), 1))
+	s, err := b.js.Stream(t.Context(), broker.StreamRequests)
+	require.NoError(t, err)
+	assert.Zero(t, s.CachedInfo().State.Msgs)
+}
+
+func request(t *testing.T, id string) events.Event {
+	t.Helper()
+	e, err := events.NewRequest(events.TypeImageGenerate, events.Meta{RequestID: id, Source: "/test"}, apple())
+	require.NoError(t, err)
+	return e
 }
 
 func TestFollowJoinsLate(t *testing.T) {
@@ -387,6 +429,9 @@ func TestFollowLeavesOutStaleAttempts(t *testing.T) {
 	b.stored(4)
 	b.steps(stale, "a", 4, 6)
 	b.stored(7)
+	won, err := stale.Finish(t.Context(), end(t, "a"))
+	require.NoError(t, err)
+	require.False(t, won, "it cannot answer either")
 	b.steps(current, "a", 2, 2)
 	b.stored(8)
 	b.finish(j, current)

@@ -38,6 +38,8 @@ type Follower struct {
 	check  time.Time      // when to look for the terminal event
 	ended  bool
 	only   bool // nothing but the terminal event is wanted
+
+	repeated bool // the request had been published before
 }
 
 // place orders the events of a request.
@@ -64,9 +66,11 @@ func (c *Client) Follow(_ context.Context, id string) (*Follower, error) {
 	return f, c.flushed(f)
 }
 
-// PublishAndFollow is Follow and then Publish, without what only matters for an
-// id that may have been used before: with a new id (Request.ID is "") nothing is
-// asked of the server but to store the request. The caller must Close the follower.
+// PublishAndFollow is Follow and then Publish. A request whose id is queued, running
+// or answered is not published again but only followed (Follower.Repeated): for as
+// long as answers are kept the same id gives the same answer, and nothing is
+// generated twice. With a new id (Request.ID is "") nothing is asked of the server
+// but to store the request. The caller must Close the follower.
 func (c *Client) PublishAndFollow(ctx context.Context, r Request) (*Follower, error) {
 	isNew := r.ID == ""
 	if isNew {
@@ -79,7 +83,8 @@ func (c *Client) PublishAndFollow(ctx context.Context, r Request) (*Follower, er
 	if isNew {
 		f.replay, f.check = false, time.Now().Add(pollTime)
 	}
-	if err := c.publish(ctx, r, isNew); err != nil {
+	err = c.publish(ctx, r, isNew)
+	if f.repeated = errors.Is(err, broker.ErrDuplicateID); err != nil && !f.repeated {
 		f.Close()
 		return nil, err
 	}
@@ -122,6 +127,10 @@ func (c *Client) follow(id string, only bool) (*Follower, error) {
 
 // ID returns the id of the request.
 func (f *Follower) ID() string { return f.id }
+
+// Repeated reports whether the request had been published before, perhaps with other
+// data: what is followed is that one.
+func (f *Follower) Repeated() bool { return f.repeated }
 
 // Close ends the follower. It is safe to call twice.
 func (f *Follower) Close() {

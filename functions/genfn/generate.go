@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,11 +54,27 @@ func (r *requestFlags) connect(ctx context.Context, url string, o broker.Options
 }
 
 // publish publishes the request and follows it. While no instance has set the streams up, it tries again for as
-// long as --wait says.
+// long as --wait says, and while the queue is full for as long as --wait-for-room says.
 func (g *generation) publish(ctx context.Context, r client.Request) (*client.Follower, error) {
-	return patiently(ctx, g.flags.wait, func() (*client.Follower, error) {
+	follower, err := g.publishDespite(ctx, r, events.CodeDeviceUnavailable, g.flags.wait)
+	var full *events.Error
+	if !errors.As(err, &full) || full.Code != events.CodeQueueFull {
+		return follower, err
+	}
+	if g.flags.waitForRoom == 0 {
+		e := *full
+		e.Advice = "Send it again later, let genfn generate wait for room (--wait-for-room 1m), or start more instances."
+		return nil, &e
+	}
+	g.progress.say("the queue is full: waiting for room, at most %s", g.flags.waitForRoom)
+	return g.publishDespite(ctx, r, events.CodeQueueFull, g.flags.waitForRoom)
+}
+
+// publishDespite publishes the request and follows it, and tries again after errors of one code.
+func (g *generation) publishDespite(ctx context.Context, r client.Request, passing events.Code, wait time.Duration) (*client.Follower, error) {
+	return patiently(ctx, wait, func() (*client.Follower, error) {
 		follower, err := g.client.PublishAndFollow(ctx, r)
-		if err != nil && !errors.Is(err, &events.Error{Code: events.CodeDeviceUnavailable}) {
+		if err != nil && !errors.Is(err, &events.Error{Code: passing}) {
 			err = backoff.Permanent(err)
 		}
 		return follower, err
@@ -76,13 +93,16 @@ type generation struct {
 	client   *client.Client
 	progress *progress
 	id       string
+	repeated bool // the id had been used before
+	answered time.Time
 }
 
 // summary is what `generate` prints at the end.
 type summary struct {
-	ID     string            `json:"id"`
-	Files  []string          `json:"files"`
-	Result *events.Succeeded `json:"result"`
+	ID       string            `json:"id"`
+	Repeated bool              `json:"repeated,omitempty"` // it is the answer to a request that had been published before
+	Files    []string          `json:"files"`
+	Result   *events.Succeeded `json:"result"`
 }
 
 // generate makes one request and saves its result. When the command's context ends it cancels the request, and when
@@ -101,7 +121,10 @@ func (s *settings) generate(cmd *cobra.Command, hard context.Context, flags *req
 		return err
 	}
 	defer follower.Close()
-	g.id = follower.ID()
+	g.id, g.repeated = follower.ID(), follower.Repeated()
+	if g.repeated {
+		g.progress.say("request %s was published before: what follows is its answer, nothing is made again", g.id)
+	}
 	result, err := g.follow(cmd.Context(), follower)
 	if err != nil && cmd.Context().Err() != nil {
 		return g.withdraw(hard)
@@ -109,12 +132,18 @@ func (s *settings) generate(cmd *cobra.Command, hard context.Context, flags *req
 	if err != nil {
 		return err
 	}
+	if err := g.checkSame(request, result); err != nil {
+		return err
+	}
 	files, err := g.save(cmd.Context(), result)
+	if errors.Is(err, broker.ErrNoObject) {
+		return g.gone(result)
+	}
 	if err != nil {
 		return err
 	}
 	if s.json {
-		printJSON(cmd.OutOrStdout(), summary{ID: g.id, Files: files, Result: result})
+		printJSON(cmd.OutOrStdout(), summary{ID: g.id, Repeated: g.repeated, Files: files, Result: result})
 		return nil
 	}
 	g.tell(cmd, result, files)
@@ -163,6 +192,7 @@ func (g *generation) follow(ctx context.Context, follower *client.Follower) (*ev
 			}
 			g.progress.say("%s makes it on %s%s", started.Instance, started.Device, again(started.Attempt))
 		case events.TypeSucceeded:
+			g.answered = e.Time()
 			result, err := events.Payload[events.Succeeded](e)
 			return &result, err
 		case events.TypeFailed:
@@ -182,6 +212,36 @@ func (g *generation) follow(ctx context.Context, follower *client.Follower) (*ev
 		}
 	}
 	return nil, events.Errorf(events.CodeInternal, "the events of request %s ended without an answer", g.id)
+}
+
+// checkSame refuses the answer to another request, whose id was used again. It compares what the client gave and no
+// instance changes.
+func (g *generation) checkSame(asked client.Request, result *events.Succeeded) error {
+	data, _ := asked.Data.(events.ImageGenerate)
+	made := result.Request
+	shortened := slices.ContainsFunc(result.Warnings, func(w events.Warning) bool { return w.Code == events.WarningShortened })
+	switch {
+	case !g.repeated:
+		return nil
+	case data.Model != made.Model:
+		return broker.DuplicateID(g.id, fmt.Sprintf("asked for the model %q", made.Model))
+	case data.Seed != nil && made.Seed != nil && *data.Seed != *made.Seed:
+		return broker.DuplicateID(g.id, fmt.Sprintf("had the seed %d", *made.Seed))
+	case !shortened && (data.Prompt != made.Prompt || data.NegativePrompt != made.NegativePrompt):
+		return broker.DuplicateID(g.id, "had another prompt: "+oneLine(made.Prompt))
+	}
+	return nil
+}
+
+// gone is the error for a result whose pictures are not kept any more.
+func (g *generation) gone(result *events.Succeeded) error {
+	e := events.Errorf(events.CodeInvalidRequest, "request %s succeeded at %s, but its pictures are not kept any more", g.id, g.answered.Local().Format(time.DateTime))
+	e.Field, e.Expected = "id", "a request whose pictures are kept, or a new id"
+	e.Advice = "Send it again under a new id."
+	if seed := result.Request.Seed; seed != nil {
+		e.Advice = fmt.Sprintf("Send it again under a new id; with --seed %d it is the same picture.", *seed)
+	}
+	return e
 }
 
 func again(attempt int) string {

@@ -110,7 +110,7 @@ func newRoot(signals *signals) *cobra.Command {
 	s.addGlobal(root)
 	root.AddCommand(
 		newDemo(s, signals), newUp(s, signals), newInstance(s, signals), newController(s, signals),
-		newGenerate(s, signals), newCancel(s), newStress(s), newTop(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
+		newGenerate(s, signals), newCancel(s), newDLQ(s), newStress(s), newTop(s), newDevices(s), newModel(s), newVersion(s), newRunner(s),
 	)
 	root.AddCommand(newCommands(s)...)
 	s.addCompletion(root)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,10 +34,15 @@ func printError(w io.Writer, err error) {
 		return
 	}
 	what := e.Message
-	if title := cmp.Or(e.Title, e.Code.Title()); title != events.CodeInternal.Title() {
+	if title := titleOf(e); title != events.CodeInternal.Title() {
 		what = title + ": " + what
 	}
 	fmt.Fprintf(w, "genfn: %s\n", what)
+	printErrorDetails(w, e)
+}
+
+// printErrorDetails prints what is known of an error beside its message, a line each.
+func printErrorDetails(w io.Writer, e *events.Error) {
 	if e.Field != "" {
 		fmt.Fprintf(w, "  field:    %s\n", e.Field)
 	}

@@ -27,7 +27,7 @@ type requestFlags struct {
 	latents, outputLatents, out   string
 	id, tenant, priority          string
 	device, fallback, degrade     string
-	timeout, wait                 time.Duration
+	timeout, wait, waitForRoom    time.Duration
 	quiet                         bool
 }
 
@@ -48,7 +48,7 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.latents, "latents", "", "start from these latents: .npy, float32, shape (count, channels, height, width)")
 	f.StringVar(&r.outputLatents, "output-latents", "", "write the final latents to this .npy file")
 	f.StringVar(&r.out, "out", "", "picture file; with --count n, name-0.png, name-1.png, ... (default: REQUEST-ID.png)")
-	f.StringVar(&r.id, "id", "", "request id, for idempotent retries (default: a new one)")
+	f.StringVar(&r.id, "id", "", "request id; one that was used before gives the answer of then (default: a new one)")
 	f.StringVar(&r.tenant, "tenant", "default", "tenant whose subjects and bucket are used")
 	f.StringVar(&r.priority, "priority", "interactive", "interactive or batch")
 	f.StringVar(&r.device, "device", "", "where the work is to begin: auto, cpu, gpu, or a device such as GPU.0 (default: auto)")
@@ -56,6 +56,7 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.degrade, "degrade", "", "if memory runs out after all else was tried: allowed (a smaller size or fewer pictures) or never (default: never)")
 	f.DurationVar(&r.timeout, "timeout", 0, "give up when the work has not begun by then, such as 30s (default: wait for ever)")
 	f.DurationVar(&r.wait, "wait", 0, "how long to wait for a server that is not up yet")
+	f.DurationVar(&r.waitForRoom, "wait-for-room", 0, "how long to wait for room if the queue is full, such as 1m")
 	f.BoolVarP(&r.quiet, "quiet", "q", false, "show no progress")
 }
 
@@ -64,8 +65,8 @@ func (r *requestFlags) check() error {
 	if r.prompt == "" {
 		return usageError{errors.New("--prompt is needed: what to make")}
 	}
-	if r.timeout < 0 || r.wait < 0 {
-		return usageError{errors.New("--timeout and --wait: expected no negative durations")}
+	if r.timeout < 0 || r.wait < 0 || r.waitForRoom < 0 {
+		return usageError{errors.New("--timeout, --wait and --wait-for-room: expected no negative durations")}
 	}
 	if !slices.Contains(priorities, r.priority) {
 		return usageError{fmt.Errorf("--priority %q: expected %s", r.priority, strings.Join(priorities, " or "))}

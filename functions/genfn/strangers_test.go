@@ -6,12 +6,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
-	"genfn/bindings/checkout"
-
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"genfn/bindings/checkout"
+	"genfn/events"
+	"genfn/events/broker"
 )
 
 // TestStrangers runs the examples against a server: Python and JavaScript in both content modes, and Go.
@@ -22,8 +26,18 @@ func TestStrangers(t *testing.T) {
 	up := startUp(t, filepath.Join(root, "deploy", "models"))
 	for language, client := range map[string][]string{
 		"python":     {filepath.Join(clients, "bin", "python"), filepath.Join(root, "events", "examples", "python", "generate.py")},
-		"javascript": {filepath.Join(clients, "bin", "node"), filepath.Join(clients, "javascript", "generate.mjs")},
+		"javascript": {filepath.Join(clients, "bin", "node"), withPackages(t, filepath.Join(root, "events", "examples", "javascript", "generate.mjs"), filepath.Join(clients, "javascript"))},
 	} {
+		t.Run(language+"/stale attempt", func(t *testing.T) {
+			stop := forgeProgress(t, up.URL)
+			printed, err := command(t, client[0], slices.Concat(client[1:], []string{"--nats", up.URL, "--prompt", "x", "--out", filepath.Join(t.TempDir(), "x.png")})...)
+			stop()
+			require.NoError(t, err, printed)
+			_, after, newer := strings.Cut(printed, "progress denoise 98/99")
+			require.True(t, newer, printed)
+			assert.NotContains(t, after, "progress", "what the attempt before goes on to say is not shown")
+			assert.Contains(t, after, "succeeded", "but the stored answer counts")
+		})
 		for _, mode := range []string{"binary", "structured"} {
 			t.Run(language+"/"+mode, func(t *testing.T) {
 				out := filepath.Join(t.TempDir(), "apple.png")
@@ -65,6 +79,37 @@ func TestStrangers(t *testing.T) {
 		assert.Contains(t, printed, "denoise")
 		assertPicture(t, out)
 	})
+}
+
+// withPackages returns a copy of a JavaScript program that finds the packages installed in a folder.
+func withPackages(t *testing.T, program, installed string) string {
+	t.Helper()
+	dir := t.TempDir()
+	text, err := os.ReadFile(program)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "program.mjs"), text, 0o600))
+	require.NoError(t, os.Symlink(filepath.Join(installed, "node_modules"), filepath.Join(dir, "node_modules")))
+	return filepath.Join(dir, "program.mjs")
+}
+
+// forgeProgress publishes progress of a second attempt for each request that is queued, until stop is called.
+func forgeProgress(t *testing.T, url string) (stop func()) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	requests, err := nc.Subscribe("gen.req.>", func(m *nats.Msg) {
+		a, _ := broker.ParseSubject(m.Subject)
+		e, err := events.NewAnswer(events.TypeProgress, events.Meta{RequestID: a.ID, Source: "/test"}, events.Progress{Stage: events.StageDenoise, Step: 98, Steps: 99})
+		assert.NoError(t, err)
+		e.SetAttempt(2)
+		header, data, err := events.EncodeBinary(e)
+		assert.NoError(t, err)
+		assert.NoError(t, nc.PublishMsg(&nats.Msg{Subject: broker.EventSubject(a.Tenant, a.ID, broker.KindProgress), Header: header, Data: data}))
+	})
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	return func() { assert.NoError(t, requests.Drain()) }
 }
 
 // assertPicture checks for a picture of the demo model's size.

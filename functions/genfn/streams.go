@@ -9,6 +9,9 @@ import (
 	"genfn/events/broker"
 )
 
+// minDeadLetterBytes is room for one dead letter of the largest request with the longest history.
+const minDeadLetterBytes = 1 << 20
+
 // streamFlags say what the streams are like that `instance`, `up` and `demo` set up. All processes of one installation
 // are given the same.
 type streamFlags struct {
@@ -22,6 +25,8 @@ func (f *streamFlags) add(cmd *cobra.Command) {
 	flags.Int64Var(&c.QueueMessages, "queue-limit", c.QueueMessages, "requests queued and running, over all models; more are refused as queue_full")
 	flags.DurationVar(&c.Retention, "retention", c.Retention, "how long pictures and progress events are kept")
 	flags.DurationVar(&c.AnswerRetention, "answer-retention", c.AnswerRetention, "how long terminal events, and with them the ids of requests, are remembered")
+	flags.DurationVar(&c.DeadLetterRetention, "dead-letter-retention", c.DeadLetterRetention, "how long dead letters are kept (default: --answer-retention)")
+	flags.Int64Var(&c.DeadLetterBytes, "dead-letter-bytes", c.DeadLetterBytes, "how many bytes of dead letters are kept; the oldest make room for new ones")
 	flags.BoolVar(&c.Grow, "grow-streams", false, "raise the limits of streams that exist already to those given; without it a difference is refused")
 }
 
@@ -37,6 +42,10 @@ func (f *streamFlags) check() error {
 		return usageError{fmt.Errorf("--retention %s: expected 1m or more", c.Retention)}
 	case c.AnswerRetention < c.Retention:
 		return usageError{fmt.Errorf("--answer-retention %s: expected at least --retention, %s", c.AnswerRetention, c.Retention)}
+	case c.DeadLetterRetention != 0 && c.DeadLetterRetention < time.Minute:
+		return usageError{fmt.Errorf("--dead-letter-retention %s: expected 1m or more", c.DeadLetterRetention)}
+	case c.DeadLetterBytes < minDeadLetterBytes:
+		return usageError{fmt.Errorf("--dead-letter-bytes %d: expected %d or more", c.DeadLetterBytes, minDeadLetterBytes)}
 	}
 	return nil
 }

@@ -158,7 +158,7 @@ func TestAnsweredRequestIsNotWorkedOn(t *testing.T) {
 
 func TestCancelBetweenAttempts(t *testing.T) {
 	r := newRig(t)
-	r.start(func(s *settings) { s.MaxFaults = 1_000_000 })
+	r.start(func(s *settings) { s.MaxDeaths = 1_000_000 })
 	id := r.publish(request(runnertest.Script{Do: runnertest.Kill, Stage: events.StageDenoise}))
 	r.until(r.follow(id), func(e events.Event) bool {
 		return e.Type() == events.TypeProgress && payload[events.Progress](t, e).Notice != nil

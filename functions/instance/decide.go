@@ -52,6 +52,8 @@ func (k kind) cause() string {
 		return causeMemory
 	case transient:
 		return causeTransient
+	case killed:
+		return causeKilled
 	case ofDevice:
 		return causeDevice
 	case unfit:
@@ -76,6 +78,7 @@ type limits struct {
 	transient int // retries in the same process
 	device    int // attempts on one class whose device failed
 	deaths    int // runners that die for one request where no other class can have it
+	kills     int // runners that somebody outside ends on one class
 }
 
 // situation is everything that a decision depends on.
@@ -95,7 +98,7 @@ type situation struct {
 //   - A transient fault: the same process, twice. A dead context: a fresh process, once.
 //   - A death, or invalid numbers: if the other class can have the request, it decides whether the request or the
 //     device is to blame; where it cannot, fresh processes that proved themselves do.
-//   - A process that somebody outside ended: a fresh one, a few times.
+//   - A process that somebody outside ended: a fresh one, a few times. It says nothing about request and device.
 //   - What failed on both classes is the request's own fault.
 func decide(s situation) next {
 	here := s.count(s.class)
@@ -129,7 +132,7 @@ func decide(s situation) next {
 		}
 		return fresh
 	case killed:
-		if here[causeCrash] < s.limits.deaths {
+		if here[causeKilled] < s.limits.kills {
 			return fresh
 		}
 		return leave

@@ -45,7 +45,10 @@ func TestDecide(t *testing.T) {
 		"a death":                      {situation{kind: death, records: ends(gpu(causeCrash)), other: true}, elsewhere},
 		"a hang":                       {situation{kind: death, records: ends(gpu(causeHang)), other: true}, elsewhere},
 		"a death, never elsewhere":     {situation{kind: death, records: ends(gpu(causeCrash)), other: true, policy: events.FallbackNever}, fresh},
-		"deaths, never elsewhere":      {situation{kind: death, records: ends(gpu(causeCrash), gpu(causeHang), gpu(causeCrash)), policy: events.FallbackNever}, giveUp},
+		"deaths, never elsewhere":      {situation{kind: death, records: ends(gpu(causeCrash), gpu(causeHang)), policy: events.FallbackNever}, giveUp},
+		"killed says nothing":          {situation{kind: death, records: ends(gpu(causeKilled), gpu(causeKilled), gpu(causeCrash)), policy: events.FallbackNever}, fresh},
+		"killed again and again":       {situation{kind: killed, records: ends(gpu(causeKilled), gpu(causeKilled), gpu(causeKilled)), other: true}, elsewhere},
+		"killed, and dead before":      {situation{kind: killed, records: ends(gpu(causeCrash), gpu(causeKilled))}, fresh},
 		"deaths on both classes":       {situation{kind: death, class: events.DeviceCPU, records: ends(gpu(causeCrash), cpu(causeCrash)), other: true}, giveUp},
 		"invalid numbers":              {situation{kind: unfit, records: ends(gpu(causeUnfit)), other: true}, elsewhere},
 		"invalid numbers, on both":     {situation{kind: unfit, class: events.DeviceCPU, records: ends(gpu(causeUnfit), cpu(causeUnfit)), other: true}, giveUp},
@@ -59,7 +62,7 @@ func TestDecide(t *testing.T) {
 			if c.s.policy == "" {
 				c.s.policy = events.FallbackAllowed
 			}
-			c.s.limits = limits{transient: 2, device: 2, deaths: 3}
+			c.s.limits = limits{transient: 2, device: 2, deaths: 2, kills: 3}
 			require.Equal(t, c.want, decide(c.s))
 		})
 	}
@@ -75,7 +78,7 @@ func TestEveryFaultEnds(t *testing.T) {
 				require.Less(t, len(records), 20)
 				require.False(t, left[class])
 				records = append(records, ends([2]string{map[string]string{events.DeviceGPU: "GPU", events.DeviceCPU: "CPU"}[class], k.cause()})...)
-				d := decide(situation{class: class, policy: policy, kind: k, records: records, other: true, rungs: max(0, 4-len(records)), limits: limits{transient: 2, device: 2, deaths: 3}})
+				d := decide(situation{class: class, policy: policy, kind: k, records: records, other: true, rungs: max(0, 4-len(records)), limits: limits{transient: 2, device: 2, deaths: 2, kills: 3}})
 				if d == giveUp {
 					break
 				}

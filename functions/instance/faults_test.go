@@ -42,7 +42,7 @@ func TestRunnerKilledAtEveryMoment(t *testing.T) {
 		s.Do, s.Once = runnertest.Kill, r.once()
 		id := r.publish(request(s))
 		got := r.succeeded(id)
-		require.Equal(t, []string{"runner_crash"}, causes(got.Attempts))
+		require.Equal(t, []string{"runner_killed"}, causes(got.Attempts))
 		crash := got.Attempts[0].Error
 		require.Contains(t, crash.Message, "signal 9")
 		require.Equal(t, s.Stage, crash.Stage)
@@ -85,9 +85,9 @@ func TestCrashEachTimeFails(t *testing.T) {
 	id := r.publish(request(runnertest.Script{Do: runnertest.Crash, Stage: events.StageDenoise, Step: 2}))
 	f := r.failed(id)
 	require.False(t, f.Error.Retriable)
-	require.Contains(t, f.Error.Message, "3 attempts")
-	require.Equal(t, []string{"runner_crash", "runner_crash"}, causes(f.Attempts))
-	require.Len(t, f.Attempts, 3)
+	require.Contains(t, f.Error.Message, "2 attempts")
+	require.Equal(t, []string{"runner_crash"}, causes(f.Attempts))
+	require.Len(t, f.Attempts, 2)
 	for _, a := range f.Attempts {
 		require.Contains(t, a.Error.Detail, "scripted crash", "the runner's last words are kept")
 		require.Contains(t, a.Error.Message, "signal 11")
@@ -95,6 +95,8 @@ func TestCrashEachTimeFails(t *testing.T) {
 	good := r.publish(request(runnertest.Script{}))
 	r.succeeded(good)
 	r.settled(id, good)
+	r.buried(id, "TEST", "TEST")
+	require.NotContains(t, r.history("one"), events.StateShed)
 }
 
 // TestCrashForWantOfMemory: the last words tell more than the signal. Each try needs less than the one before.
@@ -151,7 +153,7 @@ func TestHungRunnerLosesItsLease(t *testing.T) {
 
 func TestHangEachTimeFails(t *testing.T) {
 	r := newRig(t)
-	r.start(func(s *settings) { s.Budgets.Stage, s.MaxFaults = 100*time.Millisecond, 2 })
+	r.start(func(s *settings) { s.Budgets.Stage = 100 * time.Millisecond })
 	id := r.publish(request(runnertest.Script{Do: runnertest.Hang, Stage: events.StageDenoise}))
 	f := r.failed(id)
 	require.Equal(t, events.CodeHang, f.Error.Code)
@@ -177,6 +179,10 @@ func TestSlowInputIsNotTheRunnersFault(t *testing.T) {
 	require.Equal(t, []string{"instance_lost", "instance_lost"}, causes(r.failed(id).Attempts))
 	require.NoError(t, syscall.Kill(pid, 0), "the runner lives")
 	r.settled(id)
+	l, err := r.broker.DeadLetter(r.context(), broker.DefaultTenant, id)
+	require.NoError(t, err)
+	require.Equal(t, "instance_lost", l.Attempts[0].Cause)
+	require.Contains(t, l.Error.Message, "disappeared")
 }
 
 // TestRunnerThatCannotBeStartedAgain: the request goes from instance to instance, but not for ever.
@@ -197,9 +203,13 @@ func TestRunnerThatCannotBeStartedAgain(t *testing.T) {
 	f := r.failed(id)
 	require.Equal(t, events.CodeDeviceUnavailable, f.Error.Code)
 	require.Contains(t, f.Error.Message, "2 attempts")
-	require.Equal(t, []string{"runner_crash", "runner_unavailable", "runner_crash"}, causes(f.Attempts))
+	require.Equal(t, []string{"runner_killed", "runner_unavailable", "runner_killed"}, causes(f.Attempts))
 	require.Contains(t, f.Attempts[1].Error.Detail, "exit code 1")
 	r.settled(id)
+	l, err := r.broker.DeadLetter(r.context(), broker.DefaultTenant, id)
+	require.NoError(t, err)
+	require.Len(t, l.Attempts, 4)
+	require.Equal(t, "runner_unavailable", l.Attempts[3].Cause)
 }
 
 // TestRunnerThatCannotBeKilled: nothing is handed back while the runner may still work; the lease runs out and
@@ -391,7 +401,7 @@ func TestStopsHandBack(t *testing.T) {
 			r.until(r.follow(id), r.atStep(1))
 			stop(run)
 			require.NoError(t, run.wait(t))
-			r.start(func(s *settings) { s.Name, s.MaxFaults = "two", 1 })
+			r.start(func(s *settings) { s.Name, s.MaxDeaths = "two", 1 })
 			s := r.succeeded(id)
 			require.Equal(t, []string{"shutdown"}, causes(s.Attempts), "a shutdown is not charged")
 			r.settled(id)

@@ -65,7 +65,7 @@ type settings struct {
 	Budgets    instance.Budgets
 	Reap       time.Duration
 	Slots      int
-	MaxFaults  int
+	MaxDeaths  int
 	Device     string
 }
 
@@ -78,7 +78,7 @@ func (s settings) brokerConfig() broker.Config {
 func (s settings) config(b *broker.Broker, log *slog.Logger) instance.Config {
 	c := instance.Config{
 		Name: s.Name, Version: "test", Broker: b, BrokerConfig: s.brokerConfig(), Models: scripted{},
-		Runner: runnertest.Config(s.RuntimeDir), Slots: s.Slots, Budgets: s.Budgets, MaxFaults: s.MaxFaults, Grace: s.Grace, Logger: log,
+		Runner: runnertest.Config(s.RuntimeDir), Slots: s.Slots, Budgets: s.Budgets, MaxDeaths: s.MaxDeaths, Grace: s.Grace, Logger: log,
 	}
 	c.Runner.ReapTimeout = s.Reap
 	if s.Device != "" {

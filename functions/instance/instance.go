@@ -47,11 +47,12 @@ type Config struct {
 
 	LeaseInterval  time.Duration // between extensions of the lease; 0: a quarter of the ack wait
 	Budgets        Budgets
-	MaxFaults      int               // attempts that may end with a crash or a hang before the request fails; 0: 3
+	MaxDeaths      int               // runners that may crash or hang for one request before it fails; 0: 2
+	MaxKilled      int               // runners that somebody outside may end for one request on one class of device; 0: 3
 	MaxLost        int               // attempts whose instance may disappear before the request fails; 0: 10
 	MaxUnavailable int               // attempts for which no runner can be started before the request fails; 0: 10
 	MaxTransient   int               // retries in the same process after a fault that lets it live; 0: 2
-	MaxDevice      int               // attempts on a GPU that end with a dead device before another class is tried; 0: 2
+	MaxDevice      int               // attempts on one class that end with a dead device before another is tried; 0: 2, of a CPU 3
 	Figures        *Figures          // learned times and memory, shared with other instances of this process; nil: its own
 	Health         device.Policy     // how much a GPU is forgiven
 	CanaryEvery    time.Duration     // between canaries of an idle device; longer where they cost much; 0: none
@@ -99,8 +100,11 @@ func (c Config) withDefaults() (Config, error) {
 		c.LeaseInterval = c.BrokerConfig.AckWait / 4
 	}
 	c.Budgets = c.Budgets.withDefaults()
-	if c.MaxFaults <= 0 {
-		c.MaxFaults = 3
+	if c.MaxDeaths <= 0 {
+		c.MaxDeaths = 2
+	}
+	if c.MaxKilled <= 0 {
+		c.MaxKilled = 3
 	}
 	if c.MaxLost <= 0 {
 		c.MaxLost = 10
@@ -114,7 +118,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxDevice <= 0 {
 		c.MaxDevice = 2
 		if c.class() == broker.LaneCPU { // no other takes its place as a rule
-			c.MaxDevice = c.MaxFaults
+			c.MaxDevice = 3
 		}
 	}
 	if c.Figures == nil {
@@ -151,7 +155,7 @@ func (c Config) class() broker.Lane {
 }
 
 func (c Config) limits() limits {
-	return limits{transient: c.MaxTransient, device: c.MaxDevice, deaths: c.MaxFaults}
+	return limits{transient: c.MaxTransient, device: c.MaxDevice, deaths: c.MaxDeaths, kills: c.MaxKilled}
 }
 
 // Instance serves requests. Make one with New.
@@ -251,6 +255,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 		wg.Go(func() { s.run(soft, hard) })
 	}
 	wg.Go(func() { i.sweep(soft) })
+	wg.Go(func() { broker.NewCollector(i.config.Broker, i.config.BrokerConfig.Tenants).Run(soft) })
 	wg.Go(func() { i.heartbeat(soft) })
 	wg.Go(func() { i.watch(soft) })
 	wg.Go(func() { i.share(soft, i.reading != nil) })

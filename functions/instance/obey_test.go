@@ -162,7 +162,7 @@ func TestQuarantineHandsBack(t *testing.T) {
 	id := r.publish(request(runnertest.Script{Do: runnertest.Hang, Stage: events.StageDenoise, Step: 1, Once: r.once()}))
 	r.until(r.follow(id), r.atStep(1))
 	r.order(run, "one", events.CommandQuarantine)
-	r.start(func(s *settings) { s.Name, s.MaxFaults = "two", 1 })
+	r.start(func(s *settings) { s.Name, s.MaxDeaths = "two", 1 })
 	s := r.succeeded(id)
 	require.Equal(t, []string{"quarantined"}, causes(s.Attempts))
 	require.Equal(t, "two", s.Attempts[1].Instance)

@@ -82,12 +82,7 @@ func (r *rig) states(until string) []string {
 	r.t.Helper()
 	var states []string
 	require.Eventually(r.t, func() bool {
-		history, err := r.broker.DeviceHistory(r.context(), "gpu-1")
-		require.NoError(r.t, err)
-		states = nil
-		for _, s := range history {
-			states = append(states, s.State)
-		}
+		states = r.history("gpu-1")
 		return len(states) > 0 && states[len(states)-1] == until
 	}, patience, 5*time.Millisecond, until)
 	return states
@@ -180,9 +175,77 @@ func TestPoisonRequest(t *testing.T) {
 	require.Contains(t, f.Error.Message, "and on cpu")
 	require.Contains(t, f.Error.Advice, "the request is the likely cause")
 	require.Contains(t, f.Attempts[0].Error.Detail, "scripted crash")
-	states := r.states(events.StateReady)
-	require.NotContains(t, states, events.StateShed)
+	r.states(events.StateReady)
+	good := r.publish(onGPU(runnertest.Script{}))
+	require.Equal(t, "GPU.0", r.succeeded(good).Device)
+	r.settled(id, good)
+	l := r.buried(id, "GPU.0", "TEST")
+	require.Equal(t, []string{"runner_crash", "runner_crash"}, []string{l.Attempts[0].Cause, l.Attempts[1].Cause})
+	for _, name := range []string{"gpu-1", "cpu-1"} {
+		require.NotContains(t, r.history(name), events.StateShed)
+	}
+}
+
+// TestPoisonRequestThatMayNotGoElsewhere: the canary between the two deaths shows that the GPU is well.
+func TestPoisonRequestThatMayNotGoElsewhere(t *testing.T) {
+	r := newRig(t)
+	r.gpu(nil)
+	r.cpu()
+	data := onGPU(runnertest.Script{Do: runnertest.Crash, Stage: events.StageDenoise})
+	data.Fallback = events.FallbackNever
+	id := events.NewID()
+	f := r.follow(id)
+	_, err := r.client.Publish(r.context(), client.Request{ID: id, Data: data})
+	require.NoError(t, err)
+	require.Equal(t, []string{events.NoticeFault, events.NoticeFreshRunner, events.NoticeCanary, events.NoticeRetry, events.NoticeFault}, r.notices(f))
+	require.Contains(t, r.failed(id).Error.Message, "2 attempts")
 	r.settled(id)
+	r.buried(id, "GPU.0", "GPU.0")
+	require.NotContains(t, r.history("gpu-1"), events.StateShed)
+}
+
+// TestDeathOnASickGPU: the canary fails, so the request, which must not go elsewhere, waits for the GPU to be well.
+func TestDeathOnASickGPU(t *testing.T) {
+	r := newRig(t)
+	_, sickness := r.gpu(nil)
+	warm := r.publish(onGPU(runnertest.Script{}))
+	r.succeeded(warm)
+	cure := sicken(t, sickness, runnertest.EnvCanary)
+	data := onGPU(runnertest.Script{Do: runnertest.Crash, Stage: events.StageDenoise, Once: r.once()})
+	data.Fallback = events.FallbackNever
+	id := r.publish(data)
+	r.shedStatus()
+	cure()
+	require.Equal(t, []string{"runner_crash"}, causes(r.succeeded(id).Attempts))
+	r.settled(warm, id)
+	_, err := r.broker.DeadLetter(r.context(), broker.DefaultTenant, id)
+	require.Error(t, err, "it was not to blame")
+}
+
+// buried returns a request's dead letter, which tells of an attempt with its error on each of the devices.
+func (r *rig) buried(id string, devices ...string) broker.DeadLetter {
+	r.t.Helper()
+	l, err := r.broker.DeadLetter(r.context(), broker.DefaultTenant, id)
+	require.NoError(r.t, err)
+	var tried []string
+	for _, a := range l.Attempts {
+		tried = append(tried, a.Device)
+		require.NotNil(r.t, a.Error)
+		require.NotEmpty(r.t, a.Error.Detail, "the runner's last words are kept")
+	}
+	require.Equal(r.t, devices, tried)
+	return l
+}
+
+// history is the states an instance has told of.
+func (r *rig) history(name string) (states []string) {
+	r.t.Helper()
+	history, err := r.broker.DeviceHistory(r.context(), name)
+	require.NoError(r.t, err)
+	for _, s := range history {
+		states = append(states, s.State)
+	}
+	return states
 }
 
 // TestShedAndTakenBack: a device that cannot prove itself is shed, its work goes on elsewhere, and it comes back

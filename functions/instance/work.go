@@ -17,7 +17,8 @@ import (
 const (
 	causeHang        = "hang"
 	causeCrash       = "runner_crash"
-	causeDevice      = "device_fault" // the runner said so and must not be used again
+	causeKilled      = "runner_killed" // by somebody outside
+	causeDevice      = "device_fault"  // the runner said so and must not be used again
 	causeMemory      = "out_of_memory"
 	causeAdmission   = "memory_admission" // it is expected not to fit, and was not tried
 	causeTransient   = "device_transient" // the runner said so and may go on
@@ -267,6 +268,8 @@ func (a *attempt) died(cause string) failed {
 	case k == ofMemory:
 		cause = causeMemory
 		a.refused(f.Err)
+	case k == killed:
+		cause = causeKilled
 	}
 	return failed{kind: k, cause: cause, err: f.Err}
 }
@@ -315,11 +318,13 @@ func (a *attempt) handBack(hard context.Context, cause string, failure *events.E
 
 // exhausted returns why no more attempts are made, nil if there may be another.
 func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
-	faults, lost, unavailable := 0, 0, 0
+	deaths, faults, lost, unavailable := 0, 0, 0, 0
 	var last, noRunner *events.Error
 	for _, r := range records {
 		switch {
-		case r.Cause == causeHang, r.Cause == causeCrash, r.Cause == causeDevice:
+		case r.Cause == causeHang, r.Cause == causeCrash:
+			deaths, faults, last = deaths+1, faults+1, r.Error
+		case r.Cause == causeDevice:
 			faults, last = faults+1, r.Error
 		case r.Cause == causeUnavailable:
 			unavailable, noRunner = unavailable+1, r.Error
@@ -328,7 +333,7 @@ func (a *attempt) exhausted(records []broker.AttemptRecord) *events.Error {
 		}
 	}
 	switch {
-	case faults >= a.slot.config.MaxFaults && last != nil:
+	case last != nil && (deaths >= a.slot.config.MaxDeaths || faults > a.slot.config.MaxDeaths):
 		e := repeated(faults, last)
 		e.Advice = "Try another size or fewer steps. The attempts tell what the runtime or the driver said each time."
 		return e

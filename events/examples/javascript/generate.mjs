@@ -55,12 +55,16 @@ const connection = await connect({ servers: args.nats });
 const id = randomUUID();
 
 // Listen first, then ask: nothing is missed.
+let newest = 0;
 const finished = new Promise((resolve, reject) => {
   const callback = (error, message) => {
     if (error) return reject(error);
     const event = decode(message);
     const kind = event.type.split(".")[3];
+    const attempt = Number(event.attempt ?? 0);
+    newest = Math.max(newest, attempt);
     if (kind === "progress") {
+      if (attempt < newest) return; // of an attempt that another has taken over from and that does not know it yet
       console.log(`progress ${event.data.stage} ${event.data.step ?? 0}/${event.data.steps ?? 0}`);
     } else if (kind === "succeeded") {
       resolve(event.data);

@@ -109,9 +109,14 @@ async def main():
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGINT, lambda: cancels.add(asyncio.create_task(cancel(connection, request_id, args.mode)))
     )
+    newest = 0
     while True:
         answer = decode(await answers.get())
         kind, data = answer.get_type().split(".")[3], answer.get_data()
+        attempt = int(answer.get_extension("attempt") or 0)
+        newest = max(newest, attempt)
+        if kind == "progress" and attempt < newest:
+            continue  # of an attempt that another has taken over from and that does not know it yet
         if kind == "progress":
             print(f"progress {data['stage']} {data.get('step', 0)}/{data.get('steps', 0)}")
         elif kind == "succeeded":
