@@ -25,6 +25,11 @@ import (
 // gpu starts an instance of a scripted GPU whose sickness is files in the folder it returns.
 func (r *rig) gpu(change func(*instance.Config)) (run *running, sickness string) {
 	r.t.Helper()
+	return r.gpuNamed("gpu-1", "GPU.0", change)
+}
+
+func (r *rig) gpuNamed(name, gpu string, change func(*instance.Config)) (run *running, sickness string) {
+	r.t.Helper()
 	sickness = r.t.TempDir()
 	r.change = func(c *instance.Config) {
 		for _, name := range []string{runnertest.EnvInvalid, runnertest.EnvCanary, runnertest.EnvWrong} {
@@ -35,7 +40,7 @@ func (r *rig) gpu(change func(*instance.Config)) (run *running, sickness string)
 			change(c)
 		}
 	}
-	run = r.start(func(s *settings) { s.Name, s.Device = "gpu-1", "GPU.0" })
+	run = r.start(func(s *settings) { s.Name, s.Device = name, gpu })
 	r.change = nil
 	return r.meet(run), sickness
 }
@@ -387,7 +392,7 @@ func TestMetrics(t *testing.T) {
 		`genfn_requests_total{class="gpu",device="GPU.0",instance="gpu-1",model="scripted",outcome="moved"} 1`,
 		`genfn_recoveries_total{action="fallback",class="gpu",device="GPU.0",instance="gpu-1"} 1`,
 		`genfn_device_state{class="cpu",device="TEST",instance="cpu-1",state="ready"} 1`,
-		`genfn_stage_duration_seconds_count{class="cpu",device="TEST",instance="cpu-1",model="scripted",stage="total"} 1`,
+		`genfn_stage_duration_seconds_count{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded",stage="total"} 1`,
 	} {
 		require.Contains(t, all, line)
 	}
