@@ -203,6 +203,7 @@ func New(c Config) (*Instance, error) {
 	i.orders.incarnation = events.NewID()
 	i.checkups.every = c.CanaryEvery
 	i.limit = memory.NewLimit(nil)
+	i.begin()
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil
 }

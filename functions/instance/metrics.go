@@ -49,6 +49,8 @@ var states = []string{
 	events.StateValidating, events.StateReady, events.StateSuspect, events.StateShed, events.StateProbation, events.StateQuarantined,
 }
 
+var canaryResults = [2]string{"passed", "failed"}
+
 // Outcomes of a request's time in the hands of an instance, as metrics tell them.
 const (
 	outcomeSucceeded  = "succeeded"
@@ -116,6 +118,16 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 func (i *Instance) of(more ...string) []string {
 	device := i.config.Runner.Hello.Device
 	return append([]string{i.config.Name, device, events.ClassOf(device)}, more...)
+}
+
+// begin begins to count from 0 what is worth an alert at the first: Prometheus does not see the step to 1 of what was not
+// there before.
+func (i *Instance) begin() {
+	if m := i.config.Metrics; m != nil {
+		for _, result := range canaryResults {
+			m.canaries.WithLabelValues(i.of(result)...)
+		}
+	}
 }
 
 // countRequest counts the end of a request here.
@@ -232,9 +244,9 @@ func (i *Instance) countNotice(code string) {
 
 func (i *Instance) countCanary(passed bool, took time.Duration) {
 	if m := i.config.Metrics; m != nil {
-		result := "passed"
+		result := canaryResults[0]
 		if !passed {
-			result = "failed"
+			result = canaryResults[1]
 		}
 		m.canaries.WithLabelValues(i.of(result)...).Inc()
 		m.canaryS.WithLabelValues(i.of()...).Observe(took.Seconds())
