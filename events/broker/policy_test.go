@@ -134,11 +134,12 @@ func TestBatchHasItsShare(t *testing.T) {
 	b.publishMany(address("inter"), 20)
 	b.publishMany(batch, 3)
 	q := b.queue(b.Broker)
-	order := func(n int) (kinds string) {
-		for range n {
-			kinds += string(b.next(q).Priority)[:1]
+	order := func(n int) string {
+		kinds := make([]byte, n)
+		for i := range kinds {
+			kinds[i] = b.next(q).Priority[0]
 		}
-		return kinds
+		return string(kinds)
 	}
 	assert.Equal(t, "iiiibiiiib", order(10))
 	q.SetBatchEvery(0)

@@ -33,6 +33,7 @@ type instanceFlags struct {
 	serveNoop bool
 	compiled  bool
 	cleanup   int
+	batch     int
 	canary    time.Duration
 	memory    memoryFlags
 
@@ -59,6 +60,8 @@ func (f *instanceFlags) check() error {
 		return usageError{fmt.Errorf("--max-models %d: expected 1 or more", f.maxModels)}
 	case f.cleanup < 0:
 		return usageError{fmt.Errorf("--cleanup-every %d: expected 1 or more, or 0 for none", f.cleanup)}
+	case f.batch < 0 || f.batch == 1:
+		return usageError{fmt.Errorf("--batch-every %d: expected 2 or more, or 0 for no share", f.batch)}
 	case f.canary < 0:
 		return usageError{fmt.Errorf("--canary-every %s: expected no negative duration", f.canary)}
 	case f.grace < 0:
@@ -94,6 +97,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.compiled, "cache-compiled", true, "keep compiled networks in --cache-dir: later starts are faster")
 	flags.IntVar(&f.cleanup, "cleanup-every", protocol.DefaultCleanupEvery, "generations between forced memory clean-ups of a runner; 0: none")
 	flags.DurationVar(&f.canary, "canary-every", 5*time.Minute, "time between canaries of an idle device, small generations whose numbers are known; it grows so that they take 1 % of its time at most. 0: none")
+	flags.IntVar(&f.batch, "batch-every", broker.DefaultBatchEvery, "of so many requests taken while interactive and batch ones wait, one is a batch one; 0: batch requests wait until no interactive one does")
 	f.memory.add(cmd)
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device (of up: of its GPUs), KEY=VALUE; several times. genfn devices --properties lists what a device has")
@@ -193,15 +197,18 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	if err != nil {
 		return nil, err
 	}
-	grace := flags.grace
+	grace, batch := flags.grace, flags.batch
 	if grace == 0 {
 		grace = -1 // Config's zero is its default; the flag's zero means none
+	}
+	if batch == 0 {
+		batch = -1
 	}
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: flags.topology.config, Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
 		MemoryReserve: reserve, Thresholds: thresholds, CanaryEvery: flags.canary,
-		Slots: flags.slots, Sharers: with.cpus, Preload: flags.preload, Grace: grace, Logger: log,
+		Slots: flags.slots, Sharers: with.cpus, Preload: flags.preload, BatchEvery: batch, Grace: grace, Logger: log,
 	})
 }
 

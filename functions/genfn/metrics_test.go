@@ -68,7 +68,7 @@ func (d *definitions) Register(c prometheus.Collector) error {
 	return nil
 }
 
-func (d *definitions) MustRegister(...prometheus.Collector)  { panic("not used") }
+func (d *definitions) MustRegister(...prometheus.Collector) { panic("not used") }
 func (d *definitions) Unregister(prometheus.Collector) bool { panic("not used") }
 
 // TestMetricReference: deploy/METRICS.md lists the metrics that there are, and the alerts use no others. Each alert has a

@@ -196,7 +196,7 @@ func TestBatchShareOfAnInstance(t *testing.T) {
 	g := r.gate()
 	ids := []string{r.publish(request(runnertest.Script{Do: runnertest.Wait, Stage: events.StageDenoise, Step: 1, File: g.path}))}
 	r.until(r.follow(ids[0]), r.atStep(1))
-	kinds := map[string]string{ids[0]: "i"}
+	kinds := map[string]byte{ids[0]: 'i'}
 	for n := range 8 {
 		priority := broker.Interactive
 		if n >= 6 {
@@ -204,18 +204,18 @@ func TestBatchShareOfAnInstance(t *testing.T) {
 		}
 		id, err := r.client.Publish(r.context(), client.Request{Data: request(runnertest.Script{}), Priority: priority})
 		require.NoError(t, err)
-		ids, kinds[id] = append(ids, id), string(priority)[:1]
+		ids, kinds[id] = append(ids, id), priority[0]
 	}
 	answers, err := r.broker.Conn().SubscribeSync(broker.AnswerSubject(broker.DefaultTenant, "*"))
 	require.NoError(t, err)
 	require.NoError(t, r.broker.Flush())
 	g.open(t)
-	order := ""
-	for range ids {
+	order := make([]byte, len(ids))
+	for i := range order {
 		m, err := answers.NextMsg(patience)
 		require.NoError(t, err)
-		order += kinds[m.Subject[strings.LastIndex(m.Subject, ".")+1:]]
+		order[i] = kinds[m.Subject[strings.LastIndex(m.Subject, ".")+1:]]
 	}
-	require.Equal(t, "iibiibiii", order)
+	require.Equal(t, "iibiibiii", string(order))
 	r.settled(ids...)
 }
