@@ -12,6 +12,7 @@ CLIENTS := .runtime/clients
 TRAINER := .runtime/train
 PEERS   := .runtime/peers
 VGPU    := .runtime/vgpu
+PROM    := .runtime/promtool
 CUDA    := .runtime/cuda13/.installed .runtime/cuda12/.installed
 TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -21,7 +22,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu cuda gpu-report not-run faults stress model test unit race check-native lint bench clean
+.PHONY: help demo build native runtime vgpu cuda gpu-report not-run faults stress model test unit race check-native alerts lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -110,7 +111,7 @@ model: $(TRAINER)/.installed ## export the demo model again from its committed c
 	cd deploy/models/train && $(CURDIR)/$(TRAINER)/bin/python -B export.py
 	cd deploy/models/train && $(CURDIR)/$(TRAINER)/bin/python -B check.py
 
-test: unit race check-native ## build what is needed and pass every test
+test: unit race check-native alerts ## build what is needed and pass every test
 
 unit: build $(TOOLS) ## the tests without the race detector, as the program is shipped: without cgo
 	CGO_ENABLED=0 $(GO) vet ./...
@@ -124,6 +125,14 @@ race: build $(TOOLS) ## the tests under the race detector (this lane alone uses 
 check-native: ## the C tests of the native kernels and of the virtual GPU's layer under address and undefined-behaviour sanitizers
 	$(MAKE) -C native/kernels CC=$(CC) check
 	$(MAKE) -C native/vgpu CC=$(CC) check
+
+alerts: $(PROM)/.installed ## check the alert rules of deploy/alerts and pass their tests, with promtool
+	$(PROM)/promtool check rules --lint=all --lint-fatal deploy/alerts/genfn.yml
+	$(PROM)/promtool test rules deploy/alerts/genfn_test.yml
+
+$(PROM)/.installed: deploy/alerts/install.sh
+	deploy/alerts/install.sh $(@D)
+	touch $@
 
 lint: ## golangci-lint at its pinned version
 	$(GO) -C deploy/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -126,9 +126,9 @@ type Obeyed struct {
 }
 
 // Admitted reports whether the instance takes requests, or will when it has proved itself after a fault: neither its
-// device is set aside nor the controller stops it.
+// device is set aside nor the controller stops it, nor does it end.
 func (s DeviceStatus) Admitted() bool {
-	if s.State == StateShed || s.State == StateQuarantined {
+	if s.Leaving || s.State == StateShed || s.State == StateQuarantined {
 		return false
 	}
 	return s.Obeys == nil || !Decision{State: s.Obeys.State}.Stops()

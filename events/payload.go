@@ -278,6 +278,11 @@ type DeviceStatus struct {
 	Slots      int               `json:"slots"`
 	Busy       int               `json:"busy"` // slots with a request
 
+	// MinPending is how many requests of a model must wait in the lane of any device for this CPU to take one, by model;
+	// of models that are not in it: one.
+	MinPending map[string]int `json:"min_pending,omitempty"`
+	Leaving    bool           `json:"leaving,omitempty"` // the instance ends and takes no more requests
+
 	GenerationCount int64         `json:"generation_count"` // since the instance started
 	FaultCount      int64         `json:"fault_count"`
 	Kind            string        `json:"kind,omitempty"`       // what devices have in common that share learned times and memory

@@ -227,7 +227,7 @@ func payloads(t *testing.T) map[string]any {
 	status := DeviceStatus{
 		"worker-1", "GPU.0", "a graphics card", DeviceGPU, StateShed, StateReady, testTime(), "canary_failed", "The device failed to prove itself.", pointer(testTime()),
 		map[string]string{"driver": "1"}, map[string]string{"NUM_STREAMS": "1"}, []DeviceSetting{{"threads", "2", "2 cores"}}, []DeviceCheck{{"computation", true, "16 values"}}, []string{"m"}, 2, 1,
-		12, 2, "gpu a graphics card", []Condition{{ConditionMemoryPressure, "warning", testTime(), "86 % in use"}}, true,
+		map[string]int{"m": 20}, true, 12, 2, "gpu a graphics card", []Condition{{ConditionMemoryPressure, "warning", testTime(), "86 % in use"}}, true,
 		&MemoryInfo{1.5, 2.5, 3.5, 4.5, 5, pointer(int64(6)), pointer(int64(7)), pointer(int64(8)), pointer(int64(5)), 9, 10, 11, 12, []ProcessMemory{{process, 5, 6, 7, 7, pointer(int64(8))}}, &InstanceMemory{12, 5, 9, 30}},
 		[]DeviceFault{{testTime(), "r1", "device_fault", failure}}, &LastCanary{testTime(), "m", true, 240, AgainstReference, 0.001},
 		"x7", 42, []InFlight{{"r1", "default", 1, testTime(), testTime()}}, &Obeyed{3, StateReady},

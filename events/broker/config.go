@@ -138,7 +138,7 @@ func (c Config) objectStream(tenant string) jetstream.StreamConfig {
 
 // consumer returns the configuration of the consumer of one pool, lane and priority.
 func (c Config) consumer(pool string, lane Lane, priority Priority) jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{
+	config := jetstream.ConsumerConfig{
 		Durable:       consumerName(pool, lane, priority),
 		FilterSubject: Address{Pool: pool, Lane: lane, Priority: priority, Tenant: "*", ID: "*"}.Subject(),
 		AckPolicy:     jetstream.AckExplicitPolicy,
@@ -147,4 +147,8 @@ func (c Config) consumer(pool string, lane Lane, priority Priority) jetstream.Co
 		MaxAckPending: -1,
 		MaxWaiting:    4096,
 	}
+	if lane == LaneAny {
+		config.PriorityPolicy, config.PriorityGroups = jetstream.PriorityPolicyOverflow, []string{priorityGroup}
+	}
+	return config
 }

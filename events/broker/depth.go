@@ -20,6 +20,7 @@ type Depth struct {
 	Priority Priority
 	Waiting  int64 // delivered to nobody yet
 	Taken    int64 // delivered and not ended: worked on, or handed back to be delivered again
+	Again    int64 // of those taken, delivered more than once
 }
 
 // QueueState is the queue as a whole.
@@ -63,13 +64,30 @@ func (b *Broker) queueState(ctx context.Context) (q QueueState, err error) {
 		words := strings.Split(strings.TrimPrefix(info.Name, consumerPrefix+pool+"_"), "_")
 		q.Depths = append(q.Depths, Depth{
 			Pool: pool, Lane: Lane(words[0]), Priority: Priority(words[1]),
-			Waiting: int64(info.NumPending), Taken: int64(info.NumAckPending), //nolint:gosec // no queue has that many
+			Waiting: int64(info.NumPending), Taken: int64(info.NumAckPending), Again: int64(info.NumRedelivered), //nolint:gosec // no queue has that many
 		})
 	}
 	slices.SortFunc(q.Depths, func(x, y Depth) int {
 		return strings.Compare(x.Pool+" "+string(x.Lane)+" "+string(x.Priority), y.Pool+" "+string(y.Lane)+" "+string(y.Priority))
 	})
 	return q, list.Err()
+}
+
+// CountDeadLetters asks the server how many dead letters are kept. A server on which nothing is set up has none.
+func (b *Broker) CountDeadLetters(ctx context.Context) (n uint64, err error) {
+	err = b.retry(ctx, func(ctx context.Context) error {
+		ctx, stop := b.guard(ctx, apiSubjectOf(StreamDeadLetters))
+		defer stop()
+		stream, err := b.js.Stream(ctx, StreamDeadLetters)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil
+		}
+		if err == nil {
+			n = stream.CachedInfo().State.Msgs
+		}
+		return denialOf(ctx, err)
+	})
+	return n, err
 }
 
 // WatchAnswers calls found with the type of each terminal event of all tenants, once it is stored, until stop is called.

@@ -73,15 +73,31 @@ func (j *Job) nak() {
 	}
 }
 
-// HandBack gives the request back to be delivered again at once, to anybody. No
-// attempt is charged. It waits until the server has it.
+// HandBack gives the request back to be delivered again at once, to anybody whom
+// it allows. No attempt is charged. It waits until the server has it. A request
+// of the any lane goes on in the retry lane, or in that of the class of device it
+// asks for: handed back there it would not count as pending, and no consumer that
+// waits for a number of pending messages would get it.
 func (j *Job) HandBack(ctx context.Context) error {
+	if j.Lane == LaneAny && j.valid() {
+		return j.Move(ctx, j.nextLane())
+	}
 	return j.b.retry(ctx, func(ctx context.Context) error {
 		if err := j.b.nc.Publish(j.reply, []byte("-NAK")); err != nil {
 			return err
 		}
 		return j.b.nc.FlushWithContext(ctx)
 	})
+}
+
+// nextLane is where a request of the any lane goes that is handed back.
+func (j *Job) nextLane() Lane {
+	if request, err := events.Decode(j.Header, j.Data); err == nil {
+		if asked, err := events.Payload[events.ImageGenerate](request); err == nil && LaneOf(asked.Device) != LaneAny {
+			return LaneOf(asked.Device)
+		}
+	}
+	return LaneRetry
 }
 
 // HandBackLater gives the request back to be delivered again, to anybody, after a
@@ -162,9 +178,7 @@ func (j *Job) Terminal(ctx context.Context) (events.Event, bool, error) {
 
 // Move publishes the request in another lane and acknowledges this delivery. Use
 // it instead of HandBack for work that this class of device should not get
-// again: handed-back messages do not count as pending, so consumers that wait
-// for a number of pending messages never see them. Moving again after a crash in
-// between changes nothing.
+// again. Moving again after a crash in between changes nothing.
 func (j *Job) Move(ctx context.Context, lane Lane) error {
 	to := j.Address
 	to.Lane = lane

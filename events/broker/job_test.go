@@ -204,7 +204,7 @@ func TestMoveMakesWorkPendingInAnotherLane(t *testing.T) {
 	b.publish(address("a"))
 	gpu := b.queue(b.Broker, broker.LaneAny)
 	j := b.next(gpu)
-	require.NoError(t, j.HandBack(t.Context()))
+	j.HandBackLater(time.Millisecond)
 	b.eventuallyPending(address(""), 0) // the trap: a handed-back message is not pending
 
 	j = b.next(gpu)
@@ -219,6 +219,30 @@ func TestMoveMakesWorkPendingInAnotherLane(t *testing.T) {
 	assert.Equal(t, j.Data, moved.Data)
 	require.Error(t, moved.Move(t.Context(), broker.LaneRetry), "it is there")
 	require.Error(t, moved.Move(t.Context(), "sideways"))
+}
+
+// What is handed back from the any lane is pending again, where it may be taken
+// by every class of device, or by the one it asks for.
+func TestHandBackFromTheAnyLane(t *testing.T) {
+	b := newBench(t)
+	q := b.queue(b.Broker, broker.LaneAny)
+	for device, lane := range map[string]broker.Lane{"": broker.LaneRetry, "auto": broker.LaneRetry, "gpu": broker.LaneGPU, "GPU.1": broker.LaneGPU, "cpu": broker.LaneCPU} {
+		e, err := events.NewRequest(events.TypeImageGenerate, events.Meta{RequestID: "a" + strings.ReplaceAll(device, ".", "-"), Source: "/test"},
+			events.ImageGenerate{Model: model, Prompt: "a red apple", Device: device})
+		require.NoError(t, err)
+		a := address(e.Subject())
+		require.NoError(t, b.PublishRequest(t.Context(), a, e))
+		require.NoError(t, b.next(q).HandBack(t.Context()))
+		a.Lane = lane
+		b.eventuallyPending(a, 1)
+		assert.Equal(t, a, b.next(b.queue(b.Broker, lane)).Address)
+	}
+	b.raw(address("unread"), nil, []byte("{"))
+	require.NoError(t, b.next(q).HandBack(t.Context()))
+	j := b.next(b.queue(b.Broker, broker.LaneRetry))
+	require.Equal(t, "unread", j.ID)
+	require.NoError(t, j.HandBack(t.Context()))
+	assert.EqualValues(t, 2, b.next(b.queue(b.Broker, broker.LaneRetry)).Delivered, "there it stays")
 }
 
 // A crash between the two steps of a move repeats it.

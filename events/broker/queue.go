@@ -16,6 +16,7 @@ const (
 	pullExpiry   = 5 * time.Second       // a pull that found nothing ends after this
 	pullGrace    = 2 * time.Second       // then the server should have said so
 	probeTimeout = time.Second           // a pull that does not wait is answered at once
+	insistExpiry = 20 * time.Millisecond // long enough for the server to look, see insisting
 	minPullPause = 20 * time.Millisecond // after a pull the server did not take
 	maxPullPause = 1000 * time.Millisecond
 
@@ -37,6 +38,9 @@ var ErrQueueClosed = errors.New("the queue is closed")
 // callers, so that nothing is fetched that nobody can take. A pull is never
 // cancelled, because its answer may be under way; what arrives for nobody is
 // handed back at once.
+//
+// Interactive requests come before batch ones, except that every n-th request is
+// a batch one while both wait (SetBatchEvery).
 type Queue struct {
 	b     *Broker
 	lanes []Lane
@@ -47,6 +51,8 @@ type Queue struct {
 	mu       sync.Mutex
 	sources  []*source // interactive before batch; within a priority the longest unserved first
 	waiters  []*waiter
+	every    int // of requests handed out one is a batch one; 0: only when no interactive one waits
+	urgent   int // interactive requests handed out since the last batch one, or since none was found
 	timer    *time.Timer
 	nextPull uint64
 	closed   bool
@@ -57,7 +63,10 @@ type Queue struct {
 type source struct {
 	name     string // consumer
 	token    string // of its reply subjects
+	lane     Lane
 	priority Priority
+
+	minPending int // requests are taken while so many wait; 0: whenever one does
 
 	state    pullState
 	pull     uint64    // number of the outstanding pull
@@ -71,8 +80,14 @@ type pullState int
 const (
 	idle    pullState = iota
 	probing           // a pull that does not wait is outstanding
-	waiting           // a pull that waits is outstanding
+	// insisting: a pull that waits for a moment is outstanding. The server answers a pull that does not wait with
+	// "Requests Pending" if there are fewer requests than pulls, also if those wait for more requests than there are.
+	insisting
+	waiting // a pull that waits is outstanding
 )
+
+// looks reports whether the answer to a probe is outstanding.
+func (s *source) looks() bool { return s.state == probing || s.state == insisting }
 
 type waiter struct{ job chan result }
 
@@ -85,7 +100,7 @@ type result struct {
 // until Next is called. The pools' consumers must exist (EnsurePool). The caller
 // must Close the queue before the broker.
 func (b *Broker) Subscribe(pools []string, lanes []Lane) (*Queue, error) {
-	q := &Queue{b: b, lanes: lanes, inbox: b.nc.NewInbox(), drained: make(chan struct{})}
+	q := &Queue{b: b, lanes: lanes, inbox: b.nc.NewInbox(), drained: make(chan struct{}), every: DefaultBatchEvery}
 	q.timer = time.AfterFunc(time.Hour, q.tick)
 	q.timer.Stop()
 	for _, pool := range pools {
@@ -116,14 +131,14 @@ func (q *Queue) AddPool(pool string) {
 	defer q.mu.Unlock()
 	for _, priority := range Priorities() {
 		for _, lane := range q.lanes {
-			q.addSource(consumerName(pool, lane, priority), priority)
+			q.addSource(pool, lane, priority)
 		}
 	}
 	q.schedule()
 }
 
-func (q *Queue) addSource(name string, priority Priority) {
-	at := 0
+func (q *Queue) addSource(pool string, lane Lane, priority Priority) {
+	name, at := consumerName(pool, lane, priority), 0
 	for i, s := range q.sources {
 		if s.name == name {
 			return
@@ -132,12 +147,11 @@ func (q *Queue) addSource(name string, priority Priority) {
 			at = i + 1
 		}
 	}
-	s := &source{name: name, token: strconv.Itoa(len(q.sources)), priority: priority}
+	s := &source{name: name, token: strconv.Itoa(len(q.sources)), lane: lane, priority: priority}
 	q.sources = append(q.sources[:at], append([]*source{s}, q.sources[at:]...)...)
 }
 
-// Next waits for a request for one free slot. Interactive requests come before
-// batch ones. It returns ctx's error when ctx ends, permission_denied if the
+// Next waits for a request for one free slot. It returns ctx's error when ctx ends, permission_denied if the
 // server does not let this user fetch, and ErrQueueClosed after Close. Losses of
 // the connection only make it wait longer.
 func (q *Queue) Next(ctx context.Context) (*Job, error) {
@@ -248,10 +262,16 @@ func (q *Queue) receive(m *nats.Msg) {
 
 // ended notes that a pull brought nothing.
 func (q *Queue) ended(s *source, status, description string) {
+	was := s.state
 	s.state = idle
 	switch status {
 	case "404", "408":
-		s.empty, s.failures, s.deadline = true, 0, time.Time{}
+		s.failures, s.deadline = 0, time.Time{}
+		if was == probing && description == "Requests Pending" && s.minPending == 0 {
+			q.pull(s, insisting)
+			return
+		}
+		s.empty = true
 	default:
 		q.pause(s, status+" "+description)
 	}
@@ -276,6 +296,7 @@ func (q *Queue) deliver(job *Job) {
 	}
 	w := q.waiters[0]
 	q.waiters = q.waiters[1:]
+	q.count(job.Priority)
 	w.job <- result{job: job}
 }
 
@@ -312,15 +333,26 @@ func (q *Queue) pullAll() {
 	probes, unknown := 0, 0
 	for _, s := range q.sources {
 		switch {
-		case s.state == probing:
+		case s.looks():
 			probes++
 		case s.state == idle && !s.empty && !now.Before(s.deadline):
 			unknown++
 		}
 	}
-	for i, s := range q.sources {
-		if s.priority == Batch && i > 0 && q.sources[i-1].priority == Interactive && probes > 0 {
-			return // an interactive request may be found yet
+	first, sources := q.inOrder()
+	free := len(q.waiters)
+	if first == Batch {
+		free = 1
+	}
+	for _, s := range sources {
+		if s.priority != first {
+			if probes > 0 {
+				return // a request of the other priority may be found yet
+			}
+			if first == Batch {
+				q.urgent = 0
+			}
+			first, free = s.priority, len(q.waiters)
 		}
 		if s.state != idle || now.Before(s.deadline) {
 			continue
@@ -328,7 +360,7 @@ func (q *Queue) pullAll() {
 		switch {
 		case s.empty, unknown == 1 && probes == 0:
 			q.pull(s, waiting)
-		case probes < len(q.waiters):
+		case probes < free:
 			q.pull(s, probing)
 			probes++
 		default:
@@ -337,14 +369,25 @@ func (q *Queue) pullAll() {
 	}
 }
 
+// pullRequest is the API's request for the next messages of a consumer.
+type pullRequest struct {
+	Batch      int           `json:"batch"`
+	Expires    time.Duration `json:"expires,omitempty"`
+	NoWait     bool          `json:"no_wait,omitempty"`
+	Group      string        `json:"group,omitempty"`
+	MinPending int           `json:"min_pending,omitempty"`
+}
+
 func (q *Queue) pull(s *source, state pullState) {
-	request := struct {
-		Batch   int           `json:"batch"`
-		Expires time.Duration `json:"expires,omitempty"`
-		NoWait  bool          `json:"no_wait,omitempty"`
-	}{Batch: 1, NoWait: state == probing}
+	request := pullRequest{Batch: 1, NoWait: state == probing, MinPending: s.minPending}
+	if s.lane == LaneAny {
+		request.Group = priorityGroup
+	}
 	limit := probeTimeout
-	if state == waiting {
+	switch state {
+	case insisting:
+		request.Expires = insistExpiry
+	case waiting:
 		request.Expires = pullExpiry
 		limit = pullExpiry + pullGrace
 	}

@@ -361,15 +361,17 @@ func TestQueueSaysThatFetchingIsDenied(t *testing.T) {
 func TestHandBackNeverUsesUpARequest(t *testing.T) {
 	b := newBench(t)
 	q := b.queue(b.Broker)
-	b.publish(address("a"))
+	a := address("a")
+	a.Lane = broker.LaneRetry // where it stays
+	b.publish(a)
 	for i := range 25 {
 		j := b.next(q)
 		require.EqualValues(t, i+1, j.Delivered)
 		require.NoError(t, j.HandBack(t.Context()))
 	}
 	assert.Equal(t, "a", b.next(q).ID)
-	assert.Equal(t, -1, b.consumer(address("")).Config.MaxDeliver)
-	assert.Empty(t, b.consumer(address("")).Config.BackOff, "a back-off would delay hand-backs")
+	assert.Equal(t, -1, b.consumer(a).Config.MaxDeliver)
+	assert.Empty(t, b.consumer(a).Config.BackOff, "a back-off would delay hand-backs")
 }
 
 func TestTheWorkOfADeadHolderIsDeliveredAgain(t *testing.T) {

@@ -230,7 +230,8 @@ func compareStream(have, want jetstream.StreamConfig) ([]Difference, jetstream.S
 
 // EnsurePool creates the consumers of all lanes and priorities of a pool where
 // they are missing. Existing ones must be as c says, else it returns a
-// *SetupError.
+// *SetupError; only the overflow policy that those of an older version lack is
+// added.
 func (b *Broker) EnsurePool(ctx context.Context, c Config, pool string) error {
 	if _, _, ok := events.ParsePoolToken(pool); !ok {
 		return events.Errorf(events.CodeInternal, "%q is not a pool token; use events.PoolToken", pool)
@@ -270,6 +271,7 @@ func (b *Broker) ensureConsumer(ctx context.Context, want jetstream.ConsumerConf
 		return nil, fmt.Errorf("consumer %s: %w", want.Durable, err)
 	}
 	have := existing.CachedInfo().Config
+	older := have.PriorityPolicy == jetstream.PriorityPolicyNone && want.PriorityPolicy != have.PriorityPolicy
 	c := comparison{object: "consumer " + want.Durable}
 	c.fixed("filter", have.FilterSubject, want.FilterSubject)
 	c.fixed("ack policy", have.AckPolicy, want.AckPolicy)
@@ -278,11 +280,23 @@ func (b *Broker) ensureConsumer(ctx context.Context, want jetstream.ConsumerConf
 	c.fixed("max ack pending", have.MaxAckPending, want.MaxAckPending)
 	c.fixed("max waiting", have.MaxWaiting, want.MaxWaiting)
 	c.fixed("back-off", have.BackOff, want.BackOff)
+	if older && len(c.found) == 0 {
+		have.PriorityPolicy, have.PriorityGroups = want.PriorityPolicy, want.PriorityGroups
+		if _, err := b.js.UpdateConsumer(ctx, StreamRequests, have); err != nil {
+			return nil, fmt.Errorf("consumer %s: update: %w", want.Durable, err)
+		}
+		b.log.Info("consumer updated", "consumer", want.Durable, "setting", "priority policy", "to", "overflow")
+		return nil, nil
+	}
+	c.fixed("priority groups", have.PriorityGroups, want.PriorityGroups)
 	if len(c.found) == 0 {
 		return nil, fmt.Errorf("consumer %s exists with settings that differ in a way this program does not know", want.Durable)
 	}
 	for i := range c.found {
 		c.found[i].Remedy = "use the same setting everywhere, or remove the consumer by hand while nothing is queued"
+	}
+	if older {
+		c.found[len(c.found)-1].Remedy = remedyRepeat
 	}
 	return c.found, nil
 }

@@ -168,6 +168,30 @@ func TestEnsurePoolRefusesToChangeAConsumer(t *testing.T) {
 	require.NoError(t, b.EnsurePool(t.Context(), b.config, pool))
 }
 
+// Consumers that were made before pulls could wait for a number of requests.
+func TestEnsurePoolAddsTheOverflowPolicy(t *testing.T) {
+	b := newBench(t)
+	older := b.consumer(address("")).Config
+	require.Equal(t, jetstream.PriorityPolicyOverflow, older.PriorityPolicy)
+	older.PriorityPolicy, older.PriorityGroups = jetstream.PriorityPolicyNone, nil
+	_, err := b.js.UpdateConsumer(t.Context(), broker.StreamRequests, older)
+	require.NoError(t, err)
+
+	other := b.config
+	other.AckWait = time.Minute
+	err = b.EnsurePool(t.Context(), other, pool)
+	require.ErrorContains(t, err, "req_"+pool+"_any_interactive: priority groups is [], wanted [devices]; it is added as soon as the other differences are gone")
+	require.Equal(t, jetstream.PriorityPolicyNone, b.consumer(address("")).Config.PriorityPolicy, "nothing is changed")
+
+	require.NoError(t, b.EnsurePool(t.Context(), b.config, pool))
+	require.Equal(t, jetstream.PriorityPolicyOverflow, b.consumer(address("")).Config.PriorityPolicy)
+	q := b.queue(b.Broker)
+	q.SetMinPending(pool, 2)
+	b.publish(address("a"))
+	b.publish(address("b"))
+	assert.Equal(t, "a", b.next(q).ID)
+}
+
 func TestSetupSaysWhatIsDenied(t *testing.T) {
 	s := eventstest.Start(t, eventstest.WithUsers(&server.User{Username: "u", Password: "u", Permissions: &server.Permissions{
 		Publish: &server.SubjectPermission{Deny: []string{"$JS.API.STREAM.CREATE.>"}},

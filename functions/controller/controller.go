@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -74,6 +75,7 @@ func New(c Config) (*Controller, error) {
 // Run sets the broker up and decides whenever it leads, until ctx ends; it returns nil then. Losses of the connection
 // only delay it.
 func (c *Controller) Run(ctx context.Context) error {
+	defer c.watchConnection(ctx)()
 	if err := c.config.Broker.Setup(ctx, c.config.BrokerConfig); err != nil {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was to end
@@ -102,20 +104,27 @@ type leadership struct {
 	core    *Core
 	writer  *writer
 	inputs  chan asked
-	entries *json.Encoder // nil: there is no log
+	entries *json.Encoder        // nil: there is no log
+	stopped map[string]time.Time // instances that take no requests, since when
 }
 
 // lead decides until ctx ends or a decision cannot be written.
 func (c *Controller) lead(ctx context.Context, lease *broker.Lease) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l := &leadership{Controller: c, lease: lease, inputs: make(chan asked, maxWaiting)}
+	l := &leadership{Controller: c, lease: lease, inputs: make(chan asked, maxWaiting), stopped: map[string]time.Time{}}
 	if err := l.adopt(ctx); err != nil {
 		return err
 	}
 	l.writer.failed = cancel
 	defer c.leading(lease.Term)()
 	defer l.writer.wait()
+	var queue sync.WaitGroup
+	queue.Go(func() { c.watchQueue(ctx) })
+	defer func() {
+		cancel(nil)
+		queue.Wait()
+	}()
 	stopWatch, err := c.config.Broker.WatchInstances(ctx, l.core.start.Policy.SilentAfter,
 		func(s events.DeviceStatus) { l.hear(ctx, Input{Status: StatusOf(s)}) },
 		func(k events.Canary) { l.hear(ctx, Input{Canary: CanaryOf(k)}) })
@@ -139,7 +148,7 @@ func (c *Controller) lead(ctx context.Context, lease *broker.Lease) error {
 			l.decide(ctx, a)
 		case <-ticker.C:
 			l.decide(ctx, asked{heard: time.Now()})
-			l.count()
+			l.expose()
 		case <-ctx.Done():
 		}
 	}
@@ -178,6 +187,9 @@ func (l *leadership) adopt(ctx context.Context) error {
 	l.writer = newWriter(b, l.source(), l.log)
 	for i, d := range inForce {
 		l.writer.revisions[d.Instance] = revisions[i]
+		if d.Stops() {
+			l.stopped[d.Instance] = d.At
+		}
 	}
 	start := Start{Policy: l.config.Policy.withDefaults(), By: "controller " + l.config.Name, Term: l.lease.Term, At: l.now(), InForce: inForce}
 	l.core = NewCore(start)
@@ -241,10 +253,11 @@ func (l *leadership) decide(ctx context.Context, a asked) {
 			l.entries = nil
 		}
 		l.log.Info("decision", "instance", d.Instance, "state", d.State, "previous", d.Previous, "reason", d.Reason, "by", d.DecidedBy, "message", d.Message)
-		l.countDecision(d)
+		l.count(d)
 		l.writer.put(ctx, d, a.answer, l.measured(a.heard))
 	}
 	for _, name := range l.core.Forgotten() {
+		delete(l.stopped, name)
 		l.writer.drop(ctx, name)
 	}
 }

@@ -33,6 +33,7 @@ type instanceFlags struct {
 	serveNoop bool
 	compiled  bool
 	cleanup   int
+	batch     int
 	canary    time.Duration
 	idle      struct{ models, runner time.Duration }
 	memory    memoryFlags
@@ -60,6 +61,8 @@ func (f *instanceFlags) check() error {
 		return usageError{fmt.Errorf("--max-models %d: expected 1 or more", f.maxModels)}
 	case f.cleanup < 0:
 		return usageError{fmt.Errorf("--cleanup-every %d: expected 1 or more, or 0 for none", f.cleanup)}
+	case f.batch < 0 || f.batch == 1:
+		return usageError{fmt.Errorf("--batch-every %d: expected 2 or more, or 0 for no share", f.batch)}
 	case f.canary < 0:
 		return usageError{fmt.Errorf("--canary-every %s: expected no negative duration", f.canary)}
 	case f.idle.models < 0:
@@ -101,6 +104,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.canary, "canary-every", 5*time.Minute, "time between canaries of an idle device, small generations whose numbers are known; it grows so that they take 1 % of its time at most. 0: none")
 	flags.DurationVar(&f.idle.models, "idle-models", 15*time.Minute, "unload a model that no request has used for so long; the next loads it again. 0: never; that of --preload stays")
 	flags.DurationVar(&f.idle.runner, "idle-runner", time.Hour, "end a runner process that had no request for so long, so that it holds nothing of the device or the host; the next request starts one. 0: never; with --preload it stays")
+	flags.IntVar(&f.batch, "batch-every", broker.DefaultBatchEvery, "of so many requests taken while interactive and batch ones wait, one is a batch one; 0: batch requests wait until no interactive one does")
 	f.memory.add(cmd)
 	flags.DurationVar(&f.grace, "grace", 30*time.Second, "how long running work may go on after SIGTERM before it is handed back")
 	flags.StringToStringVar(&f.properties, "property", nil, "OpenVINO property of the device (of up: of its GPUs), KEY=VALUE; several times. genfn devices --properties lists what a device has")
@@ -200,15 +204,18 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 	if err != nil {
 		return nil, err
 	}
-	grace := flags.grace
+	grace, batch := flags.grace, flags.batch
 	if grace == 0 {
 		grace = -1 // Config's zero is its default; the flag's zero means none
+	}
+	if batch == 0 {
+		batch = -1
 	}
 	return instance.New(instance.Config{
 		Name: name, Version: version, Broker: b, BrokerConfig: flags.topology.config, Models: models,
 		Runner: process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Reports: s.crashReports(), Logger: log}, Figures: with.figures, Metrics: with.metrics,
 		MemoryReserve: reserve, Thresholds: thresholds, CanaryEvery: flags.canary, IdleModels: flags.idle.models, IdleRunner: flags.idle.runner,
-		Slots: flags.slots, Sharers: with.cpus, Preload: flags.preload, Grace: grace, Logger: log,
+		Slots: flags.slots, Sharers: with.cpus, Preload: flags.preload, BatchEvery: batch, Grace: grace, Logger: log,
 	})
 }
 

@@ -48,11 +48,16 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TINY", filepath.Join(root, "functions", "pipeline", "testdata"))
 			e.Setenv("GENFN_CACHE_DIR", filepath.Join(e.WorkDir, "cache"))
 			e.Setenv("HOME", e.WorkDir)
-			port, err := freePort()
-			e.Setenv("PORT", port)
-			return err
+			for _, name := range []string{"PORT", "METRICS_PORT"} {
+				port, err := freePort()
+				if err != nil {
+					return err
+				}
+				e.Setenv(name, port)
+			}
+			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"samepixels": samePixels, "fakecuda": fakeCUDA(t)},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"samepixels": samePixels, "lintmetrics": lintMetrics, "fakecuda": fakeCUDA(t)},
 	})
 }
 

@@ -173,9 +173,13 @@ func topInstances(s top.Snapshot, width int) string {
 }
 
 func topQueue(q top.Queue, width int) string {
-	w := newTable(width, "model", "waiting", "by lane", "batch", "taken", "served by")
+	w := newTable(width, "model", "waiting", "by lane", "batch", "taken", "served by", "CPUs from")
 	for _, m := range q.Models {
-		w.AppendRow(table.Row{m.Model, m.Waiting, counts(m.Lanes), m.Batch, m.Taken, counts(m.Serve)})
+		from := "-"
+		if m.MinPending > 0 {
+			from = fmt.Sprintf("%d waiting", m.MinPending)
+		}
+		w.AppendRow(table.Row{m.Model, m.Waiting, counts(m.Lanes), m.Batch, m.Taken, counts(m.Serve), from})
 	}
 	oldest := "-"
 	if q.OldestMS > 0 {

@@ -22,7 +22,9 @@ import (
 // and the CPUs serve.
 func TestTop(t *testing.T) {
 	up, faults := startVirtual(t, "--name", "lab", "--instances", "gpu=2,cpu=2")
-	s := up.top(t, func(s top.Snapshot) bool { return len(s.Instances) == 4 && s.Instances[3].Decision != nil })
+	s := up.top(t, func(s top.Snapshot) bool {
+		return len(s.Instances) == 4 && s.Instances[3].Decision != nil && s.Queue.Models[0].MinPending == 20
+	})
 	require.NotEmpty(t, s.Leader)
 	require.Equal(t, map[string]int{events.DeviceCPU: 2, events.DeviceGPU: 2}, s.Queue.Models[0].Serve)
 	for i, want := range [][2]string{{"lab", "CPU"}, {"lab-cpu-2", "CPU"}, {"lab-gpu-0", "GPU.0"}, {"lab-gpu-1", "GPU.1"}} {
@@ -37,7 +39,7 @@ func TestTop(t *testing.T) {
 		require.Contains(t, out, " on CPU")
 	}
 	s = up.top(t, func(s top.Snapshot) bool {
-		return s.Instances[2].Decision.State == events.StateShed && s.Instances[3].Decision.State == events.StateShed
+		return s.Instances[2].Decision.State == events.StateShed && s.Instances[3].Decision.State == events.StateShed && s.Queue.Models[0].MinPending == 0
 	})
 	require.Equal(t, map[string]int{events.DeviceCPU: 2}, s.Queue.Models[0].Serve)
 	require.False(t, s.Instances[2].Takes)

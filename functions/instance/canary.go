@@ -37,7 +37,7 @@ func (s *slot) canary(ctx context.Context, name string, economy model.Economy) e
 	s.instance.canaries.note(events.LastCanary{
 		At: began.UTC(), Model: name, Passed: err == nil, ElapsedMS: time.Since(began).Milliseconds(), Against: judged.against, Apart: judged.apart,
 	})
-	s.instance.countCanary(err == nil)
+	s.instance.countCanary(err == nil, time.Since(began))
 	if err != nil {
 		return err
 	}

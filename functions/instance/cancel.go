@@ -64,7 +64,7 @@ func (w *work) withdrawn(hard context.Context) bool {
 	if err := w.job.Cancel(ctx, w.event, c.reason); err != nil {
 		w.log.Warn("cancelled request not acknowledged, it is delivered again and then acknowledged", "error", err)
 	}
-	w.slot.instance.countRequest("cancelled", w.asked.Model)
+	w.slot.instance.countRequest(w.job, outcomeCancelled)
 	w.log.Info("request cancelled before an attempt")
 	return true
 }
@@ -73,6 +73,7 @@ func (w *work) withdrawn(hard context.Context) bool {
 // client need not wait for a runner that is in the middle of a step.
 func (a *attempt) cancelled(hard context.Context, reason string) {
 	where := a.where()
+	a.cause = causeCancelled
 	a.log.Info("request cancelled", "stage", where)
 	data := events.Cancelled{Reason: reason, Stage: where, Attempts: broker.EventAttempts(a.begun.Records())}
 	a.lease.Progress(a.slot.config.Budgets.Store + a.slot.config.CancelTimeout)
@@ -84,7 +85,7 @@ func (a *attempt) cancelled(hard context.Context, reason string) {
 	defer cancel()
 	switch {
 	case err == nil:
-		a.slot.instance.countRequest("cancelled", a.work.asked.Model)
+		a.settle(causeCancelled, outcomeCancelled)
 	case errors.Is(err, errStale): // somebody was faster, which Done finds out
 		err = a.work.job.Done(ctx)
 	}

@@ -69,8 +69,8 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 	}
 	a.learn(p, result)
 	a.slot.instance.health.Succeeded()
-	a.slot.instance.countRequest("succeeded", p.model.Name)
-	a.slot.instance.observe(p.model.Name, s.TimingsMS)
+	a.timings = s.TimingsMS
+	a.settle(causeAnswered, outcomeSucceeded)
 	a.log.Info("request succeeded", "model", p.model.Name, "images", len(result.Images), "ms", s.TimingsMS["total"])
 	return nil
 }

@@ -202,14 +202,20 @@ func (f *Figures) of(kind, work string) map[string]time.Duration {
 // total predicts the time of a whole generation; ok is false if its steps were never measured. Loading a model is
 // not in it.
 func (f *Figures) total(kind, work string, steps int) (total time.Duration, ok bool) {
-	stages := f.of(kind, work)
-	step, ok := stages[stageStep]
-	for stage, took := range stages {
+	ms, ok := predicted(f.entry(kind, work).TimesMS, steps)
+	return time.Duration(ms * float64(time.Millisecond)), ok
+}
+
+// predicted is the time of a whole generation in milliseconds, from those of its stages; ok is false if its steps were
+// never measured.
+func predicted(times map[string]float64, steps int) (ms float64, ok bool) {
+	step, ok := times[stageStep]
+	for stage, took := range times {
 		if stage != stageStep {
-			total += took
+			ms += took
 		}
 	}
-	return total + time.Duration(steps)*step, ok
+	return ms + float64(steps)*step, ok
 }
 
 // peak is the learned peak of memory, 0 if it was never measured, and what there was when memory ran out for this

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,6 +44,7 @@ type Config struct {
 	Slots        int            // runner processes, each with one request at a time; 0: 1. Only CPUs can have more
 	Sharers      int            // instances that use the device at the same time, this one among them; 0: 1. Only CPUs can have more
 	Lanes        []broker.Lane  // nil: those of the device's class
+	BatchEvery   int            // of requests taken while both priorities wait, one in so many is a batch one; 0: broker.DefaultBatchEvery; negative: none
 	Preload      string         // model to load before the first request; "": none
 
 	LeaseInterval  time.Duration // between extensions of the lease; 0: a quarter of the ack wait
@@ -95,6 +97,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Lanes == nil {
 		c.Lanes = []broker.Lane{broker.LaneAny, c.class(), broker.LaneRetry}
+	}
+	if c.BatchEvery == 0 {
+		c.BatchEvery = broker.DefaultBatchEvery
 	}
 	if c.LeaseInterval <= 0 {
 		c.LeaseInterval = c.BrokerConfig.AckWait / 4
@@ -175,7 +180,11 @@ type Instance struct {
 	peers    peers
 	wanted   wanted
 	orders   orders
-	reading  func() // ends the watch of what others learn; nil: it did not begin
+	limits   atomic.Pointer[map[string]int] // requests that must wait for this CPU to take one, by model
+	leaving  atomic.Bool                    // nothing is taken any more
+	counted  string                         // the state of the device that was counted last
+	unready  time.Time                      // when the device was ready last; zero: it was not yet
+	reading  func()                         // ends the watch of what others learn; nil: it did not begin
 
 	limit       *memory.Limit // what is believed usable of the device's memory
 	pressure    pressure
@@ -195,10 +204,12 @@ func New(c Config) (*Instance, error) {
 		catalog: newCatalog(c.Models, c.Runner.Hello.ServeNoop),
 		streams: make(chan struct{}),
 		ready:   make(chan struct{}),
+		peers:   newPeers(),
 	}
 	i.orders.incarnation = events.NewID()
 	i.checkups.every = c.CanaryEvery
 	i.limit = memory.NewLimit(nil)
+	i.begin()
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil
 }
@@ -249,7 +260,16 @@ func (i *Instance) run(soft, hard context.Context) error {
 		return errors.Join(err, closeQueue(soft, queue))
 	}
 	defer stopOrders()
+	queue.SetBatchEvery(i.config.BatchEvery)
 	var wg sync.WaitGroup
+	known := make(chan struct{})
+	wg.Go(func() { i.watch(soft, sync.OnceFunc(func() { close(known) })) })
+	if i.config.class() == broker.LaneCPU {
+		<-known // who goes first
+		i.setLimits(queue)
+		wg.Go(func() { i.overflow(soft, queue) })
+		wg.Go(func() { i.divert(soft) })
+	}
 	for _, s := range slots {
 		s.queue = queue
 		wg.Go(func() { s.run(soft, hard) })
@@ -257,11 +277,7 @@ func (i *Instance) run(soft, hard context.Context) error {
 	wg.Go(func() { i.sweep(soft) })
 	wg.Go(func() { broker.NewCollector(i.config.Broker, i.config.BrokerConfig.Tenants).Run(soft) })
 	wg.Go(func() { i.heartbeat(soft) })
-	wg.Go(func() { i.watch(soft) })
 	wg.Go(func() { i.share(soft, i.reading != nil) })
-	if i.config.class() == broker.LaneCPU {
-		wg.Go(func() { i.divert(soft) })
-	}
 	i.beat() // before the first request, so that others know at once who serves what
 	if err := i.config.Broker.Conn().FlushTimeout(stopTimeout); err != nil {
 		i.log.Debug("the first heartbeat may come late", "error", err)
@@ -269,6 +285,8 @@ func (i *Instance) run(soft, hard context.Context) error {
 	close(i.ready)
 	i.log.Info("ready", "device", i.config.Runner.Hello.Device, "slots", len(slots), "models", i.catalog.names())
 	<-soft.Done()
+	i.leaving.Store(true)
+	i.beat() // others take what it took
 	// What the server sends from now on, or has sent already, goes back to it at once.
 	err = closeQueue(soft, queue)
 	wg.Wait()

@@ -11,31 +11,46 @@ import (
 
 // peers are the instances that heartbeats tell of, this one among them. Safe for concurrent use.
 type peers struct {
+	changed chan struct{} // holds one when who takes requests may have changed
+
 	mu    sync.Mutex
 	known map[string]peer
 }
+
+func newPeers() peers { return peers{changed: make(chan struct{}, 1), known: map[string]peer{}} }
 
 type peer struct {
 	status events.DeviceStatus
 	heard  time.Time
 }
 
-// note takes a heartbeat. It reports whether the instance is a new one.
+// note takes what an instance says of itself. It reports whether the instance is a new one.
 func (p *peers) note(s events.DeviceStatus) (fresh bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.known == nil {
-		p.known = map[string]peer{}
-	}
 	now := time.Now()
-	_, old := p.known[s.Instance]
+	was, old := p.known[s.Instance]
+	if old && was.status.Incarnation == s.Incarnation && s.Sequence < was.status.Sequence {
+		return false // it came late
+	}
 	p.known[s.Instance] = peer{s, now}
+	if !old || !servesAlike(was.status, s) {
+		select {
+		case p.changed <- struct{}{}:
+		default:
+		}
+	}
 	for name, o := range p.known {
 		if now.Sub(o.heard) > statusLife {
 			delete(p.known, name)
 		}
 	}
 	return !old
+}
+
+// servesAlike reports whether an instance takes the same requests as before.
+func servesAlike(was, is events.DeviceStatus) bool {
+	return was.State == is.State && was.Admitted() == is.Admitted() && was.Slots == is.Slots && was.Kind == is.Kind && slices.Equal(was.Models, is.Models)
 }
 
 // any reports whether some living instance is as asked for.
@@ -69,7 +84,7 @@ func (p *peers) kinds(class, model string) (kinds []string) {
 	return slices.Compact(kinds)
 }
 
-// meet takes the heartbeat of an instance.
+// meet takes what an instance says of itself.
 func (i *Instance) meet(s events.DeviceStatus) {
 	if i.peers.note(s) && s.Instance != i.config.Name {
 		i.log.Debug("another instance is heard of", "peer", s.Instance, "device", s.Device, "state", s.State)
@@ -77,10 +92,13 @@ func (i *Instance) meet(s events.DeviceStatus) {
 	i.lacks(s)
 }
 
-// watch keeps the peers up to date until ctx ends. What cannot be watched now is tried again.
-func (i *Instance) watch(ctx context.Context) {
+// watch keeps the peers up to date until ctx ends. What cannot be watched now is tried again. known is called when those
+// are known that were there before, or cannot be.
+func (i *Instance) watch(ctx context.Context, known func()) {
+	defer known()
 	for ctx.Err() == nil {
-		stop, err := i.config.Broker.WatchDevices(ctx, statusLife, i.meet)
+		stop, err := i.config.Broker.WatchInstances(ctx, statusLife, i.meet, func(events.Canary) {})
+		known()
 		if err == nil {
 			<-ctx.Done()
 			stop()

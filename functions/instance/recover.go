@@ -42,6 +42,7 @@ func (a *attempt) recover(hard context.Context, f failed) (again bool) {
 	s := a.slot
 	a.log.Error(s.field("attempt failed"), "cause", f.cause, "code", f.err.Code, "stage", f.err.Stage, "error", f.err, "driver_code", f.err.DriverCode, "driver_text", f.err.DriverText, "detail", f.err.Detail)
 	s.instance.countFault(f)
+	a.cause = f.cause
 	a.notice(hard, events.Notice{Code: events.NoticeFault, Message: f.err.Title + ": " + f.err.Message, Error: f.err})
 	if !f.keep && !a.emergency() {
 		s.instance.health.Stuck(f.err)
@@ -218,7 +219,7 @@ func (a *attempt) moveAway(hard context.Context, f failed) {
 		a.log.Warn("request not moved, it is delivered again and moved then", "to", to, "error", err)
 		return
 	}
-	s.instance.countRequest("moved", a.work.asked.Model)
+	a.settle(f.cause, outcomeMoved)
 	a.log.Info("request moved to another class of device", "to", to)
 }
 
@@ -307,6 +308,7 @@ func (w *work) handOver(ctx context.Context, begun *broker.Attempt, to string, g
 		w.log.Warn("request not handed over, it is delivered again", "to", to, "error", err)
 		return
 	}
+	w.slot.instance.countAttempt(causeRouted)
 	w.log.Info("request handed over to the device it is for", "to", to)
 }
 
@@ -326,6 +328,9 @@ func (w *work) restoreRung(records []broker.AttemptRecord) {
 func (w *work) toDevice(ctx context.Context, device string, begun *broker.Attempt) (gone bool) {
 	if w.slot.instance.peers.any(func(s events.DeviceStatus) bool { return s.Device == device }) {
 		w.handOver(ctx, begun, device, func() error {
+			if w.job.Lane == broker.LaneAny {
+				return w.job.HandBack(ctx) // in the lane of its class, others look for it
+			}
 			w.job.HandBackLater(handBackPause)
 			return nil
 		})

@@ -25,6 +25,11 @@ import (
 // gpu starts an instance of a scripted GPU whose sickness is files in the folder it returns.
 func (r *rig) gpu(change func(*instance.Config)) (run *running, sickness string) {
 	r.t.Helper()
+	return r.gpuNamed("gpu-1", "GPU.0", change)
+}
+
+func (r *rig) gpuNamed(name, gpu string, change func(*instance.Config)) (run *running, sickness string) {
+	r.t.Helper()
 	sickness = r.t.TempDir()
 	r.change = func(c *instance.Config) {
 		for _, name := range []string{runnertest.EnvInvalid, runnertest.EnvCanary, runnertest.EnvWrong} {
@@ -35,7 +40,7 @@ func (r *rig) gpu(change func(*instance.Config)) (run *running, sickness string)
 			change(c)
 		}
 	}
-	run = r.start(func(s *settings) { s.Name, s.Device = "gpu-1", "GPU.0" })
+	run = r.start(func(s *settings) { s.Name, s.Device = name, gpu })
 	r.change = nil
 	return r.meet(run), sickness
 }
@@ -441,18 +446,27 @@ func TestMetrics(t *testing.T) {
 	r.succeeded(id)
 	r.settled(id)
 	text := func() string { return metricstest.Text(t, registry) }
-	require.Eventually(t, func() bool {
-		return strings.Contains(text(), `genfn_requests_total{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded"} 1`)
-	}, patience, 5*time.Millisecond, "counted after the answer is out")
-	all := text()
 	for _, line := range []string{
+		`genfn_requests_total{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded"} 1`,
 		`genfn_attempt_failures_total{cause="device_fault",class="gpu",code="device_lost",device="GPU.0",instance="gpu-1"} 2`,
 		`genfn_requests_total{class="gpu",device="GPU.0",instance="gpu-1",model="scripted",outcome="moved"} 1`,
 		`genfn_recoveries_total{action="fallback",class="gpu",device="GPU.0",instance="gpu-1"} 1`,
 		`genfn_device_state{class="cpu",device="TEST",instance="cpu-1",state="ready"} 1`,
-		`genfn_stage_duration_seconds_count{class="cpu",device="TEST",instance="cpu-1",model="scripted",stage="total"} 1`,
+		`genfn_stage_duration_seconds_count{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded",stage="total"} 1`,
+		`genfn_stage_duration_seconds_count{class="gpu",device="GPU.0",instance="gpu-1",model="scripted",outcome="tried_again",stage="denoise"} 1`,
+		`genfn_stage_duration_seconds_count{class="gpu",device="GPU.0",instance="gpu-1",model="scripted",outcome="moved",stage="denoise"} 1`,
+		`genfn_attempts_total{cause="device_fault",class="gpu",device="GPU.0",instance="gpu-1"} 2`,
+		`genfn_attempts_total{cause="answered",class="cpu",device="TEST",instance="cpu-1"} 1`,
+		`genfn_request_duration_seconds_count{class="cpu",device="TEST",instance="cpu-1",model="scripted",outcome="succeeded"} 1`,
+		`genfn_request_queue_duration_seconds_count{class="gpu",device="GPU.0",instance="gpu-1",lane="gpu",model="scripted",priority="interactive"} 1`,
+		`genfn_device_state_changes_total{class="gpu",device="GPU.0",instance="gpu-1",reason="fault",state="suspect"} `,
+		`genfn_device_recovery_duration_seconds_count{class="gpu",device="GPU.0",instance="gpu-1"} `,
+		`genfn_runner_exits_total{class="gpu",device="GPU.0",instance="gpu-1",reason="shutdown"} `,
+		`genfn_runner_starts_total{class="cpu",device="TEST",instance="cpu-1"} 1`,
+		`genfn_canaries_total{class="gpu",device="GPU.0",instance="gpu-1",result="failed"} 0`,
+		`genfn_broker_connected{class="gpu",device="GPU.0",instance="gpu-1"} 1`,
 	} {
-		require.Contains(t, all, line)
+		require.Eventually(t, func() bool { return strings.Contains(text(), line) }, patience, 5*time.Millisecond, "counted after the answer is out: %s", line)
 	}
-	require.Regexp(t, `genfn_memory_bytes\{class="cpu",device="TEST",instance="cpu-1",kind="rss"\} [1-9]`, all)
+	require.Regexp(t, `genfn_memory_bytes\{class="cpu",device="TEST",instance="cpu-1",kind="rss"\} [1-9]`, text())
 }

@@ -234,6 +234,7 @@ func (s *slot) kill(why fault.KillReason) error {
 		return err
 	}
 	s.exit, _ = s.runner.Exit()
+	s.instance.countRunnerExit(s.exit)
 	s.instance.usage.ended(s.runner.PID())
 	s.runner, s.condemned = nil, false
 	return nil

@@ -57,6 +57,7 @@ func (i *Instance) found(p *process.Process) {
 	kind := kindOfDevice(events.ClassOf(hello.Device), r.DeviceName, hello.Precision, hello.Threads)
 	i.learned.device.Store(&kind)
 	i.usage.started(p)
+	i.countRunnerStart()
 }
 
 // of returns what is known of a runner's memory.
@@ -254,6 +255,10 @@ func (i *Instance) complete(s events.DeviceStatus) events.DeviceStatus {
 	if total := s.MemoryInfo.DeviceTotal; total != nil {
 		s.MemoryInfo.DeviceUsable = known(i.limit.Usable(*total))
 	}
+	s.Leaving = i.leaving.Load()
+	if limits := i.limits.Load(); limits != nil {
+		s.MinPending = *limits
+	}
 	i.stamp(&s)
 	return s
 }
@@ -262,6 +267,7 @@ func (i *Instance) complete(s events.DeviceStatus) events.DeviceStatus {
 func (i *Instance) changed(s events.DeviceStatus) {
 	s = i.complete(s)
 	i.expose(s)
+	i.countState(s)
 	i.log.Info("device state", "device", s.Device, "state", s.State, "previous", s.Previous, "reason", s.Reason, "message", s.Message)
 	if err := i.config.Broker.PublishStatus(s, false, i.source()); err != nil {
 		i.log.Debug("state of the device not told", "error", err)

@@ -30,6 +30,16 @@ const (
 	causeCanary      = "canary_not_made" // of an idle device: no attempt's
 )
 
+// Ends of an attempt that are no cause in its record, as metrics tell them.
+const (
+	causeAnswered  = "answered"
+	causeRefused   = "request_error" // the request is to blame
+	causeDeadline  = "deadline"
+	causeCancelled = "cancelled"
+	causeLost      = "lost"    // to another holder
+	causeUnknown   = "unknown" // it may or may not be answered
+)
+
 // openTimeout bounds what happens before an attempt is recorded. After it the request is left to its redelivery.
 const openTimeout = 15 * time.Second
 
@@ -53,6 +63,9 @@ func (s *slot) serve(soft, hard context.Context, job *broker.Job) (model string)
 	w.wanted, leave = s.instance.wanted.enter(hard, job)
 	defer leave()
 	begun := w.start(hard)
+	if begun != nil {
+		s.instance.countDelivery(job)
+	}
 	if begun != nil && w.route(hard, begun) {
 		return w.asked.Model
 	}
@@ -104,6 +117,7 @@ func (w *work) attempt(soft, hard context.Context, begun *broker.Attempt) (again
 	defer stop()
 	a := &attempt{work: w, slot: s, begun: begun, began: time.Now(), lease: lease, log: log}
 	defer s.instance.orders.enter(a)()
+	defer a.count()
 	return a.end(ctx, hard, a.run(ctx))
 }
 
@@ -159,6 +173,10 @@ type attempt struct {
 	track   *tracker
 	job     uint64 // the runner's job while it is in flight, else 0
 	sent    int    // events so far
+
+	cause   string             // of its end; "": it has not ended, or nobody knows
+	outcome string             // for the request; "": it stays here, or nobody knows
+	timings map[string]float64 // milliseconds by stage, of an answer; nil: what track has
 }
 
 // Ends of an attempt that are not an error of the request.
@@ -224,6 +242,7 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		}
 		return a.recover(hard, a.died(causeCrash))
 	case errors.Is(err, errDeadline):
+		a.cause = causeDeadline
 		a.fail(hard, events.Errorf(events.CodeDeadlineExceeded, "the request's time was up at %s, in stage %s", a.work.event.ExpiryTime().UTC().Format(time.RFC3339), a.where()))
 		a.cancelRunner(fault.KilledForDeadline) // who waits for the answer need not wait for the end of a step
 	case errors.Is(err, errHandBack), hard.Err() != nil:
@@ -282,6 +301,7 @@ func (a *attempt) instanceStage() bool {
 // abandon leaves a request to who holds it now.
 func (a *attempt) abandon(hard context.Context) {
 	a.log.Warn("another instance holds the request or has answered it, this attempt stops")
+	a.cause = causeLost
 	a.cancelRunner(fault.KilledForCancel)
 	ctx, cancel := context.WithTimeout(hard, stopTimeout)
 	defer cancel()
@@ -293,6 +313,7 @@ func (a *attempt) abandon(hard context.Context) {
 // handBack ends the runner, which may still be at work, and only then gives the request back, or fails it if it is
 // enough.
 func (a *attempt) handBack(hard context.Context, cause string, failure *events.Error) {
+	a.cause = cause
 	if !a.killRunner(fault.KilledForShutdown) {
 		return
 	}
@@ -308,12 +329,22 @@ func (a *attempt) handBack(hard context.Context, cause string, failure *events.E
 		a.fail(hard, enough)
 		return
 	}
-	if err := a.work.job.HandBack(ctx); err != nil {
+	if err := a.giveBack(ctx, failure != nil); err != nil {
 		a.log.Warn("request not handed back, it is delivered again after the ack wait", "error", err)
 		return
 	}
-	a.slot.instance.countRequest("handed_back", a.work.asked.Model)
+	a.settle(cause, outcomeHandedBack)
 	a.log.Info("request handed back", "cause", cause)
+}
+
+// giveBack gives the request to whoever may have it: one that failed here and must not fall back to its own class of
+// device only.
+func (a *attempt) giveBack(ctx context.Context, failed bool) error {
+	job, class := a.work.job, a.slot.config.class()
+	if failed && a.work.asked.Fallback == events.FallbackNever && job.Lane != class {
+		return job.Move(ctx, class)
+	}
+	return job.HandBack(ctx)
 }
 
 // exhausted returns why no more attempts are made, nil if there may be another.
@@ -392,7 +423,7 @@ func (a *attempt) fail(hard context.Context, failure *events.Error) {
 	case err != nil:
 		a.log.Warn("failure not told, the request is delivered again", "error", err)
 	default:
-		a.slot.instance.countRequest("failed", a.work.asked.Model)
+		a.settle(causeRefused, outcomeFailed)
 	}
 }
 

@@ -78,6 +78,8 @@ type Model struct {
 	Lanes   map[string]int64 `json:"lanes"`   // waiting, by lane
 	Batch   int64            `json:"batch"`   // of those waiting
 	Serve   map[string]int   `json:"serve"`   // instances that take its requests, by class of device
+	// MinPending is how many requests must wait in the lane of any device for a CPU to take one; 0: one.
+	MinPending int `json:"min_pending,omitempty"`
 }
 
 // Rates are events a second since the snapshot before.
@@ -250,7 +252,7 @@ func (w *Watcher) queue(q broker.QueueState, now time.Time) Queue {
 		}
 		m := models[name]
 		if m == nil {
-			m = &Model{Model: name, Lanes: map[string]int64{}, Serve: w.serve(name, now)}
+			m = &Model{Model: name, Lanes: map[string]int64{}, Serve: w.serve(name, now), MinPending: w.minPending(name, now)}
 			models[name] = m
 		}
 		m.Waiting += d.Waiting
@@ -277,6 +279,18 @@ func (w *Watcher) serve(model string, now time.Time) map[string]int {
 		}
 	}
 	return n
+}
+
+// minPending is the lowest limit of the CPUs that take requests for a model; 0: one has none, or there is none. The lock
+// is held.
+func (w *Watcher) minPending(model string, now time.Time) int {
+	lowest := -1
+	for _, h := range w.instances {
+		if s := h.status; s.Class == events.DeviceCPU && takes(h, now) && slices.Contains(s.Models, model) && (lowest < 0 || s.MinPending[model] < lowest) {
+			lowest = s.MinPending[model]
+		}
+	}
+	return max(lowest, 0)
 }
 
 func takes(h *heard, now time.Time) bool {
