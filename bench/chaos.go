@@ -101,7 +101,7 @@ func (f *chaosFlags) config(h *harness, replicas int) (chaos.Config, error) {
 	if f.compute && !h.short {
 		c.Demo = h.demo
 		if _, err := virtualgpu.Find(""); err == nil {
-			c.GPU = &chaos.GPU{Model: h.path("functions", "instance", "testdata", "nano-sd"), CacheDir: h.path(".cache", "genfn")}
+			c.GPU = &chaos.GPU{Model: h.path("functions", "instance", "testdata", "nano-sd"), Kernels: h.path(".cache", "genfn", "vgpu")}
 		}
 	}
 	return c, os.RemoveAll(c.Dir)

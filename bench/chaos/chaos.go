@@ -16,6 +16,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Config says what to try.
@@ -38,8 +40,8 @@ type Config struct {
 
 // GPU says how to show the virtual GPU.
 type GPU struct {
-	Model    string // folder of a model that it computes in little time
-	CacheDir string // of its compiled kernels
+	Model   string // folder of a model that it computes in little time
+	Kernels string // folder of its compiled kernels, which is kept
 }
 
 // possible leaves out the actions that cannot be done, and says why.
@@ -117,11 +119,15 @@ func (c Config) weather(ctx context.Context, s *system, plan Plan, r *Result) er
 		c.tell(watch, p, ears, storm)
 	}()
 	defer func() { stop(); <-told }()
-	blowing := make(chan error, 1)
-	go func() { blowing <- storm.run(ctx) }()
-	published, err := p.run(ctx, plan.Requests)
-	p.count.finish()
-	if err := errors.Join(err, <-blowing); err != nil {
+	var published []Published
+	both, together := errgroup.WithContext(ctx)
+	both.Go(func() error { return storm.run(together) })
+	both.Go(func() (err error) {
+		published, err = p.run(together, plan.Requests)
+		p.count.finish()
+		return err
+	})
+	if err := both.Wait(); err != nil {
 		return err
 	}
 	r.Published, r.Done = published, storm.done()

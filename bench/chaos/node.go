@@ -29,10 +29,13 @@ type NodeConfig struct {
 // proxies of their routes.
 const nowhere = "127.0.0.1:1"
 
+// storeBytes is what a node lets its streams reserve. It is more than a small disk has: that one is to become full.
+const storeBytes = 16 << 30
+
 func (c NodeConfig) options() *server.Options {
 	o := &server.Options{
 		ServerName: c.Name, Host: "127.0.0.1", Port: c.Port,
-		JetStream: true, StoreDir: c.StoreDir, SyncAlways: true, NoSigs: true, LogFile: c.Log, Logtime: true,
+		JetStream: true, StoreDir: c.StoreDir, JetStreamMaxStore: storeBytes, SyncAlways: true, NoSigs: true, LogFile: c.Log, Logtime: true,
 		NoSublistCache: true, LameDuckDuration: 2 * time.Second, LameDuckGracePeriod: 100 * time.Millisecond,
 	}
 	if c.ClusterPort == 0 {

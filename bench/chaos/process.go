@@ -92,6 +92,7 @@ func (s *service) once(ctx context.Context, log io.Writer) error {
 	}
 	lines := bufio.NewScanner(out)
 	for told := s.ready == ""; lines.Scan(); {
+		fmt.Fprintln(log, lines.Text()) // with --json an error comes here
 		if !told && strings.Contains(lines.Text(), s.ready) {
 			told = true
 			close(up)

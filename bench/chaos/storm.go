@@ -304,15 +304,32 @@ func (st *storm) fillDisk(ctx context.Context, m *member, disk string, s Strike)
 		return err
 	}
 	defer f.Close()
-	var space unix.Statfs_t
-	if err := unix.Statfs(disk, &space); err != nil {
+	if err := fill(f, disk); err != nil {
 		return err
-	}
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(space.Bavail)*space.Bsize); err != nil { //nolint:gosec // of a small disk
-		return fmt.Errorf("fill %s: %w", disk, err)
 	}
 	sleep(ctx, s.Last)
 	return errors.Join(os.Remove(ballast), f.Close(), m.end(ctx, unix.SIGKILL, restartPause))
+}
+
+// fill lets a file take all room of its file system, where others write meanwhile.
+func fill(f *os.File, disk string) error {
+	var space unix.Statfs_t
+	for size := int64(0); ; {
+		if err := unix.Statfs(disk, &space); err != nil {
+			return err
+		}
+		free := int64(space.Bavail) * space.Bsize //nolint:gosec // of a small disk
+		if free == 0 {
+			return nil
+		}
+		err := unix.Fallocate(int(f.Fd()), 0, size, free)
+		switch {
+		case err == nil:
+			size += free
+		case !errors.Is(err, unix.ENOSPC): // others were faster
+			return fmt.Errorf("fill %s: %w", disk, err)
+		}
+	}
 }
 
 // allNodes kills all nodes at once.

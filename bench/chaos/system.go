@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -29,7 +30,7 @@ const (
 
 	gpuInstance = "gpu-1"
 
-	diskBytes = 1 << 30 // of a node's own file system
+	diskBytes = 512 << 20 // of a node's own file system
 )
 
 // member is a service and the ways by which it reaches the nodes.
@@ -138,11 +139,11 @@ func (s *system) proxy(ctx context.Context, port int) (*proxy.Proxy, error) {
 
 // makeServers plans instances and controllers.
 func (s *system) makeServers(ctx context.Context) error {
-	models, err := s.modelFolder("models", s.config.Demo, s.gpuModel())
+	models, err := s.modelFolder(ctx, "models", s.config.Demo, s.gpuModel())
 	if err != nil {
 		return err
 	}
-	none, err := s.modelFolder("no-models")
+	none, err := s.modelFolder(ctx, "no-models")
 	if err != nil {
 		return err
 	}
@@ -159,12 +160,15 @@ func (s *system) makeServers(ctx context.Context) error {
 		}
 	}
 	if g := s.config.GPU; g != nil {
-		only, err := s.modelFolder("gpu-models", g.Model)
+		only, err := s.modelFolder(ctx, "gpu-models", g.Model)
 		if err != nil {
 			return err
 		}
-		// The flag comes last: of two of the same name the later counts, and compiled kernels are kept between runs.
-		if err := s.addInstance(ctx, gpuInstance, "--models", only, "--device", "GPU", "--virtual-gpu", "--virtual-gpu-faults", "@"+s.faults, "--cache-dir", g.CacheDir); err != nil {
+		cache := s.cache(gpuInstance)
+		if err := errors.Join(os.MkdirAll(cache, 0o755), os.MkdirAll(g.Kernels, 0o755), os.Symlink(g.Kernels, filepath.Join(cache, "vgpu"))); err != nil {
+			return err
+		}
+		if err := s.addInstance(ctx, gpuInstance, "--models", only, "--device", "GPU", "--virtual-gpu", "--virtual-gpu-faults", "@"+s.faults); err != nil {
 			return err
 		}
 	}
@@ -180,6 +184,9 @@ func (s *system) makeServers(ctx context.Context) error {
 	return nil
 }
 
+// cache is an instance's own: those that others know to have died at their start would make it wait.
+func (s *system) cache(name string) string { return filepath.Join(s.config.Dir, "cache-"+name) }
+
 func (s *system) gpuModel() string {
 	if s.config.GPU == nil {
 		return ""
@@ -187,8 +194,8 @@ func (s *system) gpuModel() string {
 	return s.config.GPU.Model
 }
 
-// modelFolder makes a folder with links to models.
-func (s *system) modelFolder(name string, models ...string) (string, error) {
+// modelFolder makes a folder with copies of models: a link is no model.
+func (s *system) modelFolder(ctx context.Context, name string, models ...string) (string, error) {
 	dir := filepath.Join(s.config.Dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -197,8 +204,8 @@ func (s *system) modelFolder(name string, models ...string) (string, error) {
 		if m == "" {
 			continue
 		}
-		if err := os.Symlink(m, filepath.Join(dir, filepath.Base(m))); err != nil {
-			return "", err
+		if out, err := exec.CommandContext(ctx, "cp", "-RL", m, dir).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("copy %s: %w: %s", m, err, out)
 		}
 	}
 	return dir, nil
@@ -211,7 +218,7 @@ func (s *system) addInstance(ctx context.Context, name string, flags ...string) 
 	}
 	command := append([]string{
 		s.config.Genfn, "instance", "--json", "--name", name, "--nats", url, "--replicas", strconv.Itoa(s.config.Replicas),
-		"--grace", "3s", "--log-level", "info", "--cache-dir", filepath.Join(s.config.Dir, "cache-"+name), "--threads", "1",
+		"--grace", "3s", "--log-level", "info", "--cache-dir", s.cache(name), "--threads", "1",
 	}, flags...)
 	s.instances = append(s.instances, &member{newService(name, command, s.config.Dir, `"nats"`), ways})
 	return nil
