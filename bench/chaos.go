@@ -29,6 +29,7 @@ type chaosFlags struct {
 	actions  []string
 	duration time.Duration
 	compute  bool
+	gpuShare float64
 
 	broken error // the promises that were broken
 }
@@ -56,6 +57,7 @@ func newChaos(h *harness) *cobra.Command {
 	flags.StringSliceVar(&f.actions, "actions", nil, "only these actions, separated by commas (default: all)")
 	flags.DurationVar(&f.duration, "duration", 0, "time over which the requests are spread (default: 20 ms for each)")
 	flags.BoolVar(&f.compute, "models", true, "a few requests for models that compute: the demo model, and one on the virtual GPU, which then has faults")
+	flags.Float64Var(&f.gpuShare, "gpu-share", 0.02, "share of the requests that are for the model on the virtual GPU")
 	return cmd
 }
 
@@ -75,6 +77,8 @@ func (f *chaosFlags) config(h *harness, replicas int) (chaos.Config, error) {
 		c.Duration = time.Duration(c.Requests) * 20 * time.Millisecond
 	}
 	switch {
+	case f.gpuShare < 0 || f.gpuShare > 0.9:
+		return c, fmt.Errorf("--gpu-share %g: expected 0 to 0.9", f.gpuShare)
 	case c.Requests < 1 || c.Strikes < 1:
 		return c, fmt.Errorf("%d requests and %d strikes: expected 1 or more of each", c.Requests, c.Strikes)
 	case replicas != 1 && replicas != 3:
@@ -101,7 +105,7 @@ func (f *chaosFlags) config(h *harness, replicas int) (chaos.Config, error) {
 	if f.compute && !h.short {
 		c.Demo = h.demo
 		if _, err := virtualgpu.Find(""); err == nil {
-			c.GPU = &chaos.GPU{Model: h.path("functions", "instance", "testdata", "nano-sd"), Kernels: h.path(".cache", "genfn", "vgpu")}
+			c.GPU = &chaos.GPU{Model: h.path("functions", "instance", "testdata", "nano-sd"), Share: f.gpuShare, Kernels: h.path(".cache", "genfn", "vgpu")}
 		}
 	}
 	return c, os.RemoveAll(c.Dir)
@@ -120,7 +124,7 @@ var shortActions = []chaos.Action{
 
 func (f *chaosFlags) measure(ctx context.Context, h *harness) (report.Group, error) {
 	g := report.Group{About: fmt.Sprintf("Requests through `genfn instance` and `genfn controller` against nats-server, all as processes of their own, each write synced, while a storm drawn from seed %d kills, stops and cuts them off. "+
-		"R1 is a single node, R3 a cluster of three. Nearly all requests are for the model noop; one in fifty for the demo model, one in a hundred for a small one on the virtual GPU or the CPU. Afterwards what the streams and the object store hold is checked. "+
+		"R1 is a single node, R3 a cluster of three. Nearly all requests are for the model noop; one in fifty for the demo model, and one for a small one on the virtual GPU or the CPU. Afterwards what the streams and the object store hold is checked. "+
 		"Elsewhere: milliseconds from a fault, by the time in its event, until a runner of another instance has the request, before that one loads the model. Between the first and the last fault a device has its tries: a fresh process, validated, and a canary. "+
 		"A slow disk is a node that is stopped and continued ten times a second; clocks jump only as those of stopped processes do, other jumps are in the simulation of the controller's tests.", f.seed)}
 	if err := h.needGenfn(); err != nil {

@@ -40,8 +40,9 @@ type Config struct {
 
 // GPU says how to show the virtual GPU.
 type GPU struct {
-	Model   string // folder of a model that it computes in little time
-	Kernels string // folder of its compiled kernels, which is kept
+	Model   string  // folder of a model that it computes in little time
+	Share   float64 // of the requests that are for that model
+	Kernels string  // folder of its compiled kernels, which is kept
 }
 
 // possible leaves out the actions that cannot be done, and says why.

@@ -127,8 +127,8 @@ type Plan struct {
 
 // Shares of the requests.
 const (
-	demoShare = 0.02
-	gpuShare  = 0.01
+	largeShare = 0.05 // pictures that take the host a while, so that more is under way when something dies
+	demoShare  = 0.02
 )
 
 func newPlan(c Config) Plan {
@@ -153,6 +153,13 @@ func newPlan(c Config) Plan {
 	return p
 }
 
+func (c Config) gpuShare() float64 {
+	if c.GPU == nil {
+		return 0
+	}
+	return c.GPU.Share
+}
+
 func drawRequest(rng *rand.Rand, c Config, i int) Request {
 	r := Request{ID: fmt.Sprintf("chaos-%d-%d-%05d", c.Seed, c.Replicas, i+1), Kind: Healthy, Model: modelNoop, Count: 1 + rng.IntN(2), Side: 64, Seed: rng.Uint64N(1 << 16)}
 	switch draw := rng.Float64(); {
@@ -168,9 +175,11 @@ func drawRequest(rng *rand.Rand, c Config, i int) Request {
 		r.Kind = Cancelled
 	}
 	switch draw := rng.Float64(); {
-	case draw < demoShare && c.Demo != "":
+	case draw < largeShare:
+		r.Count, r.Side = 4, 512
+	case draw < largeShare+demoShare && c.Demo != "":
 		r.Model, r.Count = modelDemo, 1
-	case draw >= demoShare && draw < demoShare+gpuShare && c.GPU != nil:
+	case draw > 1-c.gpuShare():
 		r.Model, r.Count, r.Side = modelGPU, 1, 32
 		if rng.IntN(2) == 0 {
 			r.Device = events.DeviceGPU

@@ -12,7 +12,7 @@ import (
 
 // TestSameSeedSamePlan: a plan can be had again, and has every kind of request and action.
 func TestSameSeedSamePlan(t *testing.T) {
-	c := Config{Seed: 3, Requests: 2000, Replicas: 3, Strikes: 60, Actions: Actions(), Demo: "demo", GPU: &GPU{}}
+	c := Config{Seed: 3, Requests: 2000, Replicas: 3, Strikes: 60, Actions: Actions(), Demo: "demo", GPU: &GPU{Share: 0.02}}
 	p := newPlan(c)
 	require.Equal(t, p, newPlan(c))
 	kinds, models, actions := map[Kind]int{}, map[string]int{}, map[Action]int{}
