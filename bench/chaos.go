@@ -125,7 +125,7 @@ var shortActions = []chaos.Action{
 func (f *chaosFlags) measure(ctx context.Context, h *harness) (report.Group, error) {
 	g := report.Group{About: fmt.Sprintf("Requests through `genfn instance` and `genfn controller` against nats-server, all as processes of their own, each write synced, while a storm drawn from seed %d kills, stops and cuts them off. "+
 		"R1 is a single node, R3 a cluster of three. Nearly all requests are for the model noop; one in fifty for the demo model, and one for a small one on the virtual GPU or the CPU. Afterwards what the streams and the object store hold is checked. "+
-		"Elsewhere: milliseconds from a fault, by the time in its event, until a runner of another instance has the request, before that one loads the model. Between the first and the last fault a device has its tries: a fresh process, validated, and a canary. "+
+		"Elsewhere: milliseconds from a fault, by the time in its event, until a runner of another instance has the request, before that one loads the model. Before it is decided to give the request away the device has its tries: a fresh process, validated, and a canary. "+
 		"A slow disk is a node that is stopped and continued ten times a second; clocks jump only as those of stopped processes do, other jumps are in the simulation of the controller's tests.", f.seed)}
 	if err := h.needGenfn(); err != nil {
 		return g, err
@@ -142,7 +142,7 @@ func (f *chaosFlags) measure(ctx context.Context, h *harness) (report.Group, err
 		r.Write(h.stderr)
 		chaosRows(&g, r)
 		if len(r.Findings) > 0 {
-			f.broken = errors.Join(f.broken, fmt.Errorf("R%d: %d requests broke a promise; the logs are in %s", replicas, r.Count(), c.Dir))
+			f.broken = errors.Join(f.broken, fmt.Errorf("%d requests broke a promise in the storm over R%d; the logs are in %s", r.Count(), replicas, c.Dir))
 		} else if err := os.RemoveAll(c.Dir); err != nil {
 			return g, err
 		}
@@ -171,14 +171,14 @@ func chaosRows(g *report.Group, r *chaos.Result) {
 		report.Alone(prefix+"published → answered, of all", "ms", waits),
 		report.Alone(prefix+"published → answered, the longest", "ms", []float64{milliseconds(r.Longest)}),
 	)
-	var first, last []time.Duration
+	var first, decided []time.Duration
 	for _, x := range r.Recoveries {
-		first, last = append(first, x.First), append(last, x.Last)
+		first, decided = append(first, x.First), append(decided, x.Decided)
 	}
 	for _, side := range []struct {
 		name string
 		took []time.Duration
-	}{{"first fault → elsewhere", first}, {"last fault → elsewhere", last}} {
+	}{{"first fault → elsewhere", first}, {"decision to give it away → elsewhere", decided}} {
 		if len(side.took) == 0 {
 			continue
 		}
@@ -188,7 +188,7 @@ func chaosRows(g *report.Group, r *chaos.Result) {
 			report.Alone(fmt.Sprintf("%s%s: the same, p99 of %d", prefix, side.name, len(ms)), "ms", []float64{quantileOf(ms, 0.99)}).AtMost(goalElsewhere))
 	}
 	if r.Faults > 0 {
-		g.Rows = append(g.Rows, report.Alone(prefix+"touched a sick GPU twice, for each of "+fmt.Sprint(r.Faults)+" faults", "requests", []float64{float64(r.Touched) / float64(r.Faults)}).AtMost(1))
+		g.Rows = append(g.Rows, report.Alone(prefix+fmt.Sprintf("touched a sick GPU twice, for each of %d faults", r.Faults), "requests", []float64{float64(r.Touched) / float64(r.Faults)}).AtMost(1))
 	}
 	for _, line := range r.NotRun {
 		g.NotRun = append(g.NotRun, prefix+line)

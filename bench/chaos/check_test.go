@@ -129,7 +129,7 @@ var planted = []struct {
 	{"stored-twice", func(s *served, id string) {
 		s.serve(id)
 		first := s.terminalOf(id)
-		header := nats.Header(first.Header)
+		header := first.Header
 		for _, name := range []string{jetstream.ExpectedLastSubjSeqHeader, nats.MsgIdHdr} {
 			header.Del(name)
 		}
@@ -139,7 +139,7 @@ var planted = []struct {
 	{"heard-twice", func(s *served, id string) {
 		s.serve(id)
 		first := s.terminalOf(id)
-		header := nats.Header(first.Header)
+		header := first.Header
 		header.Set("ce-time", "2026-01-01T00:00:00Z")
 		m := &nats.Msg{Subject: broker.AnswerSubject(broker.DefaultTenant, id), Header: header, Data: first.Data}
 		require.NoError(s.t, s.Conn().PublishMsg(m))

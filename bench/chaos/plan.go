@@ -98,9 +98,6 @@ const (
 // Kinds lists all kinds of requests.
 func Kinds() []Kind { return []Kind{Healthy, Repeated, Invalid, Unreadable, Expiring, Cancelled} }
 
-// healthy reports whether the request can be served and nobody ends it.
-func (k Kind) healthy() bool { return k == Healthy || k == Repeated }
-
 // Names of the models that requests ask for.
 const (
 	modelNoop = "noop"

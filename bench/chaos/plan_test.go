@@ -43,7 +43,7 @@ func TestImpossibleActions(t *testing.T) {
 	require.Contains(t, notRun[0], "make vgpu")
 }
 
-// TestRecovery: the time counts from the first and from the last fault until another instance has the request, whatever
+// TestRecovery: the time counts from the first fault and from the decision until another instance has the request, whatever
 // the order in which the events are heard.
 func TestRecovery(t *testing.T) {
 	began := time.Now()
@@ -52,17 +52,18 @@ func TestRecovery(t *testing.T) {
 		require.NoError(t, err)
 		return e
 	}
-	fault := &events.Notice{Code: events.NoticeFault, Message: "x"}
+	fault, fallback := &events.Notice{Code: events.NoticeFault, Message: "x"}, &events.Notice{Code: events.NoticeFallback, Message: "x"}
 	story := []events.Event{
 		event(events.TypeStarted, 3, 2, 900*time.Millisecond, events.Started{Instance: "cpu-1", Device: "CPU", Attempt: 3, Model: modelGPU}),
 		event(events.TypeStarted, 1, 2, 0, events.Started{Instance: gpuInstance, Device: "GPU", Attempt: 1, Model: modelGPU}),
 		event(events.TypeProgress, 1, 3, 100*time.Millisecond, events.Progress{Stage: events.StageDenoise, Instance: gpuInstance, Notice: fault}),
 		event(events.TypeStarted, 2, 2, 500*time.Millisecond, events.Started{Instance: gpuInstance, Device: "GPU", Attempt: 2, Model: modelGPU}),
 		event(events.TypeProgress, 2, 3, 700*time.Millisecond, events.Progress{Stage: events.StageDenoise, Instance: gpuInstance, Notice: fault}),
+		event(events.TypeProgress, 2, 4, 710*time.Millisecond, events.Progress{Stage: events.StageDenoise, Instance: gpuInstance, Notice: fallback}),
 	}
 	r, ok := recovery(story)
 	require.True(t, ok)
-	require.Equal(t, Recovery{First: 800 * time.Millisecond, Last: 200 * time.Millisecond}, r)
+	require.Equal(t, Recovery{First: 800 * time.Millisecond, Decided: 190 * time.Millisecond}, r)
 	_, ok = recovery(story[1:])
 	require.False(t, ok, "it never went elsewhere")
 }

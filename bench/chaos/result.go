@@ -29,7 +29,7 @@ type Result struct {
 	Findings   []Finding
 	Histories  string // of requests with findings
 	Longest    time.Duration
-	LongestID  string
+	LongestOf  string          // whose that was
 	Waits      []time.Duration // from the first try to publish to the stored terminal event
 	Stormed    time.Duration   // until all was published and undone
 	Elapsed    time.Duration   // until the queue was empty
@@ -38,11 +38,11 @@ type Result struct {
 	Touched    int // requests that had several attempts on the sick GPU in one fault
 }
 
-// Recovery is a request that left an instance because of a fault and went on on another: how long it took, by the times
-// in its events, until a runner there had it. Loading the model there comes after that.
+// Recovery is a request that left an instance because of a fault and went on on another, by the times in its events.
+// Loading the model there comes after it.
 type Recovery struct {
-	First time.Duration // from the first fault that was told
-	Last  time.Duration // from the last, after which nothing was tried on the first instance any more
+	First   time.Duration // from the first fault that was told until a runner of the other instance had the request
+	Decided time.Duration // of that: from the decision to give it away, after whatever the device was allowed to try
 }
 
 // Count returns how many requests broke a rule.
@@ -74,7 +74,7 @@ func (r *Result) judge(e *evidence, faults []episode) {
 			wait := t[0].stored.Sub(p.At)
 			r.Waits = append(r.Waits, wait)
 			if wait > r.Longest {
-				r.Longest, r.LongestID = wait, p.ID
+				r.Longest, r.LongestOf = wait, fmt.Sprintf("%s, %s, model %s, device %q, attempts %d", p.ID, p.Kind, p.Model, p.Device, len(e.attempts[p.ID]))
 			}
 		}
 		if x, ok := recovery(e.stories[p.ID]); ok {
@@ -109,30 +109,29 @@ func recovery(story []events.Event) (r Recovery, ok bool) {
 	slices.SortStableFunc(story, func(a, b events.Event) int {
 		return cmp.Or(a.Attempt()-b.Attempt(), a.Sequence()-b.Sequence())
 	})
-	var first, last, start time.Time
+	var first, decided time.Time
 	var on string
 	for _, e := range story {
 		switch e.Type() {
-		case events.TypeStarted:
-			s, err := events.Payload[events.Started](e)
-			if err == nil && !first.IsZero() && start.IsZero() && s.Instance != on {
-				start, on = e.Time(), s.Instance
-			}
 		case events.TypeProgress:
 			p, err := events.Payload[events.Progress](e)
-			switch {
-			case err != nil:
-			case p.Notice != nil && p.Notice.Code == events.NoticeFault && start.IsZero():
-				if last, on = e.Time(), p.Instance; first.IsZero() {
-					first = last
-				}
+			if err != nil || p.Notice == nil {
+				continue
+			}
+			if p.Notice.Code == events.NoticeFault && first.IsZero() {
+				first, on = e.Time(), p.Instance
+			}
+			if p.Notice.Code == events.NoticeFallback {
+				decided = e.Time()
+			}
+		case events.TypeStarted:
+			s, err := events.Payload[events.Started](e)
+			if err == nil && s.Instance != on && !first.IsZero() && !decided.IsZero() {
+				return Recovery{First: e.Time().Sub(first), Decided: e.Time().Sub(decided)}, true
 			}
 		}
 	}
-	if start.IsZero() || first.IsZero() {
-		return r, false
-	}
-	return Recovery{First: start.Sub(first), Last: start.Sub(last)}, true
+	return r, false
 }
 
 // touched counts requests that had several attempts on the GPU end by its fault while one fault lasted.
@@ -215,7 +214,7 @@ const clock = "15:04:05.000000"
 // Write prints the result.
 func (r *Result) Write(w io.Writer) {
 	fmt.Fprintf(w, "R%d, seed %d: lost %d, answered twice %d\n", r.Replicas, r.Seed, r.Lost(), r.Twice())
-	fmt.Fprintf(w, "  %d requests in %s, %d with several attempts, the longest wait %s (%s)\n", len(r.Published), r.Elapsed.Round(time.Second/10), r.Retried, r.Longest.Round(time.Millisecond), r.LongestID)
+	fmt.Fprintf(w, "  %d requests in %s, %d with several attempts, the longest wait %s (%s)\n", len(r.Published), r.Elapsed.Round(time.Second/10), r.Retried, r.Longest.Round(time.Millisecond), r.LongestOf)
 	for _, name := range slices.Sorted(maps.Keys(r.Outcomes)) {
 		fmt.Fprintf(w, "  %6d  %s\n", r.Outcomes[name], name)
 	}
@@ -230,5 +229,5 @@ func (r *Result) Write(w io.Writer) {
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "  BROKEN  %s: %s: %s\n", f.ID, f.Rule, f.Text)
 	}
-	io.WriteString(w, r.Histories)
+	fmt.Fprint(w, r.Histories)
 }

@@ -24,6 +24,8 @@ import (
 // actionPatience is how long an action may wait for its target to be ready. It is left out then.
 const actionPatience = 60 * time.Second
 
+const statusAge = 5 * time.Second // of the last word of an instance that is alive
+
 const apiPatience = 3 * time.Second // for one answer of a node
 
 // objectStream holds the artefacts.
@@ -378,7 +380,7 @@ func (st *storm) moveLeader(ctx context.Context, s Strike) (string, error) {
 	return subject, nil
 }
 
-// sicken writes a fault for the virtual GPU and takes it back later.
+// sicken writes a fault for the virtual GPU, once that is well, and takes it back later.
 func (st *storm) sicken(ctx context.Context, s Strike) (string, error) {
 	m := st.system.gpu()
 	select {
@@ -387,6 +389,9 @@ func (st *storm) sicken(ctx context.Context, s Strike) (string, error) {
 		return "", ctx.Err()
 	}
 	defer func() { m.turn <- struct{}{} }()
+	if well, err := st.gpuWell(ctx); err != nil || !well {
+		return "", err
+	}
 	e := episode{fault: s.Fault, began: time.Now()}
 	if err := virtualgpu.WriteFaults(st.system.faults, s.Fault); err != nil {
 		return "", err
@@ -398,4 +403,22 @@ func (st *storm) sicken(ctx context.Context, s Strike) (string, error) {
 	defer st.mu.Unlock()
 	st.episodes = append(st.episodes, e)
 	return s.Fault, err
+}
+
+// gpuWell waits until the GPU takes requests, and reports whether it came to that.
+func (st *storm) gpuWell(ctx context.Context) (bool, error) {
+	b, err := st.system.connect("storm")
+	if err != nil {
+		return false, nil //nolint:nilerr // no node is there at the moment
+	}
+	defer b.Close()
+	patient, cancel := context.WithTimeout(ctx, actionPatience)
+	defer cancel()
+	for sleep(patient, 200*time.Millisecond) {
+		alive, err := b.Devices(patient, statusAge)
+		if err == nil && slices.ContainsFunc(alive, func(d events.DeviceStatus) bool { return d.Instance == gpuInstance && d.State == events.StateReady }) {
+			return true, nil
+		}
+	}
+	return false, ctx.Err()
 }
