@@ -153,8 +153,11 @@ func (s *service) signal(sig unix.Signal) error {
 func (s *service) end(ctx context.Context, sig unix.Signal, pause time.Duration) error {
 	s.mu.Lock()
 	s.pause = pause
-	before := s.ends
+	before, runs := s.ends, s.pid != 0
 	s.mu.Unlock()
+	if !runs {
+		return nil
+	}
 	if err := s.signal(sig); err != nil {
 		return err
 	}

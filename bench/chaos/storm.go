@@ -156,8 +156,10 @@ func (st *storm) strike(ctx context.Context, s Strike) (what string, err error) 
 	switch s.Action {
 	case KillRunner, CrashRunner, StopRunner:
 		return st.runner(ctx, s)
-	case KillInstance, StopInstance, TermInstance, CutClient, FreezeClient:
-		return st.process(ctx, choose(s, append(slices.Clone(sys.instances), st.reachable(s.Action)...)), s)
+	case KillInstance, StopInstance, TermInstance:
+		return st.process(ctx, choose(s, sys.instances), s)
+	case CutClient, FreezeClient:
+		return st.process(ctx, choose(s, slices.Concat(sys.instances, sys.controllers)), s)
 	case KillController, StopController:
 		return st.process(ctx, choose(s, sys.controllers), s)
 	case KillNode, StopNode, TermNode, SlowNode, CutNode, FreezeNode, FillDisk:
@@ -170,14 +172,6 @@ func (st *storm) strike(ctx context.Context, s Strike) (what string, err error) 
 		return st.sicken(ctx, s)
 	}
 	return "", fmt.Errorf("expected one of %v", Actions())
-}
-
-// reachable are the members beside instances that a partition may hit.
-func (st *storm) reachable(a Action) []*member {
-	if a == CutClient || a == FreezeClient {
-		return st.system.controllers
-	}
-	return nil
 }
 
 func choose(s Strike, from []*member) *member { return from[s.Target%uint64(len(from))] }
