@@ -22,7 +22,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu cuda gpu-report not-run faults stress model test unit race check-native alerts lint bench clean
+.PHONY: help demo build native runtime vgpu cuda gpu-report not-run faults stress chaos chaos-short model test unit race check-native alerts lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -95,6 +95,13 @@ stress: build runtime ## 2,000 short generations on the CPU with 10 % faults and
 	until grep -q '"store"' $$dir/ready; do kill -0 $$up; sleep 0.2; done; \
 	bin/genfn stress --nats "$$(sed -n 's/.*"nats": "\(.*\)".*/\1/p' $$dir/ready)" -n 2000 --sizes 64x64,96x64 --kill-runners --picture .cache/stress.svg $(ARGS)
 
+# Servers and instances are processes of their own. It fails if a request was lost or answered twice.
+chaos: build runtime $(VGPU)/.installed ## 10,000 requests through a storm of killed and cut off processes, on one node and on a cluster: ARGS="--seed 7 -n 2000"
+	$(GO) run ./bench chaos --out .cache/chaos $(ARGS)
+
+chaos-short: build ## part of make test: 400 requests and a dozen actions, on one node and on a cluster, without models
+	$(GO) run ./bench chaos --out .cache/chaos --short
+
 $(OLDER)/.installed: deploy/runtime/requirements-2024.6.txt deploy/runtime/install.sh deploy/runtime/unpack.py deploy/wheels.sh
 	PYTHON=$(PYTHON) deploy/runtime/install.sh $(@D) $<
 	touch $@
@@ -111,7 +118,7 @@ model: $(TRAINER)/.installed ## export the demo model again from its committed c
 	cd deploy/models/train && $(CURDIR)/$(TRAINER)/bin/python -B export.py
 	cd deploy/models/train && $(CURDIR)/$(TRAINER)/bin/python -B check.py
 
-test: unit race check-native alerts ## build what is needed and pass every test
+test: unit chaos-short race check-native alerts ## build what is needed and pass every test
 
 unit: build $(TOOLS) ## the tests without the race detector, as the program is shipped: without cgo
 	CGO_ENABLED=0 $(GO) vet ./...

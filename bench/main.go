@@ -1,9 +1,9 @@
 // Command bench measures genfn, each figure beside its peer in the same run:
 //
-//	go run ./bench pipeline|events|bindings|startup|memory|faults|controller|all
+//	go run ./bench pipeline|events|bindings|startup|memory|faults|controller|all|chaos
 //
 // The figures go to a folder as JSON and as a Markdown table, which is printed too. What cannot be measured on
-// this machine is said as such. Nothing here fails because a figure is bad.
+// this machine is said as such. Nothing here fails because a figure is bad, but chaos does if a promise is broken.
 package main
 
 import (
@@ -85,6 +85,7 @@ func newRoot() *cobra.Command {
 		&cobra.Command{Use: "all", Short: "everything", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 			return h.run(cmd, parts...)
 		}},
+		newChaos(h),
 		newWorker(),
 	)
 	return root
@@ -124,6 +125,6 @@ func (h *harness) run(cmd *cobra.Command, chosen ...part) error {
 // newWorker are the measuring processes of the harness itself.
 func newWorker() *cobra.Command {
 	root := &cobra.Command{Use: "worker", Short: "a measuring process of the harness", Hidden: true}
-	root.AddCommand(newCallsWorker(), newBrokerWorker(), newPipelineWorker(), newPictureWorker(), newFaultsWorker(), newRunnerWorker())
+	root.AddCommand(newCallsWorker(), newBrokerWorker(), newPipelineWorker(), newPictureWorker(), newFaultsWorker(), newRunnerWorker(), newNodeWorker())
 	return root
 }

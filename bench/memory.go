@@ -120,25 +120,13 @@ func generateOne(ctx context.Context, c *client.Client, m imageModel, seed uint6
 	return &result, nil
 }
 
-// runnerOf returns the process id of the runner among the children of a `genfn up`.
+// runnerOf returns the process id of the runner of a `genfn up`.
 func runnerOf(pid int) (int, error) {
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
-		return 0, err
+	pids := measure.Runners(pid)
+	if len(pids) == 0 {
+		return 0, errors.New("genfn up has no runner process")
 	}
-	for _, list := range lists {
-		raw, err := os.ReadFile(list)
-		if err != nil {
-			continue // the thread has ended
-		}
-		for _, child := range strings.Fields(string(raw)) {
-			line, err := os.ReadFile("/proc/" + child + "/cmdline")
-			if err == nil && strings.Contains(string(line), "\x00runner") {
-				return strconv.Atoi(child)
-			}
-		}
-	}
-	return 0, errors.New("genfn up has no runner process")
+	return pids[0], nil
 }
 
 // residentBytes is the resident memory of a process.

@@ -49,6 +49,9 @@ type AttemptRecord struct {
 // it ended.
 const CauseLost = "instance_lost"
 
+// CauseAnswered is the end of an attempt at a request that somebody else has answered.
+const CauseAnswered = "answered"
+
 // EventAttempts returns records in the form answers carry.
 func EventAttempts(records []AttemptRecord) []events.Attempt {
 	attempts := make([]events.Attempt, len(records))

@@ -55,6 +55,9 @@ func TestAClusterThatLosesAServer(t *testing.T) {
 		require.True(t, ok)
 		attempt, err := j.Begin(ctx, broker.AttemptRecord{Instance: "i"})
 		require.NoError(t, err)
+		if i == 0 {
+			b.putMany(attempt, id)
+		}
 		assert.Equal(t, 1, b.race(ctx, attempt, id))
 		require.NoError(t, j.Done(ctx))
 	}

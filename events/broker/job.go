@@ -272,7 +272,8 @@ func (j *Job) likelyNew() (request events.Event, ok bool) {
 }
 
 // startNew looks for a terminal event and begins the first attempt at the same
-// time. An attempt record beside a terminal event does no harm: no work follows.
+// time. An attempt record beside a terminal event does no harm: no work follows,
+// and it is told why.
 func (j *Job) startNew(ctx context.Context, record AttemptRecord) (a *Attempt, err error) {
 	var g errgroup.Group
 	g.Go(func() error {
@@ -285,6 +286,11 @@ func (j *Job) startNew(ctx context.Context, record AttemptRecord) (a *Attempt, e
 	switch {
 	case readErr != nil:
 		return nil, readErr
+	case answered && a != nil:
+		if err := a.End(ctx, CauseAnswered, nil); err != nil && !errors.Is(err, ErrStale) {
+			return nil, err
+		}
+		return nil, j.acknowledge(ctx)
 	case answered:
 		return nil, j.leave(ctx)
 	}

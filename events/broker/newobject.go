@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -17,18 +18,13 @@ import (
 // chunkBytes is how the data of an object is cut, the object store's own default.
 const chunkBytes = 128 << 10
 
-// codeWrongLastID is the JetStream API's error for a message that expects another
-// to be the last one of its stream.
-const codeWrongLastID = 10070
-
 // putNewObject stores an object under a name that nothing is stored under, as the
 // object store of NATS keeps it (ADR-20): its chunks, then a message about them,
 // without which nothing of it is visible. What Put of nats.go first asks, whether
 // there is an object to be replaced, is known here.
 //
 // An object of one chunk takes one wait for the server: both messages are sent at
-// once, and the second expects the first to be the last of the stream, so that it
-// is refused if the first was, or if that of somebody else came between.
+// once. If the chunk alone is refused the object is deleted again.
 func (b *Broker) putNewObject(ctx context.Context, bucket string, meta jetstream.ObjectMeta, data []byte, sum [sha256.Size]byte) error {
 	object := nuid.Next()
 	chunks := "$O." + bucket + ".C." + object
@@ -58,23 +54,49 @@ func (b *Broker) putNewObject(ctx context.Context, bucket string, meta jetstream
 	return b.putInTurn(ctx, parts, about)
 }
 
-// putTogether stores a single chunk and the message about it.
+// putTogether stores a single chunk and the message about it. That the second expects the first to be the last message
+// of the stream (Nats-Expected-Last-Msg-Id) would be simpler, but when a message of somebody else comes between, the
+// servers of a cluster stop that stream for good: nats-server 2.15.2 takes the refusal of a message that is replicated
+// already for a failed write.
 func (b *Broker) putTogether(ctx context.Context, chunk, about *nats.Msg) error {
-	id := nuid.Next()
-	chunk.Header = nats.Header{jetstream.MsgIDHeader: {id}}
-	about.Header.Set(jetstream.ExpectedLastMsgIDHeader, id)
-	err := b.sendAll(ctx, chunk, about)
-	var api *jetstream.APIError
-	if !errors.As(err, &api) {
+	var acks [2]*jetstream.PubAck
+	var errs [2]error
+	var sent [2]jetstream.PubAckFuture
+	for i, m := range []*nats.Msg{chunk, about} {
+		if sent[i], errs[i] = b.objects.PublishMsgAsync(m); errs[i] != nil {
+			return errs[i]
+		}
+	}
+	for i, f := range sent {
+		acks[i], errs[i] = confirmed(ctx, f)
+	}
+	if errs[0] == nil && errs[1] == nil {
+		return nil
+	}
+	b.purgeChunks(chunk.Subject)
+	if errs[1] == nil {
+		return errors.Join(errs[0], b.deleteAbout(ctx, about, acks[1].Sequence))
+	}
+	return errors.Join(errs[:]...)
+}
+
+// deleteAbout deletes an object whose bytes were refused, if nobody has stored it again.
+func (b *Broker) deleteAbout(ctx context.Context, about *nats.Msg, sequence uint64) error {
+	var info jetstream.ObjectInfo
+	if err := json.Unmarshal(about.Data, &info); err != nil {
 		return err
 	}
-	if api.ErrorCode != codeWrongLastID {
-		b.purgeChunks(chunk.Subject)
+	info.Deleted, info.Size, info.Chunks, info.Digest = true, 0, 0, ""
+	body, err := json.Marshal(info)
+	if err != nil {
 		return err
 	}
-	// The chunk is stored, as its own refusal would have been the error.
-	about.Header.Del(jetstream.ExpectedLastMsgIDHeader)
-	_, err = b.publish(ctx, about)
+	m := &nats.Msg{Subject: about.Subject, Header: nats.Header{}, Data: body}
+	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(sequence, 10))
+	if _, err = b.publish(ctx, m); conflict(err) {
+		return nil
+	}
 	return err
 }
 
@@ -99,15 +121,23 @@ func (b *Broker) sendAll(ctx context.Context, messages ...*nats.Msg) error {
 		}
 	}
 	for _, f := range sent {
-		select {
-		case <-f.Ok():
-		case err := <-f.Err():
+		if _, err := confirmed(ctx, f); err != nil {
 			return err
-		case <-ctx.Done():
-			return fmt.Errorf("a message of an object was not confirmed: %w", ctx.Err())
 		}
 	}
 	return nil
+}
+
+// confirmed waits for the server's word on a message.
+func confirmed(ctx context.Context, f jetstream.PubAckFuture) (*jetstream.PubAck, error) {
+	select {
+	case ack := <-f.Ok():
+		return ack, nil
+	case err := <-f.Err():
+		return nil, err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("a message of an object was not confirmed: %w", ctx.Err())
+	}
 }
 
 // purgeChunks asks for the removal of chunks that nothing tells of, without waiting:

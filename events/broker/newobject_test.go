@@ -62,19 +62,23 @@ func subjects(t *testing.T, s jetstream.Stream, filter string) map[string]uint64
 // Many at once come between each other's messages.
 func TestManyObjectsAtOnce(t *testing.T) {
 	b := newBench(t)
-	a := b.attempt("a")
+	b.putMany(b.attempt("a"), "a")
+}
+
+func (b *bench) putMany(a *broker.Attempt, id string) {
+	b.t.Helper()
 	var g errgroup.Group
 	for i := range 50 {
 		g.Go(func() error {
-			_, err := a.PutObject(t.Context(), fmt.Sprintf("%d.bin", i), "application/x-test", bytes.Repeat([]byte{byte(i)}, 1000))
+			_, err := a.PutObject(b.t.Context(), fmt.Sprintf("%d.bin", i), "application/x-test", bytes.Repeat([]byte{byte(i)}, 1000))
 			return err
 		})
 	}
-	require.NoError(t, g.Wait())
+	require.NoError(b.t, g.Wait())
 	for i := range 50 {
-		got, err := b.ReadObject(t.Context(), broker.DefaultTenant, fmt.Sprintf("a/1/%d.bin", i), 2000)
-		require.NoError(t, err)
-		require.Equal(t, bytes.Repeat([]byte{byte(i)}, 1000), got)
+		got, err := b.ReadObject(b.t.Context(), broker.DefaultTenant, fmt.Sprintf("%s/1/%d.bin", id, i), 2000)
+		require.NoError(b.t, err)
+		require.Equal(b.t, bytes.Repeat([]byte{byte(i)}, 1000), got)
 	}
 }
 

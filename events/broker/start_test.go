@@ -75,6 +75,11 @@ func TestStartOnlyAcknowledgesWhatIsAnswered(t *testing.T) {
 	assert.Nil(t, a)
 	assert.Zero(t, b.messages(broker.StreamRequests))
 	assert.Equal(t, "the first answer", b.failed(address("a")).Error.Message)
+	b.raw(address("a"), nil, nil)
+	records, err := b.next(q).Attempts(t.Context())
+	require.NoError(t, err)
+	require.Len(t, records, 2)
+	assert.Equal(t, broker.CauseAnswered, records[1].Cause, "each attempt tells how it ended")
 }
 
 func TestStartAnswersWhatMustNotRun(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+
+	"genfn/events/eventstest/proxy"
 )
 
 // startTimeout bounds how long a server may take until it accepts connections.
@@ -65,6 +67,15 @@ func (s *Server) address() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return net.JoinHostPort(s.options.Host, strconv.Itoa(s.port))
+}
+
+// Proxy starts a proxy in front of s that ends with the test.
+func (s *Server) Proxy() *proxy.Proxy {
+	s.t.Helper()
+	p, err := proxy.Listen(s.t.Context(), s.address())
+	require.NoError(s.t, err)
+	s.t.Cleanup(p.Close)
+	return p
 }
 
 // Connect returns a plain connection to the server that is closed when the test ends.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
@@ -154,6 +155,13 @@ func TestAnsweredRequestIsNotWorkedOn(t *testing.T) {
 	run.waitLog(t, "has answered it, this attempt stops")
 	next := r.publish(request(runnertest.Script{}))
 	r.succeeded(next)
+	js, err := jetstream.New(r.broker.Conn())
+	require.NoError(t, err)
+	attempts, err := js.Stream(t.Context(), broker.StreamAttempts)
+	require.NoError(t, err)
+	m, err := attempts.GetLastMsgForSubject(t.Context(), "gen.att.default."+id)
+	require.NoError(t, err)
+	require.Contains(t, string(m.Data), `"cause":"answered"`)
 }
 
 func TestCancelBetweenAttempts(t *testing.T) {

@@ -308,6 +308,9 @@ func (a *attempt) abandon(hard context.Context) {
 	if err := a.begun.DiscardObjects(ctx); err != nil {
 		a.log.Warn("objects of a lost attempt stay until they expire", "error", err)
 	}
+	if err := a.begun.End(ctx, broker.CauseAnswered, nil); err != nil && !errors.Is(err, broker.ErrStale) { // of one that a later attempt holds, that one tells
+		a.log.Warn("end of the attempt not recorded", "cause", broker.CauseAnswered, "error", err)
+	}
 }
 
 // handBack ends the runner, which may still be at work, and only then gives the request back, or fails it if it is

@@ -1,4 +1,5 @@
-package eventstest
+// Package proxy plays failures of a network: a proxy between two ends of a TCP connection that can be cut and frozen.
+package proxy
 
 import (
 	"bytes"
@@ -6,13 +7,11 @@ import (
 	"io"
 	"net"
 	"sync"
-
-	"github.com/stretchr/testify/require"
 )
 
-// Proxy forwards TCP connections to a Server and can be cut.
+// Proxy forwards TCP connections to a server and can be cut.
 type Proxy struct {
-	server   *Server
+	target   string // host:port
 	listener net.Listener
 	wg       sync.WaitGroup
 
@@ -32,20 +31,24 @@ func (p *pair) close() {
 	p.server.Close()
 }
 
-// Proxy starts a proxy in front of s that ends with the test.
-func (s *Server) Proxy() *Proxy {
-	s.t.Helper()
-	l, err := new(net.ListenConfig).Listen(s.t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(s.t, err)
-	p := &Proxy{server: s, listener: l, pairs: map[*pair]struct{}{}}
+// Listen starts a proxy on a free port of the loopback interface in front of target, a host and port where nobody need
+// listen yet. The caller must Close it.
+func Listen(ctx context.Context, target string) (*Proxy, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{target: target, listener: l, pairs: map[*pair]struct{}{}}
 	p.wg.Add(1)
 	go p.accept()
-	s.t.Cleanup(p.close)
-	return p
+	return p, nil
 }
 
-// URL is the address to connect to instead of the server's.
-func (p *Proxy) URL() string { return "nats://" + p.listener.Addr().String() }
+// Address is the host and port to connect to instead of the target's.
+func (p *Proxy) Address() string { return p.listener.Addr().String() }
+
+// URL is Address for a client of NATS.
+func (p *Proxy) URL() string { return "nats://" + p.Address() }
 
 // Cut breaks every connection and refuses new ones until Heal.
 func (p *Proxy) Cut() {
@@ -101,7 +104,8 @@ func (p *Proxy) heal() {
 	}
 }
 
-func (p *Proxy) close() {
+// Close ends the proxy and every connection through it.
+func (p *Proxy) Close() {
 	p.listener.Close()
 	p.mu.Lock()
 	p.closed = true
@@ -127,7 +131,7 @@ func (p *Proxy) accept() {
 			client.Close()
 			continue
 		}
-		upstream, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.server.address())
+		upstream, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.target)
 		if err != nil {
 			client.Close()
 			continue
