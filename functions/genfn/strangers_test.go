@@ -100,16 +100,24 @@ func forgeProgress(t *testing.T, url string) (stop func()) {
 	t.Cleanup(nc.Close)
 	requests, err := nc.Subscribe("gen.req.>", func(m *nats.Msg) {
 		a, _ := broker.ParseSubject(m.Subject)
-		e, err := events.NewAnswer(events.TypeProgress, events.Meta{RequestID: a.ID, Source: "/test"}, events.Progress{Stage: events.StageDenoise, Step: 98, Steps: 99})
-		assert.NoError(t, err)
-		e.SetAttempt(2)
-		header, data, err := events.EncodeBinary(e)
-		assert.NoError(t, err)
-		assert.NoError(t, nc.PublishMsg(&nats.Msg{Subject: broker.EventSubject(a.Tenant, a.ID, broker.KindProgress), Header: header, Data: data}))
+		if forged, err := secondAttempt(a); assert.NoError(t, err) {
+			assert.NoError(t, nc.PublishMsg(forged))
+		}
 	})
 	require.NoError(t, err)
 	require.NoError(t, nc.Flush())
 	return func() { assert.NoError(t, requests.Drain()) }
+}
+
+// secondAttempt is a progress event of the second attempt at a request.
+func secondAttempt(a broker.Address) (*nats.Msg, error) {
+	e, err := events.NewAnswer(events.TypeProgress, events.Meta{RequestID: a.ID, Source: "/test"}, events.Progress{Stage: events.StageDenoise, Step: 98, Steps: 99})
+	if err != nil {
+		return nil, err
+	}
+	e.SetAttempt(2)
+	header, data, err := events.EncodeBinary(e)
+	return &nats.Msg{Subject: broker.EventSubject(a.Tenant, a.ID, broker.KindProgress), Header: header, Data: data}, err
 }
 
 // assertPicture checks for a picture of the demo model's size.
