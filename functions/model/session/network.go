@@ -34,8 +34,8 @@ func (s Shapes) String() string {
 type Network struct {
 	loader    *Loader
 	component model.Component
-	inputs    []openvino.Port
-	outputs   []openvino.Port
+	inputs    []tensor.Port
+	outputs   []tensor.Port
 
 	mu      sync.Mutex
 	read    *openvino.Model // as read, until the first compilation takes it; nil also if the cache knew the ports
@@ -75,27 +75,27 @@ func (l *Loader) Open(c model.Component) (*Network, error) {
 func (n *Network) Name() string { return n.component.Name }
 
 // Input returns the input of a name as the file declares it.
-func (n *Network) Input(name string) (openvino.Port, bool) { return portNamed(n.inputs, name) }
+func (n *Network) Input(name string) (tensor.Port, bool) { return portNamed(n.inputs, name) }
 
 // Output returns the output of a name, or the first one if none has it: exporters differ in the names they give
 // to a single or main output.
-func (n *Network) Output(name string) (openvino.Port, bool) {
+func (n *Network) Output(name string) (tensor.Port, bool) {
 	if p, ok := portNamed(n.outputs, name); ok {
 		return p, true
 	}
 	if len(n.outputs) == 0 {
-		return openvino.Port{}, false
+		return tensor.Port{}, false
 	}
 	return n.outputs[0], true
 }
 
 // Inputs returns the inputs as the file declares them.
-func (n *Network) Inputs() []openvino.Port { return slices.Clone(n.inputs) }
+func (n *Network) Inputs() []tensor.Port { return slices.Clone(n.inputs) }
 
-func portNamed(ports []openvino.Port, name string) (openvino.Port, bool) {
-	i := slices.IndexFunc(ports, func(p openvino.Port) bool { return p.Name == name })
+func portNamed(ports []tensor.Port, name string) (tensor.Port, bool) {
+	i := slices.IndexFunc(ports, func(p tensor.Port) bool { return p.Name == name })
 	if i < 0 {
-		return openvino.Port{}, false
+		return tensor.Port{}, false
 	}
 	return ports[i], true
 }
@@ -246,9 +246,9 @@ func (n *Network) reshaped(s Shapes) (*openvino.Model, error) {
 	if sameShapes(m.Inputs(), s) {
 		return m, nil
 	}
-	target := map[string]openvino.PartialShape{}
+	target := map[string]tensor.PartialShape{}
 	for name, shape := range s.Inputs {
-		target[name] = openvino.StaticShape(shape...)
+		target[name] = tensor.StaticShape(shape...)
 	}
 	if err := m.Reshape(target); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w: %w", n.component.Name, ErrShapes, err), m.Close())
@@ -306,7 +306,7 @@ func (n *Network) compileStatic(m *openvino.Model, shapes string) (*openvino.Com
 	return compiled, err
 }
 
-func sameShapes(ports []openvino.Port, s Shapes) bool {
+func sameShapes(ports []tensor.Port, s Shapes) bool {
 	for name, shape := range s.Inputs {
 		p, ok := portNamed(ports, name)
 		if !ok {
@@ -416,7 +416,7 @@ func (e *Executable) bind() error {
 }
 
 // attach gives a port a buffer of the shape it has in shapes.
-func (e *Executable) attach(p openvino.Port, shapes map[string]tensor.Shape, set func(*openvino.Tensor) error) error {
+func (e *Executable) attach(p tensor.Port, shapes map[string]tensor.Shape, set func(*openvino.Tensor) error) error {
 	c := e.network.component
 	shape, ok := shapes[p.Name]
 	if !ok {
