@@ -39,8 +39,8 @@ type ErrorCode uint32
 // LoggingLevel is OrtLoggingLevel.
 type LoggingLevel uint32
 
-// LogErrors leaves out warnings, which are written to standard error.
-const LogErrors LoggingLevel = 3 // ORT_LOGGING_LEVEL_ERROR
+// LogFatal leaves out all that is returned as a status too, and warnings: they would be written to standard error.
+const LogFatal LoggingLevel = 4 // ORT_LOGGING_LEVEL_FATAL
 
 // GraphOptimizationLevel is GraphOptimizationLevel.
 type GraphOptimizationLevel uint32
