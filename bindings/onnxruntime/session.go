@@ -102,7 +102,7 @@ func (r *Runtime) setOptions(handle capi.SessionOptions, o SessionOptions) error
 		r.check("set threads", r.api.SetIntraOpNumThreads(handle, int32(o.Threads))), //nolint:gosec // a small number
 	}
 	if o.NoArena {
-		errs = append(errs, r.check("disable arena", r.api.DisableCpuMemArena(handle)))
+		errs = append(errs, r.check("disable arena", r.api.DisableCPUMemArena(handle)))
 	}
 	if o.NoMemoryPattern {
 		errs = append(errs, r.check("disable memory pattern", r.api.DisableMemPattern(handle)))

@@ -47,9 +47,9 @@ func (a *API) DisableMemPattern(options SessionOptions) Status {
 	return status(purego.SyscallN(a.Table.DisableMemPattern, uintptr(options)))
 }
 
-// DisableCpuMemArena calls DisableCpuMemArena.
-func (a *API) DisableCpuMemArena(options SessionOptions) Status {
-	return status(purego.SyscallN(a.Table.DisableCpuMemArena, uintptr(options)))
+// DisableCPUMemArena calls DisableCpuMemArena.
+func (a *API) DisableCPUMemArena(options SessionOptions) Status {
+	return status(purego.SyscallN(a.Table.DisableCPUMemArena, uintptr(options)))
 }
 
 // SetSessionGraphOptimizationLevel calls SetSessionGraphOptimizationLevel.

@@ -28,7 +28,7 @@ type Table struct {
 	// OrtStatus* DisableMemPattern(OrtSessionOptions* options);
 	DisableMemPattern uintptr `sym:"DisableMemPattern" slot:"17"`
 	// OrtStatus* DisableCpuMemArena(OrtSessionOptions* options);
-	DisableCpuMemArena uintptr `sym:"DisableCpuMemArena" slot:"19"`
+	DisableCPUMemArena uintptr `sym:"DisableCpuMemArena" slot:"19"`
 	// OrtStatus* SetSessionGraphOptimizationLevel(OrtSessionOptions* options, GraphOptimizationLevel
 	//	graph_optimization_level);
 	SetSessionGraphOptimizationLevel uintptr `sym:"SetSessionGraphOptimizationLevel" slot:"23"`
