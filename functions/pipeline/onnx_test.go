@@ -1,8 +1,13 @@
 package pipeline_test
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"genfn/bindings/checkout"
@@ -28,14 +33,49 @@ func openONNX(t testing.TB, dir string) bench {
 	return bench{p, r, r.Ledger(), m}
 }
 
-func TestONNXProbe(t *testing.T) {
-	a, b := open(t, emoji, session.Options{Threads: 2}), openONNX(t, emoji)
-	r := pipeline.ImageRequest{Prompt: "a red apple", Width: 64, Height: 64, Steps: 10, Count: 1, GuidanceScale: 4, Seed: 3, OutputLatents: true}
-	for range 2 {
-		x, err := a.Generate(t.Context(), r, nil)
-		require.NoError(t, err)
-		y, err := b.Generate(t.Context(), r, nil)
-		require.NoError(t, err)
-		t.Logf("latents %.2e pixels %d %v %v", relative(y.Latents.Data, x.Latents.Data), worstPixel(y.Images[0].Pix, x.Images[0].Pix), x.TimingsMS, y.TimingsMS)
+// emojiAsONNX is the demo model with its ONNX files alone.
+func emojiAsONNX(t testing.TB) string {
+	t.Helper()
+	source, dir := checkout.Path(t, "deploy", "models", "emoji"), t.TempDir()
+	require.NoError(t, filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(source, path)
+		switch {
+		case err != nil || strings.HasPrefix(d.Name(), "openvino_model."):
+			return err
+		case d.IsDir():
+			return os.MkdirAll(filepath.Join(dir, name), 0o755)
+		}
+		return os.Symlink(path, filepath.Join(dir, name))
+	}))
+	return dir
+}
+
+// TestRuntimesAgree: ONNX Runtime and OpenVINO make of the same ONNX files what diffusers makes of the checkpoint that
+// they were exported from, and the same as each other: latents within 1e-4 relative, pixels within 1 (measured: 3e-6 and 1).
+func TestRuntimesAgree(t *testing.T) {
+	dir := emojiAsONNX(t)
+	runtimes := []struct {
+		name string
+		bench
+	}{{"ONNX Runtime", openONNX(t, dir)}, {"OpenVINO", open(t, dir, session.Options{Threads: 2})}}
+	for _, c := range casesOf(t, "testdata/golden-emoji") {
+		var latents [][]float32
+		for _, on := range runtimes {
+			r, err := on.Generate(t.Context(), c.request(t), nil)
+			require.NoError(t, err, on.name)
+			latents = append(latents, r.Latents.Data)
+			diff, worst := relative(r.Latents.Data, c.array(t, "final").Data), 0
+			require.Len(t, r.Images, c.Count)
+			for i, img := range r.Images {
+				worst = max(worst, worstPixel(img.Pix, c.image(t, i).Pix))
+			}
+			t.Logf("%s, %s: latents differ from diffusers by %.1e, pixels by %d; milliseconds %v", c.Name, on.name, diff, worst, r.TimingsMS)
+			assert.LessOrEqual(t, diff, 1e-4, on.name)
+			assert.LessOrEqual(t, worst, 1, on.name)
+			assert.Equal(t, "f32", r.Precision)
+		}
+		between := relative(latents[0], latents[1])
+		t.Logf("%s: runtimes differ by %.1e", c.Name, between)
+		assert.LessOrEqual(t, between, 1e-4)
 	}
 }
