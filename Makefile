@@ -14,7 +14,8 @@ PEERS   := .runtime/peers
 VGPU    := .runtime/vgpu
 PROM    := .runtime/promtool
 CUDA    := .runtime/cuda13/.installed .runtime/cuda12/.installed
-TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA)
+ORT     := .runtime/onnxruntime
+TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA) $(ORT)/.installed
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions native -name '*.go' -not -name '*_test.go' 2>/dev/null)
 SCHEMAS := $(wildcard events/schema/*.json)
@@ -22,7 +23,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu cuda gpu-report not-run faults stress chaos chaos-short model test unit race check-native alerts lint bench clean
+.PHONY: help demo build native runtime vgpu cuda onnxruntime gpu-report not-run faults stress chaos chaos-short model test unit race check-native alerts lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -60,6 +61,12 @@ cuda: $(CUDA) ## install CUDA's runtime library and NVRTC, lines 13 and 12 (no d
 
 .runtime/cuda%/.installed: deploy/cuda/requirements-%.txt deploy/cuda/install.sh deploy/unpack.py deploy/wheels.sh
 	PYTHON=$(PYTHON) deploy/cuda/install.sh $(@D) $<
+	touch $@
+
+onnxruntime: $(ORT)/.installed ## install ONNX Runtime for CPUs
+
+$(ORT)/.installed: $(wildcard deploy/onnxruntime/*) deploy/unpack.py deploy/wheels.sh
+	PYTHON=$(PYTHON) deploy/onnxruntime/install.sh $(@D)
 	touch $@
 
 # Everything in one folder, for a machine that has only a driver: programs without cgo, the runtime library, the

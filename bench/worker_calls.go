@@ -84,7 +84,7 @@ func (c *caller) open(cacheDir, libraryDir, xml string) (err error) {
 		return err
 	}
 	defer model.Close()
-	if err := model.Reshape(map[string]openvino.PartialShape{"x": openvino.StaticShape(2, 4)}); err != nil {
+	if err := model.Reshape(map[string]tensor.PartialShape{"x": tensor.StaticShape(2, 4)}); err != nil {
 		return err
 	}
 	compiled, err := core.Compile(model, "CPU", map[string]string{"INFERENCE_NUM_THREADS": "1", "INFERENCE_PRECISION_HINT": "f32"})

@@ -1,4 +1,4 @@
-"""Unpacks what is needed of NVIDIA's and Intel's wheels: unpack.py FOLDER WHEEL...
+"""Unpacks what is needed of NVIDIA's, Intel's and ONNX Runtime's wheels: unpack.py FOLDER WHEEL...
 
 FOLDER/lib gets the libraries and their own files, FOLDER/include the headers that tests compare the bindings with,
 FOLDER/licences the licences: one layout for wheels that have different ones.
@@ -17,8 +17,11 @@ WANTED = {
     "intel_opencl_rt": ("libOpenCL.so.1", "libintelocl.so", "libcommon_clang.so.*", "libocl_svml_*.so", "clbltfn*.rtl", "cllibrary*", "cl.cfg"),
     "intel_cmplr_lib_rt": ("libimf.so", "libintlc.so.5", "libirng.so", "libsvml.so"),
     "tbb": ("libtbb.so.12",),
+    "onnxruntime": ("libonnxruntime.so.*", "libonnxruntime_providers_shared.so"),
 }
-LICENCES = ("license", "third-party-programs", "eula", "_tpp")
+LICENCES = ("license", "third-party-programs", "thirdpartynotices", "eula", "_tpp")
+# The folders of libraries and headers in a wheel, with what they are called here.
+PLACES = {"lib": "lib", "include": "include", "capi": "lib"}
 
 
 def unpack(folder, wheel):
@@ -28,10 +31,11 @@ def unpack(folder, wheel):
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.namelist():
             place, base = os.path.split(member)
-            matches = [p for p in patterns if fnmatch.fnmatchcase(base, p)] if place.endswith(("/lib", "/include")) else []
+            kind = PLACES.get(os.path.basename(place))
+            matches = [p for p in patterns if fnmatch.fnmatchcase(base, p)] if kind else []
             missing.difference_update(matches)
             if matches:
-                target = os.path.join(folder, os.path.basename(place), base)
+                target = os.path.join(folder, kind, base)
             elif any(word in base.lower() for word in LICENCES):
                 target = os.path.join(folder, "licences", f"{name}-{base}")
             else:

@@ -2,6 +2,7 @@ package openvino
 
 import (
 	"genfn/bindings/openvino/internal/capi"
+	"genfn/bindings/tensor"
 )
 
 // CompiledModel is a model compiled for a device.
@@ -9,7 +10,7 @@ type CompiledModel struct {
 	object
 	handle          capi.CompiledModel
 	name, device    string
-	inputs, outputs []Port
+	inputs, outputs []tensor.Port
 }
 
 func (cm *CompiledModel) use() error {
@@ -28,19 +29,19 @@ func (cm *CompiledModel) Close() error {
 }
 
 // Inputs describes the inputs, in the order of their indices.
-func (cm *CompiledModel) Inputs() []Port {
+func (cm *CompiledModel) Inputs() []tensor.Port {
 	if cm == nil {
 		return nil
 	}
-	return clonePorts(cm.inputs)
+	return tensor.ClonePorts(cm.inputs)
 }
 
 // Outputs describes the outputs, in the order of their indices.
-func (cm *CompiledModel) Outputs() []Port {
+func (cm *CompiledModel) Outputs() []tensor.Port {
 	if cm == nil {
 		return nil
 	}
-	return clonePorts(cm.outputs)
+	return tensor.ClonePorts(cm.outputs)
 }
 
 // Property reads a property of the compiled model.

@@ -94,30 +94,30 @@ func TestPorts(t *testing.T) {
 	r := newRuntime(t)
 	c := newCore(t, r)
 	m := readModel(t, c, affineXML)
-	x := openvino.Port{Name: "x", DType: tensor.F32, Shape: openvino.PartialShape{{Min: 1, Max: 8}, {Min: 4, Max: 4}}}
-	y := openvino.Port{Name: "y", DType: tensor.F32, Shape: openvino.PartialShape{{Min: 1, Max: 8}, {Min: 3, Max: 3}}}
-	assert.Equal(t, []openvino.Port{x}, m.Inputs())
-	assert.Equal(t, []openvino.Port{y}, m.Outputs())
+	x := tensor.Port{Name: "x", DType: tensor.F32, Shape: tensor.PartialShape{{Min: 1, Max: 8}, {Min: 4, Max: 4}}}
+	y := tensor.Port{Name: "y", DType: tensor.F32, Shape: tensor.PartialShape{{Min: 1, Max: 8}, {Min: 3, Max: 3}}}
+	assert.Equal(t, []tensor.Port{x}, m.Inputs())
+	assert.Equal(t, []tensor.Port{y}, m.Outputs())
 	assert.True(t, m.IsDynamic())
 	m.Inputs()[0].Shape[0].Min = 77
-	assert.Equal(t, []openvino.Port{x}, m.Inputs(), "a caller's change is the caller's")
+	assert.Equal(t, []tensor.Port{x}, m.Inputs(), "a caller's change is the caller's")
 
-	require.ErrorContains(t, m.Reshape(map[string]openvino.PartialShape{"z": openvino.StaticShape(1)}), `no input "z"; it has "x" f32[1..8,4]`)
+	require.ErrorContains(t, m.Reshape(map[string]tensor.PartialShape{"z": tensor.StaticShape(1)}), `no input "z"; it has "x" f32[1..8,4]`)
 	var failed *openvino.Error
-	require.ErrorAs(t, m.Reshape(map[string]openvino.PartialShape{"x": openvino.StaticShape(2, 5)}), &failed, "does not fit the weights")
+	require.ErrorAs(t, m.Reshape(map[string]tensor.PartialShape{"x": tensor.StaticShape(2, 5)}), &failed, "does not fit the weights")
 
 	m = readModel(t, c, affineXML)
 	require.NoError(t, m.Reshape(nil))
-	for _, shape := range []openvino.PartialShape{
-		{openvino.Dynamic, {Min: 4, Max: 4}}, {{Min: 2, Max: -1}, openvino.Dynamic}, {{Min: 2, Max: 5}, {Min: 4, Max: 4}}, openvino.StaticShape(3, 4),
+	for _, shape := range []tensor.PartialShape{
+		{tensor.Dynamic, {Min: 4, Max: 4}}, {{Min: 2, Max: -1}, tensor.Dynamic}, {{Min: 2, Max: 5}, {Min: 4, Max: 4}}, tensor.StaticShape(3, 4),
 	} {
-		require.NoError(t, m.Reshape(map[string]openvino.PartialShape{"x": shape}))
+		require.NoError(t, m.Reshape(map[string]tensor.PartialShape{"x": shape}))
 		assert.Equal(t, shape.String(), m.Inputs()[0].Shape.String())
 	}
 	assert.False(t, m.IsDynamic())
-	assert.Equal(t, openvino.StaticShape(3, 3), m.Outputs()[0].Shape)
-	require.ErrorContains(t, m.Reshape(map[string]openvino.PartialShape{"x": nil}), "dimensions")
-	require.ErrorContains(t, m.Reshape(map[string]openvino.PartialShape{"x": {}}), "dimensions")
+	assert.Equal(t, tensor.StaticShape(3, 3), m.Outputs()[0].Shape)
+	require.ErrorContains(t, m.Reshape(map[string]tensor.PartialShape{"x": nil}), "dimensions")
+	require.ErrorContains(t, m.Reshape(map[string]tensor.PartialShape{"x": {}}), "dimensions")
 }
 
 // echo writes an IR that returns its input of the given shape and returns its path.
@@ -135,10 +135,10 @@ func TestPortsWithoutDimensions(t *testing.T) {
 	r := newRuntime(t)
 	c := newCore(t, r)
 	m := readModel(t, c, echo(t, "..."))
-	require.Equal(t, []openvino.Port{{Name: "x", DType: tensor.I64, Shape: nil}}, m.Inputs(), "unknown rank")
+	require.Equal(t, []tensor.Port{{Name: "x", DType: tensor.I64, Shape: nil}}, m.Inputs(), "unknown rank")
 
 	m = readModel(t, c, echo(t, ""))
-	require.Equal(t, []openvino.Port{{Name: "x", DType: tensor.I64, Shape: openvino.PartialShape{}}}, m.Inputs(), "scalar")
+	require.Equal(t, []tensor.Port{{Name: "x", DType: tensor.I64, Shape: tensor.PartialShape{}}}, m.Inputs(), "scalar")
 	assert.False(t, m.IsDynamic())
 	cm, err := c.Compile(m, "CPU", nil)
 	require.NoError(t, err)
@@ -152,22 +152,6 @@ func TestPortsWithoutDimensions(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []int64{1 << 40}, closing(t, y).I64())
 	assert.Equal(t, tensor.Shape{}, y.Shape())
-}
-
-func TestPartialShape(t *testing.T) {
-	static, ok := openvino.StaticShape(1, 4, 64).Static()
-	assert.True(t, ok)
-	assert.Equal(t, tensor.Shape{1, 4, 64}, static)
-	_, ok = openvino.PartialShape{openvino.Dynamic}.Static()
-	assert.False(t, ok)
-	_, ok = openvino.PartialShape(nil).Static()
-	assert.False(t, ok)
-	scalar, ok := openvino.PartialShape{}.Static()
-	assert.True(t, ok)
-	assert.Equal(t, tensor.Shape{}, scalar)
-	assert.Equal(t, "[1,?,2..,1..8]", openvino.PartialShape{{1, 1}, openvino.Dynamic, {2, -1}, {1, 8}}.String())
-	assert.Equal(t, "unknown rank", openvino.PartialShape(nil).String())
-	assert.Equal(t, "[]", openvino.PartialShape{}.String())
 }
 
 func TestDevicesAndProperties(t *testing.T) {

@@ -48,7 +48,7 @@ func TestInferIntoOwnBuffers(t *testing.T) {
 	r := newRuntime(t)
 	c := newCore(t, r)
 	m := readModel(t, c, affineXML)
-	require.NoError(t, m.Reshape(map[string]openvino.PartialShape{"x": openvino.StaticShape(2, 4)}))
+	require.NoError(t, m.Reshape(map[string]tensor.PartialShape{"x": tensor.StaticShape(2, 4)}))
 	cm, err := c.Compile(m, "CPU", precise)
 	require.NoError(t, err)
 	q := newRequest(t, closing(t, cm))

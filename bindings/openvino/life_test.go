@@ -81,7 +81,7 @@ func useAll(t *testing.T, c *openvino.Core, m *openvino.Model, cm *openvino.Comp
 	_, errs["SupportedProperties"] = c.SupportedProperties("CPU")
 	errs["SetProperty"] = c.SetProperty("CPU", "NUM_STREAMS", "1")
 	errs["AddExtension"] = c.AddExtension(affineXML)
-	errs["Reshape"] = m.Reshape(map[string]openvino.PartialShape{"x": openvino.StaticShape(1, 4)})
+	errs["Reshape"] = m.Reshape(map[string]tensor.PartialShape{"x": tensor.StaticShape(1, 4)})
 	_, errs["NewRequest"] = cm.NewRequest()
 	_, errs["compiled Property"] = cm.Property("NETWORK_NAME")
 	errs["SetInput"] = q.SetInput(0, x)

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"genfn/bindings/openvino/internal/capi"
+	"genfn/bindings/tensor"
 )
 
 // Model is a network as read from files, not yet for a device.
@@ -17,7 +18,7 @@ type Model struct {
 	name   string
 
 	mu              sync.RWMutex // written by Reshape
-	inputs, outputs []Port
+	inputs, outputs []tensor.Port
 }
 
 func (m *Model) use() error {
@@ -36,23 +37,23 @@ func (m *Model) Close() error {
 }
 
 // Inputs describes the inputs, in the order of their indices.
-func (m *Model) Inputs() []Port {
+func (m *Model) Inputs() []tensor.Port {
 	if m == nil {
 		return nil
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return clonePorts(m.inputs)
+	return tensor.ClonePorts(m.inputs)
 }
 
 // Outputs describes the outputs, in the order of their indices.
-func (m *Model) Outputs() []Port {
+func (m *Model) Outputs() []tensor.Port {
 	if m == nil {
 		return nil
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return clonePorts(m.outputs)
+	return tensor.ClonePorts(m.outputs)
 }
 
 // IsDynamic reports whether any operation has an open dimension. It is false for a closed model.
@@ -71,7 +72,7 @@ func (m *Model) IsDynamic() bool {
 // Reshape sets the shapes of inputs, by name, and works out all others anew. The shapes must have
 // dimensions: OpenVINO's C API takes rank 0 for one open dimension. If that fails, the model
 // is as it was, or of no more use: read it again.
-func (m *Model) Reshape(shapes map[string]PartialShape) error {
+func (m *Model) Reshape(shapes map[string]tensor.PartialShape) error {
 	if err := m.use(); err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (m *Model) Reshape(shapes map[string]PartialShape) error {
 	defer m.mu.Unlock()
 	names := make([]string, 0, len(shapes))
 	for name := range shapes {
-		if !slices.ContainsFunc(m.inputs, func(p Port) bool { return p.Name == name }) {
+		if !slices.ContainsFunc(m.inputs, func(p tensor.Port) bool { return p.Name == name }) {
 			return fmt.Errorf("openvino: reshape %s: no input %q; it has %s", m.name, name, portList(m.inputs))
 		}
 		if len(shapes[name]) == 0 {
@@ -98,7 +99,7 @@ func (m *Model) Reshape(shapes map[string]PartialShape) error {
 	}
 	cShapes := make([]capi.PartialShape, len(names))
 	for i, name := range names {
-		cShapes[i] = shapes[name].toC()
+		cShapes[i] = shapeToC(shapes[name])
 	}
 	err = m.runtime.call("reshape "+m.name, func(a *capi.API) capi.Status {
 		return a.ModelReshape(m.handle, &cNames[0], &cShapes[0], capi.Size(len(names)))
@@ -112,7 +113,7 @@ func (m *Model) Reshape(shapes map[string]PartialShape) error {
 }
 
 // portList names ports with their shapes, for errors.
-func portList(ports []Port) string {
+func portList(ports []tensor.Port) string {
 	words := make([]string, len(ports))
 	for i, p := range ports {
 		words[i] = fmt.Sprintf("%q %s%s", p.Name, p.DType, p.Shape)

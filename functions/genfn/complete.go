@@ -11,6 +11,7 @@ import (
 	"genfn/functions/device/tuning"
 	"genfn/functions/diffusion"
 	"genfn/functions/model"
+	"genfn/functions/runner/protocol"
 )
 
 // flagValues are the values that shells offer for a flag, by its name.
@@ -21,6 +22,7 @@ var flagValues = map[string][]string{
 	"fallback":  {events.FallbackAllowed, events.FallbackNever, events.FallbackDeadline},
 	"degrade":   {events.DegradeAllowed, events.DegradeNever},
 	"precision": tuning.Precisions,
+	"runtime":   {openvinoRuntime, protocol.RuntimeONNXRuntime},
 	"log-level": {"debug", "info", "warn", "error"},
 }
 
@@ -33,7 +35,7 @@ func (s *settings) addCompletion(cmd *cobra.Command) {
 		switch f.Name {
 		case "model", "preload":
 			complete = s.completeModel
-		case "models", "store-dir", "cache-dir", "openvino-dir":
+		case "models", "store-dir", "cache-dir", "openvino-dir", "onnxruntime-dir":
 			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
 		case "out", "latents", "output-latents", "creds", "virtual-gpu-faults":
 			return // files

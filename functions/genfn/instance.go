@@ -23,6 +23,7 @@ import (
 type instanceFlags struct {
 	name      string
 	device    string
+	runtime   string
 	slots     int
 	threads   int
 	streams   int
@@ -80,7 +81,33 @@ func (f *instanceFlags) check() error {
 	if err := checkServes("--device", f.device); err != nil {
 		return err
 	}
+	if err := f.checkRuntime(); err != nil {
+		return err
+	}
 	return f.topology.check()
+}
+
+// openvinoRuntime as --runtime is what serves unless something else is asked for.
+const openvinoRuntime = "openvino"
+
+// checkRuntime refuses what only OpenVINO can do.
+func (f *instanceFlags) checkRuntime() error {
+	switch f.runtime {
+	case "", openvinoRuntime:
+		return nil
+	case protocol.RuntimeONNXRuntime:
+	default:
+		return usageError{fmt.Errorf("--runtime %q: expected %s or %s", f.runtime, openvinoRuntime, protocol.RuntimeONNXRuntime)}
+	}
+	switch {
+	case f.device != "CPU":
+		return usageError{fmt.Errorf("--runtime %s --device %s: ONNX Runtime serves the CPU only", f.runtime, f.device)}
+	case f.precision != "" && f.precision != "f32":
+		return usageError{fmt.Errorf("--runtime %s --precision %s: ONNX Runtime computes in f32 here", f.runtime, f.precision)}
+	case f.streams > 1:
+		return usageError{fmt.Errorf("--runtime %s --streams %d: ONNX Runtime has no streams on the CPU", f.runtime, f.streams)}
+	}
+	return nil
 }
 
 // shared is what the instances of one process have in common.
@@ -158,7 +185,9 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 	s.addModels(cmd)
 	s.addRuntime(cmd)
 	flags.add(cmd)
+	s.addONNXRuntime(cmd)
 	cmd.Flags().StringVar(&flags.device, "device", "CPU", "OpenVINO device, as the command devices lists them")
+	cmd.Flags().StringVar(&flags.runtime, "runtime", openvinoRuntime, "what runs the networks: openvino, or onnxruntime for their ONNX files on the CPU")
 	return cmd
 }
 
@@ -186,6 +215,9 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 		name = defaultName()
 	}
 	hello := s.hello(flags.device)
+	if flags.runtime == protocol.RuntimeONNXRuntime {
+		hello.Runtime, hello.ONNXRuntimeDir = flags.runtime, s.onnx
+	}
 	hello.Threads, hello.MaxModels, hello.ServeNoop, hello.CacheCompiled = flags.threads, flags.maxModels, flags.serveNoop, flags.compiled
 	hello.CleanupEvery = flags.cleanup
 	if flags.cleanup == 0 {

@@ -20,6 +20,7 @@ type settings struct {
 	creds    string
 	models   string
 	openvino string
+	onnx     string
 	cache    string
 	logLevel string
 	json     bool
@@ -50,6 +51,11 @@ func (s *settings) addCache(cmd *cobra.Command) {
 // addRuntime adds the flag that says where OpenVINO is.
 func (s *settings) addRuntime(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.openvino, "openvino-dir", os.Getenv("GENFN_OPENVINO_DIR"), "folder with the OpenVINO libraries (env GENFN_OPENVINO_DIR; default: .runtime/openvino beside the binary or here)")
+}
+
+// addONNXRuntime adds the flag that says where ONNX Runtime is.
+func (s *settings) addONNXRuntime(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.onnx, "onnxruntime-dir", os.Getenv("GENFN_ONNXRUNTIME_DIR"), "folder with the library of ONNX Runtime (env GENFN_ONNXRUNTIME_DIR; default: .runtime/onnxruntime beside the binary or here)")
 }
 
 func (s *settings) logger(cmd *cobra.Command) (*slog.Logger, error) {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"genfn/bindings/kernels"
+	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 )
@@ -20,6 +21,7 @@ type versionInfo struct {
 	ISA      string `json:"kernels_isa,omitempty"`
 	Note     string `json:"kernels_note,omitempty"`
 	OpenVINO string `json:"openvino,omitempty"`
+	ONNX     string `json:"onnxruntime,omitempty"` // not there: no problem, it is optional
 	Problem  string `json:"openvino_problem,omitempty"`
 }
 
@@ -40,6 +42,7 @@ func newVersion(s *settings) *cobra.Command {
 	}
 	s.addCache(cmd)
 	s.addRuntime(cmd)
+	s.addONNXRuntime(cmd)
 	return cmd
 }
 
@@ -51,6 +54,9 @@ func (s *settings) versions() versionInfo {
 		set = kernels.Reference()
 	}
 	info.Kernels, info.ISA = set.Info().Backend, set.Info().ISA
+	if onnx, err := onnxruntime.Open(onnxruntime.Options{LibraryDir: s.onnx}); err == nil {
+		info.ONNX = onnx.Version()
+	}
 	ov, err := openvino.Open(openvino.Options{LibraryDir: s.openvino, Ledger: tensor.NewLedger()})
 	if err != nil {
 		info.Problem = err.Error()
@@ -67,6 +73,9 @@ func (v versionInfo) print(cmd *cobra.Command) {
 	fmt.Fprintf(w, "kernels  %s %s\n", v.Kernels, v.ISA)
 	if v.Note != "" {
 		fmt.Fprintf(w, "         %s\n", v.Note)
+	}
+	if v.ONNX != "" {
+		fmt.Fprintf(w, "onnxruntime %s\n", v.ONNX)
 	}
 	if v.Problem != "" {
 		fmt.Fprintf(w, "openvino not usable: %s\n", v.Problem)

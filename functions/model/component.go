@@ -62,3 +62,22 @@ func (c *Component) readIR(file string) (map[string]string, error) {
 	c.Bytes = int64(len(data)) + weights.Size()
 	return n.info, nil
 }
+
+// InONNX returns the ONNX form of a network: itself, or the model.onnx beside the IR. A folder without one is
+// model_invalid.
+func (c Component) InONNX() (Component, error) {
+	if c.ONNX() {
+		return c, nil
+	}
+	path := filepath.Join(filepath.Dir(c.Path), onnxFile)
+	st, err := os.Stat(path)
+	if err != nil || !st.Mode().IsRegular() || st.Size() == 0 {
+		e := invalid(c.Name+"/"+onnxFile, "", "the file is missing or empty", "the network as ONNX, which ONNX Runtime needs")
+		e.Advice, e.Cause = "Export the model as ONNX too, or serve it on OpenVINO, which runs both.", err
+		return c, e
+	}
+	return Component{Name: c.Name, Path: path, Bytes: st.Size(), WeightBytes: st.Size()}, nil
+}
+
+// onnxFile is the name of a network in ONNX in its folder.
+const onnxFile = "model.onnx"

@@ -315,6 +315,9 @@ func (p *TextToImage) acquireAll(ctx context.Context, j *job, n *networks, all [
 	group.SetLimit(max(2, runtime.NumCPU()))
 	for _, w := range all {
 		if w.network == p.unet && !p.aligned(j) {
+			if !p.loader.ChecksShapes() { // an inference would fail, like one on a device that fails
+				return p.shapeError(j, session.ErrShapes)
+			}
 			if err := w.acquire(ctx); err != nil { // as is likely; nothing else is compiled then
 				return p.shapeError(j, err)
 			}

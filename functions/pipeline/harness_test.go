@@ -115,7 +115,7 @@ func sharedTiny(t testing.TB) bench {
 	return shared.bench
 }
 
-// golden is one case of testdata/golden/cases.json.
+// golden is one case of the file cases.json in a folder of goldens.
 type golden struct {
 	Name           string  `json:"name"`
 	Prompt         string  `json:"prompt"`
@@ -129,6 +129,8 @@ type golden struct {
 	Count          int     `json:"count"`
 	LatentsGiven   bool    `json:"latents_given"`
 	PredictionType string  `json:"prediction_type"`
+
+	dir string // of its files
 }
 
 func readJSON(t testing.TB, path string, into any) {
@@ -138,10 +140,16 @@ func readJSON(t testing.TB, path string, into any) {
 	require.NoError(t, json.Unmarshal(data, into))
 }
 
-func cases(t testing.TB) []golden {
+func cases(t testing.TB) []golden { return casesOf(t, goldens) }
+
+func casesOf(t testing.TB, dir string) []golden {
 	t.Helper()
 	var all []golden
-	readJSON(t, filepath.Join(goldens, "cases.json"), &all)
+	readJSON(t, filepath.Join(dir, "cases.json"), &all)
+	require.NotEmpty(t, all)
+	for i := range all {
+		all[i].dir = dir
+	}
 	return all
 }
 
@@ -158,7 +166,7 @@ func goldenNamed(t testing.TB, name string) golden {
 
 func (c golden) array(t testing.TB, part string) *imagefile.Array {
 	t.Helper()
-	f, err := os.Open(filepath.Join(goldens, c.Name+"."+part+".npy"))
+	f, err := os.Open(filepath.Join(c.dir, c.Name+"."+part+".npy"))
 	require.NoError(t, err)
 	defer f.Close()
 	a, err := imagefile.ReadNPY(f, 1<<20)
@@ -180,7 +188,7 @@ func (c golden) request(t testing.TB) pipeline.ImageRequest {
 
 func (c golden) image(t testing.TB, index int) imagefile.Image {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(goldens, fmt.Sprintf("%s.%d.png", c.Name, index)))
+	data, err := os.ReadFile(filepath.Join(c.dir, fmt.Sprintf("%s.%d.png", c.Name, index)))
 	require.NoError(t, err)
 	img, err := png.Decode(bytes.NewReader(data))
 	require.NoError(t, err)

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"genfn/bindings/kernels"
-	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/events"
 	"genfn/functions/diffusion"
@@ -211,7 +210,7 @@ func (p *TextToImage) inspectFixed() error {
 	return nil
 }
 
-func fixedExtent(d openvino.Dim) int {
+func fixedExtent(d tensor.Dim) int {
 	if !d.Static() {
 		return 0
 	}

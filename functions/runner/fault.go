@@ -6,6 +6,7 @@ import (
 
 	"genfn/bindings/cuda"
 	"genfn/bindings/cuda/nvrtc"
+	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/functions/device/fault"
 )
@@ -15,12 +16,15 @@ func classify(err error, stage, device string) fault.Fault {
 	e := fault.Evidence{Stage: stage, Device: device, Err: err}
 	var (
 		native   *openvino.Error
+		onnx     *onnxruntime.Error
 		gpu      *cuda.Error
 		compiler *nvrtc.Error
 	)
 	switch {
 	case errors.As(err, &native):
 		e.Runtime, e.Status, e.Text = fault.RuntimeOpenVINO, native.Status, native.Detail
+	case errors.As(err, &onnx):
+		e.Runtime, e.Status, e.Text = fault.RuntimeONNXRuntime, onnx.Code, onnx.Text
 	case errors.As(err, &gpu):
 		e.Runtime, e.Status, e.Text = fault.RuntimeCUDA, gpu.Code, gpu.Text
 	case errors.As(err, &compiler):

@@ -39,6 +39,8 @@ func Open(ctx context.Context, hello *protocol.Hello, log *slog.Logger) (Engine,
 	switch hello.Runtime {
 	case "":
 		return OpenOpenVINO(ctx, hello, log)
+	case protocol.RuntimeONNXRuntime:
+		return OpenONNXRuntime(ctx, hello, log)
 	case protocol.RuntimeCUDA:
 		return OpenCUDA(ctx, hello, log)
 	}

@@ -38,17 +38,22 @@ func (e *openVINO) plan(property properties, device string, supported []string) 
 
 // tune tells the loader how the device is used: as its validation found right, or else as planned now.
 func (e *openVINO) tune() error {
-	dir := ""
-	if e.hello.CacheDir != "" {
-		dir = filepath.Join(e.hello.CacheDir, "tuning")
-	}
-	e.trials = tuning.NewTrials(e.hello.GuidanceBatch, dir)
+	e.openTrials()
 	properties, err := e.settings()
 	if err != nil {
 		return err
 	}
 	e.uses = properties
 	return e.loader.Configure(properties)
+}
+
+// openTrials prepares the comparison of guidance.
+func (e *generator) openTrials() {
+	dir := ""
+	if e.hello.CacheDir != "" {
+		dir = filepath.Join(e.hello.CacheDir, "tuning")
+	}
+	e.trials = tuning.NewTrials(e.hello.GuidanceBatch, dir)
 }
 
 // settings are the properties to compile with.
@@ -70,8 +75,8 @@ func (e *openVINO) settings() (map[string]string, error) {
 func guided(r protocol.Request) bool { return r.GuidanceScale > 1 }
 
 // generation is what trials of guidance depend on.
-func (e *openVINO) generation(l *loaded, r protocol.Request) tuning.Generation {
-	words := []string{l.dir, l.model.UNet.Path, fmt.Sprintf("%dx%d x%d", r.Width, r.Height, r.Count), e.hello.Device, e.info.DeviceName, e.runtime.Version()}
+func (e *generator) generation(l *loaded, r protocol.Request) tuning.Generation {
+	words := []string{l.dir, l.model.UNet.Path, fmt.Sprintf("%dx%d x%d", r.Width, r.Height, r.Count), e.hello.Device, e.info.DeviceName, e.version}
 	for _, key := range slices.Sorted(maps.Keys(e.uses)) {
 		words = append(words, key+"="+e.uses[key])
 	}
@@ -87,7 +92,7 @@ func workload(r protocol.Request) model.Workload {
 }
 
 // roomForTwo reports whether twice the memory that a generation is predicted to need is there.
-func (e *openVINO) roomForTwo(m *model.Model, r protocol.Request) bool {
+func (e *generator) roomForTwo(m *model.Model, r protocol.Request) bool {
 	total := e.deviceTotal()
 	if total <= 0 {
 		host, err := hostmemory.Read()
@@ -100,15 +105,15 @@ func (e *openVINO) roomForTwo(m *model.Model, r protocol.Request) bool {
 }
 
 // deviceTotal is the device's own memory in bytes, 0 if it has none or nobody knows.
-func (e *openVINO) deviceTotal() int64 {
-	if d := e.DeviceMemory(); d != nil {
+func (e *generator) deviceTotal() int64 {
+	if d := e.memory(); d != nil {
 		return d.Total
 	}
 	return 0
 }
 
 // guidanceBatch chooses the batch of guidance for a request and says why; 0 and nil without guidance.
-func (e *openVINO) guidanceBatch(l *loaded, g tuning.Generation, r protocol.Request) (batch int, s *events.DeviceSetting) {
+func (e *generator) guidanceBatch(l *loaded, g tuning.Generation, r protocol.Request) (batch int, s *events.DeviceSetting) {
 	if !guided(r) {
 		return 0, nil
 	}
@@ -124,7 +129,7 @@ func (e *openVINO) guidanceBatch(l *loaded, g tuning.Generation, r protocol.Requ
 }
 
 // measured notes what a generation tells of the batch that was chosen for it, and returns how guidance was done.
-func (e *openVINO) measured(l *loaded, g tuning.Generation, batch int, s *events.DeviceSetting, result *pipeline.ImageResult) *events.DeviceSetting {
+func (e *generator) measured(l *loaded, g tuning.Generation, batch int, s *events.DeviceSetting, result *pipeline.ImageResult) *events.DeviceSetting {
 	if load := result.TimingsMS[events.StageLoad]; load > 0 {
 		l.compiled = time.Duration(load * float64(time.Millisecond))
 	}

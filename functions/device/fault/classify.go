@@ -59,6 +59,11 @@ func find(e Evidence) (*row, string) {
 	if r, code := rows().byQuotation(e.Text); r != nil {
 		return r, code
 	}
+	if e.Runtime == RuntimeONNXRuntime { // its numbers say less than its words, see onnxruntimeRows
+		if r := rows().byTextOf(e.Runtime, e.Text); r != nil {
+			return r, own
+		}
+	}
 	if r := rows().status[e.Runtime][e.Status]; r != nil && e.Status != 0 {
 		return r, own
 	}

@@ -3,6 +3,7 @@ package fault_test
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,9 +13,10 @@ import (
 	"genfn/functions/device/fault"
 )
 
-// real is an error text that people met, from a public issue or pull request; long ones are shortened to what tells.
+// real is an error text that people met, from a public issue or pull request, or that a release gave here; long ones are
+// shortened to what tells.
 type real struct {
-	Source  string // repository#issue on GitHub
+	Source  string // repository#issue on GitHub, or the release and what was done
 	Runtime fault.Runtime
 	Status  int
 	Device  string
@@ -27,11 +29,15 @@ type real struct {
 
 func corpus(t testing.TB) []real {
 	t.Helper()
-	raw, err := os.ReadFile("testdata/issues.json")
-	require.NoError(t, err)
-	var texts []real
-	require.NoError(t, json.Unmarshal(raw, &texts))
-	return texts
+	var all []real
+	for _, name := range []string{"issues.json", "measured.json"} {
+		raw, err := os.ReadFile(filepath.Join("testdata", name))
+		require.NoError(t, err)
+		var texts []real
+		require.NoError(t, json.Unmarshal(raw, &texts))
+		all = append(all, texts...)
+	}
+	return all
 }
 
 func TestTextsFromTheField(t *testing.T) {

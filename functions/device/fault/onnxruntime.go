@@ -3,7 +3,8 @@ package fault
 import "genfn/events"
 
 // The numbers are those of OrtErrorCode, onnxruntime_c_api.h. 1 (fail), 6 (runtime exception) and 11 (failure of an
-// execution provider) say nothing and have no row: what they are about is in the text.
+// execution provider) say nothing and have no row: what they are about is in the text. So it is with 2 (invalid
+// argument), which a damaged file gives as well as a tensor of the wrong shape: these words count before the numbers.
 var onnxruntimeRows = []row{
 	{
 		name: "onnxruntime_arena", verdict: noRoomDirty,
@@ -33,16 +34,19 @@ var onnxruntimeRows = []row{
 	},
 	{
 		name: "onnxruntime_invalid_argument", status: []int{2}, verdict: refused,
-		texts:   []string{"got invalid dimensions for input", "unexpected input data type", "invalid rank for input"},
+		texts:   []string{"got invalid dimensions for input", "unexpected input data type", "invalid rank for input", "invalid rank for output"},
 		message: "the model does not take inputs of this shape",
 		advice:  "Use a size that the model was exported for: genfn model show prints its default size.",
 		source:  "onnxruntime inference_session.cc, code 2 INVALID_ARGUMENT",
 	},
 	{
-		name: "onnxruntime_model_file", status: []int{3, 7, 10}, verdict: badModel,
-		texts:   []string{"protobuf parsing failed", "file doesn't exist", "invalid_graph", "model verification failed"},
+		name: "onnxruntime_model_file", status: []int{3, 7, 10, 14}, verdict: badModel,
+		texts: []string{
+			"protobuf parsing failed", "no graph was found in the protobuf", "this is an invalid model", "invalid model. node", "file doesn't exist", "invalid_graph",
+			"model verification failed",
+		},
 		message: "a file of the model is missing, cut off or damaged", advice: adviceModel,
-		source: "onnxruntime_c_api.h: NO_SUCHFILE, INVALID_PROTOBUF, INVALID_GRAPH; commaai/commavq issue 12",
+		source: "onnxruntime_c_api.h: NO_SUCHFILE, INVALID_PROTOBUF, INVALID_GRAPH, NOT_FOUND; release 1.31.1; commaai/commavq issue 12",
 	},
 	{
 		name: "onnxruntime_not_implemented", status: []int{9, 13}, verdict: unsupported,

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -50,8 +51,9 @@ type index struct {
 }
 
 type textRow struct {
-	text string
-	row  *row
+	runtime Runtime
+	text    string
+	row     *row
 }
 
 var rows = sync.OnceValue(func() index {
@@ -67,7 +69,7 @@ var rows = sync.OnceValue(func() index {
 				x.names[name] = r
 			}
 			for _, text := range r.texts {
-				x.texts = append(x.texts, textRow{text, r})
+				x.texts = append(x.texts, textRow{t.runtime, text, r})
 			}
 		}
 	}
@@ -75,9 +77,16 @@ var rows = sync.OnceValue(func() index {
 })
 
 // byText returns the first row whose words are in text, nil if there is none.
-func (x index) byText(text string) *row {
+func (x index) byText(text string) *row { return firstIn(x.texts, text) }
+
+// byTextOf is byText among the rows of one runtime.
+func (x index) byTextOf(runtime Runtime, text string) *row {
+	return firstIn(slices.DeleteFunc(slices.Clone(x.texts), func(t textRow) bool { return t.runtime != runtime }), text)
+}
+
+func firstIn(texts []textRow, text string) *row {
 	text = strings.ToLower(text)
-	for _, t := range x.texts {
+	for _, t := range texts {
 		if strings.Contains(text, t.text) {
 			return t.row
 		}

@@ -94,7 +94,7 @@ func TestRequiredNumbers(t *testing.T) {
 		{RuntimeCUDA, []int{35, 100}, ClassHost, true},
 		{RuntimeONNXRuntime, []int{1, 6, 11, 4, 5, 8}, ClassFatal, true},
 		{RuntimeONNXRuntime, []int{2, 9}, ClassRequest, false},
-		{RuntimeONNXRuntime, []int{3, 7, 10}, ClassHost, false},
+		{RuntimeONNXRuntime, []int{3, 7, 10, 14}, ClassHost, false},
 		{RuntimeNVRTC, []int{6, 7}, ClassHost, true},
 		{RuntimeNVML, []int{15, 16}, ClassFatal, true},
 		{RuntimeXid, []int{13, 31, 43, 45, 68, 46, 62, 64, 79, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158}, ClassFatal, true},

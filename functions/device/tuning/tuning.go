@@ -31,9 +31,11 @@ const (
 	Reuse     = "kernels_reuse"
 )
 
-// Properties of OpenVINO that are set.
+// PropertyThreads is OpenVINO's property of the threads of an inference, which other runtimes can set too.
+const PropertyThreads = "INFERENCE_NUM_THREADS"
+
+// More properties of OpenVINO that are set.
 const (
-	propertyThreads   = "INFERENCE_NUM_THREADS"
 	propertyPinning   = "ENABLE_CPU_PINNING"
 	propertyStreams   = "NUM_STREAMS"
 	propertyPrecision = "INFERENCE_PRECISION_HINT"
@@ -117,7 +119,7 @@ func (p *plan) cpu() {
 func (p *plan) threads() {
 	c, slots := p.device.Cores, max(p.device.Slots, 1)
 	if n := p.wishes.Threads; n > 0 {
-		p.set(propertyThreads, strconv.Itoa(n))
+		p.set(PropertyThreads, strconv.Itoa(n))
 		p.say(Threads, strconv.Itoa(n), "asked for")
 		return
 	}
@@ -131,7 +133,7 @@ func (p *plan) threads() {
 		why = fmt.Sprintf("%s, shared by %d runners", why, slots)
 	}
 	if share != c.Physical {
-		p.set(propertyThreads, strconv.Itoa(share))
+		p.set(PropertyThreads, strconv.Itoa(share))
 	}
 	p.say(Threads, strconv.Itoa(share), "%s", why)
 }
@@ -230,7 +232,7 @@ func (p *plan) guidance() {
 
 // settingOf are the settings that a property overrides.
 var settingOf = map[string]string{
-	propertyThreads: Threads, propertyPinning: Pinning, propertyStreams: Streams, propertyPrecision: Precision, propertyUnrolling: Unrolling, propertyReuse: Reuse,
+	PropertyThreads: Threads, propertyPinning: Pinning, propertyStreams: Streams, propertyPrecision: Precision, propertyUnrolling: Unrolling, propertyReuse: Reuse,
 }
 
 // given takes over the properties that were asked for by name: they win.

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	cpuProperties = []string{propertyThreads, propertyPinning, propertyStreams, propertyPrecision}
+	cpuProperties = []string{PropertyThreads, propertyPinning, propertyStreams, propertyPrecision}
 	gpuProperties = []string{propertyUnrolling, propertyReuse, propertyStreams, propertyPrecision}
 )
 
@@ -47,7 +47,7 @@ func TestThreads(t *testing.T) {
 			p, err := Choose(Device{Name: "CPU", Supported: cpuProperties, Cores: c.cores, Slots: c.slots}, Wishes{Threads: c.asked})
 			require.NoError(t, err)
 			assert.Equal(t, events.DeviceSetting{Name: Threads, Value: c.value, Reason: c.reason}, setting(p, Threads))
-			assert.Equal(t, c.property, p.Properties[propertyThreads])
+			assert.Equal(t, c.property, p.Properties[PropertyThreads])
 			if c.slots > 1 {
 				assert.Equal(t, "NO", p.Properties[propertyPinning])
 			} else {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genfn/bindings/openvino"
+	"genfn/bindings/tensor"
 	"genfn/functions/model"
 )
 
@@ -180,7 +181,7 @@ func (c *cache) remove(key string) error {
 }
 
 // ports are the inputs and outputs of a network as its file declares them.
-type ports struct{ Inputs, Outputs []openvino.Port }
+type ports struct{ Inputs, Outputs []tensor.Port }
 
 // portsKey names what is known of a network's file.
 func (l *Loader) portsKey(c model.Component) string {

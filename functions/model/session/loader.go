@@ -1,4 +1,5 @@
-// Package session compiles the networks of a model folder with OpenVINO and keeps them ready to run.
+// Package session compiles the networks of a model folder with OpenVINO and keeps them ready to run. It runs them on ONNX
+// Runtime instead if Options say so, see onnx.go.
 //
 // A network is reshaped to the exact shapes of a request before it is compiled, which makes it faster than with
 // open dimensions; a bounded number of compiled shapes is kept for each network. Inputs and outputs are bound
@@ -20,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/events"
 	"genfn/functions/model"
@@ -47,6 +49,9 @@ type Options struct {
 	// OnCompile, if not nil, is told of each compilation before it begins.
 	OnCompile func(component string, shapes string, static bool)
 	Logger    *slog.Logger // nil: none
+	// ONNX runs the networks on ONNX Runtime; OpenVINO then has the tokenizers only. Of the options above Threads,
+	// MaxShapes and those of the cache count, the latter for tokenizers. nil: OpenVINO runs all.
+	ONNX *onnxruntime.Runtime
 }
 
 // Loader opens networks on one device. It is safe for concurrent use.
@@ -60,6 +65,7 @@ type Loader struct {
 	compiling sync.RWMutex
 
 	networks, tokenizers *core
+	onnx                 environment
 }
 
 // NewLoader prepares a Loader; the runtime must outlive it.
@@ -86,6 +92,7 @@ func NewLoader(runtime *openvino.Runtime, o Options) *Loader {
 	}
 	l.networks = &core{device: o.Device, properties: l.properties(o.Device), open: l.openNetworks}
 	l.tokenizers = &core{device: "CPU", properties: map[string]string{"INFERENCE_NUM_THREADS": "1"}, open: l.openTokenizers}
+	l.onnx.runtime = o.ONNX
 	return l
 }
 
@@ -161,7 +168,9 @@ func (l *Loader) DeviceName() (string, error) {
 }
 
 // Close frees the cores once all networks are closed. It may be called twice.
-func (l *Loader) Close() error { return errors.Join(l.networks.close(), l.tokenizers.close()) }
+func (l *Loader) Close() error {
+	return errors.Join(l.networks.close(), l.tokenizers.close(), l.onnx.close())
+}
 
 // properties are those for compilation on the device.
 func (l *Loader) properties(device string) map[string]string {
@@ -186,12 +195,19 @@ func (l *Loader) properties(device string) map[string]string {
 
 // loadFailed is model_load_failed for a component.
 func loadFailed(c model.Component, doing string, err error) *events.Error {
-	e := events.Errorf(events.CodeModelLoadFailed, "%s: OpenVINO could not %s %s", c.Name, doing, filepath.Base(c.Path))
-	e.Detail, e.Cause = err.Error(), err
-	var native *openvino.Error
-	if errors.As(err, &native) {
-		e.DriverCode, e.DriverText = strconv.Itoa(native.Status), native.Detail
+	var (
+		native *openvino.Error
+		onnx   *onnxruntime.Error
+	)
+	runtime, code, text := "OpenVINO", "", ""
+	switch {
+	case errors.As(err, &native):
+		code, text = strconv.Itoa(native.Status), native.Detail
+	case errors.As(err, &onnx):
+		runtime, code, text = "ONNX Runtime", strconv.Itoa(onnx.Code), onnx.Text
 	}
+	e := events.Errorf(events.CodeModelLoadFailed, "%s: %s could not %s %s", c.Name, runtime, doing, filepath.Base(c.Path))
+	e.Detail, e.Cause, e.DriverCode, e.DriverText = err.Error(), err, code, text
 	return e
 }
 

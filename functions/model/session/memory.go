@@ -19,6 +19,10 @@ func (n *Network) Trim() error {
 		err = errors.Join(err, n.dynamic.Close())
 		n.dynamic = nil
 	}
+	if len(n.ready) == 0 {
+		err = errors.Join(err, n.onnx.Close())
+		n.onnx = nil
+	}
 	return err
 }
 
@@ -107,7 +111,7 @@ func (e *Executable) unbind() error {
 	for _, f := range slices.Backward(e.closers) {
 		errs = append(errs, f())
 	}
-	e.closers, e.request, e.buffers = nil, nil, nil
+	e.closers, e.infer, e.buffers = nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
 	"genfn/events"
@@ -34,15 +35,16 @@ func (s Shapes) String() string {
 type Network struct {
 	loader    *Loader
 	component model.Component
-	inputs    []openvino.Port
-	outputs   []openvino.Port
+	inputs    []tensor.Port
+	outputs   []tensor.Port
 
 	mu      sync.Mutex
 	read    *openvino.Model // as read, until the first compilation takes it; nil also if the cache knew the ports
 	ready   []*Executable   // least recently used first
 	dynamic *openvino.CompiledModel
-	open    bool   // some shape needed open dimensions, so all shapes run with them
-	unkept  string // key of the dynamic form in the cache while it is not there
+	onnx    *onnxruntime.Session // for all shapes; nil: OpenVINO runs the network, or it is trimmed
+	open    bool                 // some shape needed open dimensions, so all shapes run with them
+	unkept  string               // key of the dynamic form in the cache while it is not there
 	// failed holds the shapes that are not to be compiled statically again, and why.
 	failed map[string]string
 	closed bool
@@ -57,6 +59,9 @@ var ErrShapes = errors.New("the network cannot take these shapes")
 
 // Open reads a network, unless the cache knows its inputs and outputs. Nothing is compiled before Acquire.
 func (l *Loader) Open(c model.Component) (*Network, error) {
+	if l.options.ONNX != nil {
+		return l.openONNX(c)
+	}
 	n := &Network{loader: l, component: c, failed: map[string]string{}}
 	known, ok := l.knownPorts(c)
 	if !ok {
@@ -75,27 +80,27 @@ func (l *Loader) Open(c model.Component) (*Network, error) {
 func (n *Network) Name() string { return n.component.Name }
 
 // Input returns the input of a name as the file declares it.
-func (n *Network) Input(name string) (openvino.Port, bool) { return portNamed(n.inputs, name) }
+func (n *Network) Input(name string) (tensor.Port, bool) { return portNamed(n.inputs, name) }
 
 // Output returns the output of a name, or the first one if none has it: exporters differ in the names they give
 // to a single or main output.
-func (n *Network) Output(name string) (openvino.Port, bool) {
+func (n *Network) Output(name string) (tensor.Port, bool) {
 	if p, ok := portNamed(n.outputs, name); ok {
 		return p, true
 	}
 	if len(n.outputs) == 0 {
-		return openvino.Port{}, false
+		return tensor.Port{}, false
 	}
 	return n.outputs[0], true
 }
 
 // Inputs returns the inputs as the file declares them.
-func (n *Network) Inputs() []openvino.Port { return slices.Clone(n.inputs) }
+func (n *Network) Inputs() []tensor.Port { return slices.Clone(n.inputs) }
 
-func portNamed(ports []openvino.Port, name string) (openvino.Port, bool) {
-	i := slices.IndexFunc(ports, func(p openvino.Port) bool { return p.Name == name })
+func portNamed(ports []tensor.Port, name string) (tensor.Port, bool) {
+	i := slices.IndexFunc(ports, func(p tensor.Port) bool { return p.Name == name })
 	if i < 0 {
-		return openvino.Port{}, false
+		return tensor.Port{}, false
 	}
 	return ports[i], true
 }
@@ -139,7 +144,7 @@ func (n *Network) Ready(s Shapes) bool {
 func (n *Network) Kept(s Shapes) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.failed[s.String()] != "" || n.dynamic != nil {
+	if n.failed[s.String()] != "" || n.dynamic != nil || n.loader.options.ONNX != nil {
 		return false
 	}
 	key := n.loader.compiledKey(n.loader.networks, n.component, s.String())
@@ -165,7 +170,7 @@ func (n *Network) Close() error {
 	if n.read != nil {
 		errs = append(errs, n.read.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, n.onnx.Close())...)
 }
 
 // Keep writes the forms that were compiled since to the cache. It takes about a third of the time of the compilation.
@@ -186,6 +191,9 @@ func (n *Network) Keep() {
 
 // compile makes the form for s: static if that can be, otherwise dynamic.
 func (n *Network) compile(s Shapes) (*Executable, error) {
+	if n.loader.options.ONNX != nil {
+		return n.useONNX(s)
+	}
 	kept := n.loader.compiledKey(n.loader.networks, n.component, s.String())
 	if n.failed[s.String()] == "" && n.dynamic == nil {
 		if compiled := n.loader.imported(n.loader.networks, n.component, s.String(), kept); compiled != nil {
@@ -246,9 +254,9 @@ func (n *Network) reshaped(s Shapes) (*openvino.Model, error) {
 	if sameShapes(m.Inputs(), s) {
 		return m, nil
 	}
-	target := map[string]openvino.PartialShape{}
+	target := map[string]tensor.PartialShape{}
 	for name, shape := range s.Inputs {
-		target[name] = openvino.StaticShape(shape...)
+		target[name] = tensor.StaticShape(shape...)
 	}
 	if err := m.Reshape(target); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w: %w", n.component.Name, ErrShapes, err), m.Close())
@@ -306,7 +314,7 @@ func (n *Network) compileStatic(m *openvino.Model, shapes string) (*openvino.Com
 	return compiled, err
 }
 
-func sameShapes(ports []openvino.Port, s Shapes) bool {
+func sameShapes(ports []tensor.Port, s Shapes) bool {
 	for name, shape := range s.Inputs {
 		p, ok := portNamed(ports, name)
 		if !ok {
@@ -383,24 +391,32 @@ type Executable struct {
 	precision string
 	busy      bool   // guarded by network.mu
 	unkept    string // its key in the cache while it is not there; guarded by network.mu
-	request   *openvino.Request
+	infer     func(context.Context) error
 	buffers   map[string]*tensor.Buffer
 	closers   []func() error // of the request and what is bound to it
 }
 
+// request is a runtime's own object for inferences of a network, with what it takes to run it on our buffers.
+type request struct {
+	infer               func(context.Context) error
+	setInput, setOutput func(i int, b *tensor.Buffer) error
+}
+
 // bind makes the request and binds buffers to it.
 func (e *Executable) bind() error {
-	request, err := e.compiled.NewRequest()
+	e.buffers = map[string]*tensor.Buffer{}
+	open := e.requestOpenVINO
+	if e.network.onnx != nil {
+		open = e.requestONNX
+	}
+	q, err := open()
 	if err != nil {
 		return loadFailed(e.network.component, "make a request of", err)
 	}
-	e.request, e.buffers = request, map[string]*tensor.Buffer{}
-	// A device without the property has nothing to say about it.
-	e.precision, _ = e.compiled.Property("INFERENCE_PRECISION_HINT")
-	e.closers = append(e.closers, request.Close)
+	e.infer = q.infer
 	// Compilation keeps the order of inputs and outputs, and may give them other names.
 	for i, p := range e.network.inputs {
-		if err := e.attach(p, e.shapes.Inputs, func(t *openvino.Tensor) error { return request.SetInput(i, t) }); err != nil {
+		if err := e.attach(i, p, e.shapes.Inputs, q.setInput); err != nil {
 			return err
 		}
 	}
@@ -408,33 +424,49 @@ func (e *Executable) bind() error {
 		if _, wanted := e.shapes.Outputs[p.Name]; !wanted {
 			continue
 		}
-		if err := e.attach(p, e.shapes.Outputs, func(t *openvino.Tensor) error { return request.SetOutput(i, t) }); err != nil {
+		if err := e.attach(i, p, e.shapes.Outputs, q.setOutput); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// attach gives a port a buffer of the shape it has in shapes.
-func (e *Executable) attach(p openvino.Port, shapes map[string]tensor.Shape, set func(*openvino.Tensor) error) error {
+// requestOpenVINO makes an infer request.
+func (e *Executable) requestOpenVINO() (request, error) {
+	q, err := e.compiled.NewRequest()
+	if err != nil {
+		return request{}, err
+	}
+	e.closers = append(e.closers, q.Close)
+	// A device without the property has nothing to say about it.
+	e.precision, _ = e.compiled.Property("INFERENCE_PRECISION_HINT")
+	with := func(set func(int, *openvino.Tensor) error) func(int, *tensor.Buffer) error {
+		return func(i int, b *tensor.Buffer) error {
+			t, err := e.network.loader.runtime.TensorOf(b)
+			if err != nil {
+				return err
+			}
+			e.closers = append(e.closers, t.Close)
+			return set(i, t)
+		}
+	}
+	return request{q.Infer, with(q.SetInput), with(q.SetOutput)}, nil
+}
+
+// attach gives the i-th input or output a buffer of the shape it has in shapes.
+func (e *Executable) attach(i int, p tensor.Port, shapes map[string]tensor.Shape, set func(int, *tensor.Buffer) error) error {
 	c := e.network.component
 	shape, ok := shapes[p.Name]
 	if !ok {
 		return loadFailed(c, "run", fmt.Errorf("nothing is known of the input %q", p.Name))
 	}
-	runtime := e.network.loader.runtime
-	buffer, err := tensor.New(runtime.Ledger(), c.Name+"/"+p.Name, p.DType, shape)
+	buffer, err := tensor.New(e.network.loader.runtime.Ledger(), c.Name+"/"+p.Name, p.DType, shape)
 	if err != nil {
 		return events.Errorf(events.CodeHostOutOfMemory, "%s: %w", c.Name, err)
 	}
 	e.buffers[p.Name] = buffer
 	e.closers = append(e.closers, buffer.Close)
-	t, err := runtime.TensorOf(buffer)
-	if err != nil {
-		return loadFailed(c, "bind a tensor to", err)
-	}
-	e.closers = append(e.closers, t.Close)
-	if err := set(t); err != nil {
+	if err := set(i, buffer); err != nil {
 		return loadFailed(c, "bind a tensor to", err)
 	}
 	return nil
@@ -446,12 +478,12 @@ func (e *Executable) Buffer(name string) *tensor.Buffer { return e.buffers[name]
 // Dynamic says why the network was compiled with open dimensions, "" if it is static.
 func (e *Executable) Dynamic() string { return e.dynamic }
 
-// Precision returns OpenVINO's name of the inference precision, "" if the device does not tell.
+// Precision returns OpenVINO's name of the inference precision, of a network on ONNX Runtime that of its file, "" if the device does not tell.
 func (e *Executable) Precision() string { return e.precision }
 
 // Infer runs the network once on what the input buffers hold. An error wraps ctx's when that ended it.
 func (e *Executable) Infer(ctx context.Context) error {
-	err := e.request.Infer(ctx)
+	err := e.infer(ctx)
 	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
 	}

@@ -47,7 +47,7 @@ func (l *Loader) OpenTokenizer(m *model.Model) (*Tokenizer, error) {
 	compiled := t.compiled
 	outputs := compiled.Outputs()
 	named := func(name string) int {
-		return slices.IndexFunc(outputs, func(p openvino.Port) bool { return p.Name == name })
+		return slices.IndexFunc(outputs, func(p tensor.Port) bool { return p.Name == name })
 	}
 	t.ids, t.mask = named("input_ids"), named("attention_mask")
 	if t.ids < 0 {

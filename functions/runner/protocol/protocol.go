@@ -129,8 +129,9 @@ type Hello struct {
 	Slot              int    `json:"slot"`                         // which of the device's slots to lock; AnySlot: the first free one
 	RuntimeDir        string `json:"runtime_dir,omitempty"`        // where the lock files are; required with a device
 	CacheDir          string `json:"cache_dir,omitempty"`          // compiled models, kernels, compile journals
-	Runtime           string `json:"runtime,omitempty"`            // whose devices: RuntimeCUDA; empty: OpenVINO
-	LibraryDir        string `json:"library_dir,omitempty"`        // of the runtime; empty: searched for
+	Runtime           string `json:"runtime,omitempty"`            // whose devices: RuntimeONNXRuntime, RuntimeCUDA; empty: OpenVINO
+	LibraryDir        string `json:"library_dir,omitempty"`        // of OpenVINO or CUDA; empty: searched for
+	ONNXRuntimeDir    string `json:"onnxruntime_dir,omitempty"`    // of ONNX Runtime; empty: searched for
 	TokenizersLibrary string `json:"tokenizers_library,omitempty"` // OpenVINO tokenizers; empty: beside OpenVINO
 	MaxModels         int    `json:"max_models,omitempty"`         // models kept loaded; 0: 1
 	Threads           int    `json:"threads,omitempty"`            // inference threads; 0: chosen by what the process may use
@@ -144,6 +145,9 @@ type Hello struct {
 	Properties map[string]string `json:"properties,omitempty"` // of the device, for everything that is compiled on it
 	Precision  string            `json:"precision,omitempty"`  // one of tuning.Precisions; empty: f32 on the CPU, elsewhere what the device has in hardware
 }
+
+// RuntimeONNXRuntime as Hello.Runtime runs the networks on ONNX Runtime, and their tokenizers on OpenVINO.
+const RuntimeONNXRuntime = "onnxruntime"
 
 // RuntimeCUDA as Hello.Runtime looks at NVIDIA's devices. No model runs on them yet.
 const RuntimeCUDA = "cuda"

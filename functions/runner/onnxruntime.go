@@ -1,0 +1,140 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+
+	"genfn/bindings/onnxruntime"
+	"genfn/bindings/openvino"
+	"genfn/events"
+	"genfn/functions/device/tuning"
+	"genfn/functions/hostcpu"
+	"genfn/functions/model/session"
+	"genfn/functions/runner/protocol"
+)
+
+// onnxEngine is the engine over ONNX Runtime, on the CPU. OpenVINO tokenizes: tokenizers come as its networks, and it takes a
+// few milliseconds a prompt.
+type onnxEngine struct {
+	generator
+	runtime  *onnxruntime.Runtime
+	openvino *openvino.Runtime
+}
+
+var _ Engine = (*onnxEngine)(nil)
+
+// OpenONNXRuntime loads ONNX Runtime, and OpenVINO for tokenizers.
+func OpenONNXRuntime(_ context.Context, hello *protocol.Hello, log *slog.Logger) (Engine, error) {
+	e := &onnxEngine{generator: newGenerator(hello, log)}
+	e.memory = e.DeviceMemory
+	if err := e.open(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+const onnxDevice = "CPU"
+
+func (e *onnxEngine) open() (err error) {
+	if d := e.hello.Device; d != "" && d != onnxDevice {
+		f := events.Errorf(events.CodeDeviceUnavailable, "no model runs with ONNX Runtime on %s yet", d)
+		f.Device, f.Expected = d, onnxDevice
+		return f
+	}
+	e.runtime, err = onnxruntime.Open(onnxruntime.Options{LibraryDir: e.hello.ONNXRuntimeDir, Ledger: e.ledger})
+	if err != nil {
+		return events.Errorf(events.CodeDeviceUnavailable, "ONNX Runtime cannot be loaded: %w", err)
+	}
+	e.openvino, err = openvino.Open(openvino.Options{LibraryDir: e.hello.LibraryDir, TokenizersLibrary: e.hello.TokenizersLibrary, Ledger: e.ledger})
+	if err != nil {
+		return events.Errorf(events.CodeDeviceUnavailable, "OpenVINO, which tokenizes, cannot be loaded: %w", err)
+	}
+	e.version = "onnxruntime " + e.runtime.Version()
+	e.info.Versions = map[string]string{"onnxruntime": e.runtime.Version(), "openvino": e.openvino.Version()}
+	if e.hello.Device == "" {
+		return nil
+	}
+	if err := e.openKernels(); err != nil {
+		return err
+	}
+	threads, err := e.tune()
+	if err != nil {
+		return err
+	}
+	e.loader = session.NewLoader(e.openvino, session.Options{
+		ONNX: e.runtime, Threads: threads, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
+	})
+	e.loader.Prepare()
+	processor, err := e.loader.DeviceName()
+	if err != nil {
+		return err
+	}
+	e.info.DeviceName = processor + ", ONNX Runtime" // what is learned of a device is not that of OpenVINO's
+	if e.hello.Validate {
+		e.info.Validation = e.validate()
+	}
+	return nil
+}
+
+// tune chooses the threads of an operation; 0: ONNX Runtime chooses.
+func (e *onnxEngine) tune() (threads int, err error) {
+	e.openTrials()
+	cores, err := hostcpu.Read()
+	if err != nil {
+		e.log.Warn("the cores of this process are not known, the runtime chooses its threads", "error", err)
+	}
+	// Of what OpenVINO calls properties, ONNX Runtime has the threads.
+	plan, err := tuning.Choose(
+		tuning.Device{Name: e.hello.Device, Supported: []string{tuning.PropertyThreads}, Slots: e.hello.Slots, Cores: cores},
+		tuning.Wishes{Threads: e.hello.Threads, GuidanceBatch: e.hello.GuidanceBatch, Properties: e.hello.Properties},
+	)
+	if err != nil {
+		return 0, err
+	}
+	e.info.Tuning, e.uses = plan.Settings, plan.Properties
+	n, chosen := plan.Properties[tuning.PropertyThreads]
+	if !chosen {
+		return 0, nil
+	}
+	if threads, err = strconv.Atoi(n); err != nil || threads < 1 {
+		f := events.Errorf(events.CodeInvalidRequest, "%s=%s is no number of threads", tuning.PropertyThreads, n)
+		f.Field, f.Expected = "property", "1 or more"
+		return 0, f
+	}
+	return threads, nil
+}
+
+// validate says what there is. The CPU is not suspected of computing wrong.
+func (e *onnxEngine) validate() *protocol.Validation {
+	v := newValidation(onnxDevice)
+	v.Name, v.Tuning = e.info.DeviceName, e.info.Tuning
+	providers, err := e.runtime.Providers()
+	v.check(checkDriver, fmt.Sprintf("ONNX Runtime %s with %v", e.runtime.Version(), providers), err)
+	v.check(checkMemory, describeMemory(v.Memory), enough(v.Memory))
+	return v.Validation
+}
+
+// Devices lists the CPU.
+func (e *onnxEngine) Devices(_ context.Context, validate string) ([]protocol.Device, error) {
+	if validate != "" && validate != onnxDevice {
+		f := events.Errorf(events.CodeDeviceUnavailable, "ONNX Runtime runs no models on %s yet", validate)
+		f.Device, f.Expected = validate, onnxDevice
+		return nil, f
+	}
+	d := protocol.Device{Name: onnxDevice, FullName: e.info.DeviceName}
+	if validate != "" {
+		d.Validation = e.validate()
+	}
+	return []protocol.Device{d}, nil
+}
+
+// DeviceMemory is the host's.
+func (e *onnxEngine) DeviceMemory() *protocol.DeviceMemory { return nil }
+
+// Close implements Engine.
+func (e *onnxEngine) Close() error {
+	return errors.Join(e.closeModels(), e.runtime.Close(), e.openvino.Close(), e.leaks())
+}
