@@ -60,7 +60,7 @@ func TestONNXRuntimeGenerates(t *testing.T) {
 		latents = append(latents, out.Latents.Data)
 		bytes, _ := e.Ledger()
 		require.Equal(t, e.Resident(), bytes, "nothing but what belongs to the networks")
-		require.NoError(t, e.Cleanup(t.Context(), false))
+		require.NoError(t, e.Cleanup(t.Context()))
 	}
 	require.Equal(t, latents[0], latents[1])
 	for i, v := range latents[0] {
