@@ -115,13 +115,14 @@ func toldAttempts(records []AttemptRecord, told []events.Attempt) []AttemptRecor
 // keep stores a dead letter unless it is there. It takes the place of one of an earlier request under the same id,
 // whose answer is forgotten.
 func (b *Broker) keep(ctx context.Context, l DeadLetter) error {
-	sequence, err := b.putDeadLetter(ctx, l)
+	_, err := b.putDeadLetter(ctx, l)
 	if errors.Is(err, ErrConflict) {
 		var had DeadLetter
 		if had, err = b.DeadLetter(ctx, l.Tenant, l.ID); err != nil || had.EndedAt.Equal(l.EndedAt) || had.QueuedAt.Equal(l.QueuedAt) {
 			return err
 		}
 		l.sequence = had.sequence
+		var sequence uint64
 		if sequence, err = b.putDeadLetter(ctx, l); err == nil {
 			err = b.purgeDeadLetter(ctx, l.Tenant, l.ID, jetstream.WithPurgeSequence(sequence))
 		}
