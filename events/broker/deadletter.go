@@ -112,11 +112,20 @@ func toldAttempts(records []AttemptRecord, told []events.Attempt) []AttemptRecor
 	return records
 }
 
-// keep stores a dead letter unless its request has one.
+// keep stores a dead letter unless it is there. It takes the place of one of an earlier request under the same id,
+// whose answer is forgotten.
 func (b *Broker) keep(ctx context.Context, l DeadLetter) error {
 	_, err := b.putDeadLetter(ctx, l)
 	if errors.Is(err, ErrConflict) {
-		return nil
+		var had DeadLetter
+		if had, err = b.DeadLetter(ctx, l.Tenant, l.ID); err != nil || had.EndedAt.Equal(l.EndedAt) || had.QueuedAt.Equal(l.QueuedAt) {
+			return err
+		}
+		l.sequence = had.sequence
+		var sequence uint64
+		if sequence, err = b.putDeadLetter(ctx, l); err == nil {
+			err = b.purgeDeadLetter(ctx, l.Tenant, l.ID, jetstream.WithPurgeSequence(sequence))
+		}
 	}
 	if err == nil {
 		b.log.Warn("a request became a dead letter", "tenant", l.Tenant, "request", l.ID, "code", l.Error.Code, "error", l.Error.Message)
@@ -124,7 +133,7 @@ func (b *Broker) keep(ctx context.Context, l DeadLetter) error {
 	return err
 }
 
-// putDeadLetter stores a dead letter as the successor of its older self.
+// putDeadLetter stores a dead letter as the successor of the one it was read as, or else of none.
 func (b *Broker) putDeadLetter(ctx context.Context, l DeadLetter) (sequence uint64, err error) {
 	data, err := json.Marshal(l)
 	if err != nil {

@@ -120,6 +120,28 @@ func TestADeadLetterIsNotLostWithItsInstance(t *testing.T) {
 	})
 }
 
+// Dead letters may be kept for longer than answers: then an id may be used again.
+func TestADeadLetterOfAnotherRequestUnderItsID(t *testing.T) {
+	b := newBench(t, func(c *broker.Config) { c.Duplicates = 100 * time.Millisecond })
+	require.NoError(t, b.answered("a", events.TypeFailed, events.Failed{Error: events.Errorf(events.CodeHang, "x")}).Done(t.Context()))
+	for _, stream := range []string{broker.StreamTerminals, broker.StreamAttempts} {
+		s, err := b.js.Stream(t.Context(), stream)
+		require.NoError(t, err)
+		require.NoError(t, s.Purge(t.Context()))
+	}
+	require.Eventually(t, func() bool {
+		return b.PublishRequest(t.Context(), address("a"), requestEvent(t, "a")) == nil
+	}, time.Minute, 10*time.Millisecond, "the window ends")
+	j := b.next(b.queue(b.Broker))
+	e, err := events.NewAnswer(events.TypeFailed, events.Meta{RequestID: "a", Source: "/test/instance"}, events.Failed{Error: events.Errorf(events.CodeDeviceLost, "y")})
+	require.NoError(t, err)
+	_, err = b.begin(j, "i1").FinishValid(t.Context(), e)
+	require.NoError(t, err)
+	require.NoError(t, j.Done(t.Context()))
+	require.Equal(t, events.CodeDeviceLost, b.deadLetter("a").Error.Code)
+	require.Equal(t, 1, b.messages(broker.StreamDeadLetters))
+}
+
 func TestDeadLettersAreListedMarkedAndDropped(t *testing.T) {
 	b := newBench(t)
 	for _, id := range []string{"a", "b"} {
