@@ -36,6 +36,7 @@
 //   - Storing an object under an existing name replaces it: names carry the attempt.
 //   - The window for duplicate message ids is shorter than a result's life: a
 //     request is compared with the stored terminal events as well.
-//   - Moved work must be published before it is acknowledged, and handed-back
-//     messages leave num_pending: see Job.Move.
+//   - Moved work must be published before it is acknowledged.
+//   - Handed-back messages leave num_pending, which pulls with a limit look at:
+//     see Job.HandBack.
 package broker
