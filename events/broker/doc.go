@@ -38,6 +38,7 @@
 //     request is compared with the stored terminal events as well.
 //   - Whoever answered a request may die before it is a dead letter: that is made
 //     last, before the request leaves the queue, by whoever takes it out.
-//   - Moved work must be published before it is acknowledged, and handed-back
-//     messages leave num_pending: see Job.Move.
+//   - Moved work must be published before it is acknowledged.
+//   - Handed-back messages leave num_pending, which pulls with a limit look at:
+//     see Job.HandBack.
 package broker

@@ -77,10 +77,13 @@ func (j *Job) nak() {
 // it allows. No attempt is charged. It waits until the server has it. A request
 // of the any lane goes on in the retry lane, or in that of the class of device it
 // asks for: handed back there it would not count as pending, and no consumer that
-// waits for a number of pending messages would get it.
+// waits for a number of pending messages would get it. Only in a full queue, which
+// takes no copy of it, it stays.
 func (j *Job) HandBack(ctx context.Context) error {
 	if j.Lane == LaneAny && j.valid() {
-		return j.Move(ctx, j.nextLane())
+		if err := j.Move(ctx, j.nextLane()); !queueFull(err) {
+			return err
+		}
 	}
 	return j.b.retry(ctx, func(ctx context.Context) error {
 		if err := j.b.nc.Publish(j.reply, []byte("-NAK")); err != nil {

@@ -245,6 +245,17 @@ func TestHandBackFromTheAnyLane(t *testing.T) {
 	assert.EqualValues(t, 2, b.next(b.queue(b.Broker, broker.LaneRetry)).Delivered, "there it stays")
 }
 
+// A full queue takes no copy: the request itself comes again.
+func TestHandBackToAFullQueue(t *testing.T) {
+	b := newBench(t, func(c *broker.Config) { c.QueueMessages = 1 })
+	b.publish(address("a"))
+	q := b.queue(b.Broker)
+	require.NoError(t, b.next(q).HandBack(t.Context()))
+	j := b.next(q)
+	assert.Equal(t, address("a"), j.Address)
+	assert.EqualValues(t, 2, j.Delivered)
+}
+
 // A crash between the two steps of a move repeats it.
 func TestMoveTwiceLeavesOneRequest(t *testing.T) {
 	b := newBench(t)

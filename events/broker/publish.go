@@ -81,7 +81,7 @@ func refusal(err error, id string, size int) error {
 	switch {
 	case queuedAlready(err):
 		return DuplicateID(id, "is queued or running")
-	case api.ErrorCode == codeStoreFailed:
+	case queueFull(err):
 		e := events.Errorf(events.CodeQueueFull, "the queue takes no more requests: %s", api.Description)
 		e.Cause = api
 		return e

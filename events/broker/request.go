@@ -266,6 +266,12 @@ func redact(list string) string {
 	return strings.Join(parts, ",")
 }
 
+// queueFull reports whether a request was refused because the queue is full.
+func queueFull(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeStoreFailed && !conflict(err)
+}
+
 // conflict reports whether a publish was refused because the subject was not in
 // the expected state.
 func conflict(err error) bool {

@@ -28,7 +28,7 @@ const (
 	LaneAny   Lane = "any"   // any device
 	LaneGPU   Lane = "gpu"   // GPUs only
 	LaneCPU   Lane = "cpu"   // CPUs only
-	LaneRetry Lane = "retry" // work that failed elsewhere; every class serves it
+	LaneRetry Lane = "retry" // work that was handed back; every class serves it
 )
 
 // Lanes returns all lanes.

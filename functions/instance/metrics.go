@@ -26,11 +26,11 @@ type Metrics struct {
 	runnerStarts *prometheus.CounterVec
 	runnerExits  *prometheus.CounterVec
 
-	waits    *prometheus.HistogramVec
-	requestS *prometheus.HistogramVec
-	stages   *prometheus.HistogramVec
-	canaryS  *prometheus.HistogramVec
-	aside    *prometheus.HistogramVec
+	waits       *prometheus.HistogramVec
+	durations   *prometheus.HistogramVec
+	stages      *prometheus.HistogramVec
+	canaryTimes *prometheus.HistogramVec
+	aside       *prometheus.HistogramVec
 
 	state      *prometheus.GaugeVec
 	slots      *prometheus.GaugeVec
@@ -92,11 +92,11 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		runnerStarts: counter("runner_starts_total", "Runner processes that became ready."),
 		runnerExits:  counter("runner_exits_total", "Runner processes that ended while the instance served, by reason: signal and exit_code were their own end, the others (hang, cancel, deadline, shutdown) the instance's will.", "reason"),
 
-		waits:    seconds("request_queue_duration_seconds", "Time from the queueing of a request in its lane to its first delivery, if work began then.", 0.001, "lane", "model", "priority"),
-		requestS: seconds("request_duration_seconds", "Time from the queueing of a request in its lane to its end here, by outcome as in genfn_requests_total.", 0.001, "model", "outcome"),
-		stages:   seconds("stage_duration_seconds", "Time of the stages of attempts, by outcome (those of genfn_requests_total, and tried_again); stage total is the whole attempt.", 0.001, "model", "outcome", "stage"),
-		canaryS:  seconds("canary_duration_seconds", "Time of canaries.", 0.001),
-		aside:    seconds("device_recovery_duration_seconds", "Time from the moment the device was not ready any more to when it was again.", 0.01),
+		waits:       seconds("request_queue_duration_seconds", "Time from the queueing of a request in its lane to its first delivery, if work began then.", 0.001, "lane", "model", "priority"),
+		durations:   seconds("request_duration_seconds", "Time from the queueing of a request in its lane to its end here, by outcome as in genfn_requests_total.", 0.001, "model", "outcome"),
+		stages:      seconds("stage_duration_seconds", "Time of the stages of attempts, by outcome (those of genfn_requests_total, and tried_again); stage total is the whole attempt.", 0.001, "model", "outcome", "stage"),
+		canaryTimes: seconds("canary_duration_seconds", "Time of canaries.", 0.001),
+		aside:       seconds("device_recovery_duration_seconds", "Time from the moment the device was not ready any more to when it was again.", 0.01),
 
 		state:      gauge("device_state", "1 for the state that the device is in, else 0.", "state"),
 		slots:      gauge("slots", "Requests that the instance can work on at the same time."),
@@ -135,7 +135,7 @@ func (i *Instance) countRequest(job *broker.Job, outcome string) {
 	if m := i.config.Metrics; m != nil {
 		model := job.Asked().Model
 		m.requests.WithLabelValues(i.of(model, outcome)...).Inc()
-		m.requestS.WithLabelValues(i.of(model, outcome)...).Observe(since(job.Queued))
+		m.durations.WithLabelValues(i.of(model, outcome)...).Observe(since(job.Queued))
 	}
 }
 
@@ -249,7 +249,7 @@ func (i *Instance) countCanary(passed bool, took time.Duration) {
 			result = canaryResults[1]
 		}
 		m.canaries.WithLabelValues(i.of(result)...).Inc()
-		m.canaryS.WithLabelValues(i.of()...).Observe(took.Seconds())
+		m.canaryTimes.WithLabelValues(i.of()...).Observe(took.Seconds())
 	}
 }
 

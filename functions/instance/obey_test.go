@@ -416,7 +416,7 @@ func TestWrongNumbersOfACPU(t *testing.T) {
 	r.change = func(c *instance.Config) {
 		c.CanaryEvery = 10 * time.Millisecond
 		c.Runner.Env = append(c.Runner.Env, runnertest.EnvWrong+"="+filepath.Join(sickness, runnertest.EnvWrong))
-		c.Health = device.Policy{Backoff: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond}
+		c.Health = device.Policy{Backoff: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond, QuarantineAfter: 1 << 20}
 	}
 	run := r.cpu()
 	r.succeeded(r.publish(request(runnertest.Script{})))

@@ -17,7 +17,7 @@ type peers struct {
 	known map[string]peer
 }
 
-func newPeers() peers { return peers{changed: make(chan struct{}, 1), known: map[string]peer{}} }
+func newPeers() peers { return peers{changed: make(chan struct{}, 1)} }
 
 type peer struct {
 	status events.DeviceStatus
@@ -32,6 +32,9 @@ func (p *peers) note(s events.DeviceStatus) (fresh bool) {
 	was, old := p.known[s.Instance]
 	if old && was.status.Incarnation == s.Incarnation && s.Sequence < was.status.Sequence {
 		return false // it came late
+	}
+	if p.known == nil {
+		p.known = map[string]peer{}
 	}
 	p.known[s.Instance] = peer{s, now}
 	if !old || !servesAlike(was.status, s) {
