@@ -291,7 +291,7 @@ func (s *slot) ask(ctx context.Context, m protocol.Message, job uint64) (protoco
 	if err := s.runner.Send(m); err != nil {
 		return nil, s.died(string(protocol.KindOf(m)), err)
 	}
-	return s.await(ctx, job)
+	return s.await(ctx, job, string(protocol.KindOf(m)))
 }
 
 // fitsAhead reports what speaks against loading a model before anybody has asked for it.

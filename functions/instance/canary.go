@@ -20,6 +20,9 @@ const (
 	canarySeed  = 20260131
 )
 
+// stageCanary is the stage of a runner that dies in a canary.
+const stageCanary = "canary"
+
 // canary makes a small generation of the model on the slot's runner and compares its latents with known values.
 func (s *slot) canary(ctx context.Context, name string, economy model.Economy) error {
 	m, err := s.instance.catalog.get(name)
@@ -56,9 +59,9 @@ func (s *slot) makeCanary(ctx context.Context, m Model, economy model.Economy) (
 		Seed: canarySeed, Count: 1, OutputLatents: true, Economy: economy,
 	}
 	if err := s.runner.Send(&protocol.Generate{Job: job, Model: m.protocol(), Request: request}); err != nil {
-		return made, s.died("canary", err)
+		return made, s.died(stageCanary, err)
 	}
-	answer, err := s.await(ctx, job)
+	answer, err := s.await(ctx, job, stageCanary)
 	if err != nil {
 		return made, err
 	}

@@ -44,6 +44,7 @@ var (
 // TestFaultMatrix injects faults into the real GPU plugin, each at several places of a request's life: each must be
 // named right, end as specified, and leave the device's memory as it was.
 func TestFaultMatrix(t *testing.T) {
+	t.Parallel()
 	table := &table{}
 	t.Run("requests", func(t *testing.T) {
 		v := startVirtual(t, virtualgpu.Options{Memory: 1 << 30}, nil)
@@ -121,7 +122,7 @@ func whileLoading() (list []matrixCase) {
 	for _, after := range []int{10, 20, 30, 40} {
 		add(matrixCase{name: fmt.Sprintf("allocation -4, number %d", after+1), rule: fmt.Sprintf("memory error=-4 after=%d", after), code: events.CodeGPUOutOfMemory, class: fault.ClassMemory, end: "GPU", done: lessMemory})
 	}
-	add(matrixCase{name: "clFinish -5, the model before is unloaded", rule: "clFinish error=-5", code: events.CodeDeviceUnavailable, class: fault.ClassHost, end: "CPU", done: toCPU})
+	add(matrixCase{name: "clFinish -5, the model before is unloaded", rule: "clFinish error=-5", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "canary", end: "GPU", done: freshAndRetry})
 	add(matrixCase{name: "no kernel compiles: -11", rule: "clBuildProgram error=-11", goesOn: true, code: events.CodeModelLoadFailed, class: fault.ClassRequest, stage: events.StageLoad, end: "CPU", done: toCPU})
 	add(matrixCase{name: "one kernel does not compile: -11", rule: "clBuildProgram error=-11", end: "GPU"}) // with open dimensions
 	return list

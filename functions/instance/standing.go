@@ -101,15 +101,15 @@ func (s *slot) prove(ctx context.Context, name string) (err error) {
 	return nil
 }
 
-// await waits for the end of a job that is no request's. Each message renews the time it has.
-func (s *slot) await(ctx context.Context, job uint64) (protocol.Message, error) {
+// await waits for the end of a job that is no request's, such as a canary. Each message renews the time it has.
+func (s *slot) await(ctx context.Context, job uint64, what string) (protocol.Message, error) {
 	silence := time.NewTimer(s.config.Budgets.Stage)
 	defer silence.Stop()
 	for {
 		select {
 		case m, ok := <-s.runner.Messages():
 			if !ok {
-				return nil, s.died("canary", process.ErrHung)
+				return nil, s.died(what, process.ErrHung)
 			}
 			if u, ok := m.(*protocol.Usage); ok { // no sign of progress
 				s.instance.usage.seen(s.runner.PID(), u.Memory)
@@ -136,13 +136,14 @@ func (s *slot) await(ctx context.Context, job uint64) (protocol.Message, error) 
 	}
 }
 
-// died is the error of a runner that ended while it did what is no request's, such as a canary.
+// died is the fault of a runner that ended while it did what is no request's.
 func (s *slot) died(what string, cause error) error {
-	words := cause.Error()
-	if err := s.kill(fault.KilledNot); err == nil {
-		words = s.exit.String()
+	if err := s.kill(fault.KilledNot); err != nil {
+		e := events.Errorf(events.CodeDeviceUnavailable, "the %s ended the runner: %w", what, cause)
+		e.Device, e.Stage = s.device(), what
+		return e
 	}
-	e := events.Errorf(events.CodeDeviceUnavailable, "the %s ended the runner: %s", what, words)
-	e.Device, e.Detail, e.Cause = s.device(), printable(s.exit.Stderr), cause
-	return e
+	f := fault.ClassifyDeath(s.exit.Death(what, s.device()))
+	f.Err.Detail = printable(f.Err.Detail)
+	return runnerFault{f}
 }
