@@ -209,6 +209,7 @@ func (two) Names() []string { return []string{modelName, "second"} }
 
 // TestMemoryWarning: who follows a request hears that memory runs out, before it does; so do log, status and metrics.
 func TestMemoryWarning(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	registry := prometheus.NewPedanticRegistry()
 	metrics, err := instance.NewMetrics(registry)

@@ -123,6 +123,7 @@ func TestCancelReachesWhoeverWorks(t *testing.T) {
 
 // An instance that hears nothing is not waited for, and finds the answer when it looks again.
 func TestCancelWhileTheInstanceIsStopped(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.set.AckWait = time.Minute // no other gets the request meanwhile
 	first := r.spawn(func(s *settings) { s.AckWait = time.Minute })

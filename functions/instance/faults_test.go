@@ -137,6 +137,7 @@ func TestDeviceFaultGetsAFreshRunner(t *testing.T) {
 }
 
 func TestHungRunnerLosesItsLease(t *testing.T) {
+	t.Parallel()
 	for stage, step := range map[string]int{events.StageTextEncoder: 0, events.StageDenoise: 2} {
 		r := newRig(t)
 		r.start(func(s *settings) {
@@ -163,6 +164,7 @@ func TestHangEachTimeFails(t *testing.T) {
 
 // TestSlowInputIsNotTheRunnersFault: an input of which the store has lost a part is waited for in vain.
 func TestSlowInputIsNotTheRunnersFault(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.change = func(c *instance.Config) { c.MaxLost = 1 }
 	pid := r.start(func(s *settings) { s.Budgets.Load = 100 * time.Millisecond }).runnerPID(t)
@@ -273,6 +275,7 @@ func TestStoppedInstanceSpoilsNothing(t *testing.T) {
 
 // TestStoppedInstanceStillHasItsRequest: nobody else took it in the meantime, so it goes on.
 func TestStoppedInstanceStillHasItsRequest(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	first := r.spawn(func(s *settings) { s.Budgets = instance.Budgets{Stage: time.Second} })
 	g := r.gate()
@@ -290,6 +293,7 @@ func TestStoppedInstanceStillHasItsRequest(t *testing.T) {
 }
 
 func TestBrokerRestartInTheMiddle(t *testing.T) {
+	t.Parallel()
 	for _, stage := range []string{events.StageTokenize, events.StageVAEDecode} {
 		r := newRig(t)
 		r.start(nil)
@@ -325,6 +329,7 @@ func TestBrokerAwayWhileStoring(t *testing.T) {
 }
 
 func TestNetworkGap(t *testing.T) {
+	t.Parallel()
 	for name, disrupt := range map[string]func(interface {
 		Cut()
 		Freeze()

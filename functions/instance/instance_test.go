@@ -214,6 +214,7 @@ func TestInputLatents(t *testing.T) {
 }
 
 func TestModelThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.start(nil)
 	id := r.publish(events.ImageGenerate{Model: "broken", Prompt: "x"})

@@ -172,6 +172,7 @@ func TestQuarantineHandsBack(t *testing.T) {
 // TestControllerShedsAndTakesBack: what a sick GPU says of itself is confirmed; its requests go to the CPU; each time its
 // back-off is over it is to prove itself, and when it does it is taken back.
 func TestControllerShedsAndTakesBack(t *testing.T) {
+	t.Parallel()
 	for name, way := range map[string]string{"validation": runnertest.EnvInvalid, "canary": runnertest.EnvCanary, "wrong numbers": runnertest.EnvWrong} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -212,6 +213,7 @@ func TestControllerShedsAndTakesBack(t *testing.T) {
 // TestControllerQuarantines: proofs that fail in a row end in quarantine, out of which an operator lets the device prove
 // itself.
 func TestControllerQuarantines(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.controller(func(c *controller.Config) { c.Policy.QuarantineAfter = 3 })
 	run, sickness := r.gpu(func(c *instance.Config) { c.Health = device.Policy{Backoff: time.Hour} })
@@ -267,6 +269,7 @@ func TestHandBackRace(t *testing.T) {
 // TestControllerDies: a controller that is cut off is followed by another, which decides with what was decided before; to
 // instances nothing happens meanwhile.
 func TestControllerDies(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	proxy := r.server.Proxy()
 	b := r.connect(proxy.URL())
@@ -303,6 +306,7 @@ func TestControllerDies(t *testing.T) {
 // TestCutOff: an instance that is cut off from the broker keeps to what was decided last, also when it comes back while
 // nobody leads; and it stops by itself when its device fails meanwhile.
 func TestCutOff(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	proxy := r.server.Proxy()
 	r.set.Budgets = instance.Budgets{Stage: time.Second, Floor: time.Second}
@@ -395,6 +399,7 @@ func TestWrongNumbersFromTheFirst(t *testing.T) {
 
 // TestReferenceForOthers: a CPU makes the values that a GPU lacks, also of a model that it was never asked for.
 func TestReferenceForOthers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	_, _ = r.gpu(func(c *instance.Config) { c.CanaryEvery = 10 * time.Millisecond })
 	id := r.publish(onGPU(runnertest.Script{}))

@@ -418,6 +418,7 @@ func TestInvalidDeviceDoesNotServe(t *testing.T) {
 
 // TestNoGPUServes: a request that asks for a GPU where none serves goes to the CPU, unless it forbids that.
 func TestNoGPUServes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.cpu()
 	never := onGPU(runnertest.Script{})

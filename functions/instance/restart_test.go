@@ -21,6 +21,7 @@ import (
 // attempt ends for want of its holder, and none waits for a lease to run out, which here takes longer than the test
 // may.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.set.AckWait = 2 * patience
 	leader := r.controller(nil)

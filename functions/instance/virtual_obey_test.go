@@ -19,6 +19,7 @@ import (
 // that computes wrong numbers and says nothing, are shed, the CPU does their work, and once they are well again they prove
 // it and are taken back.
 func TestControllerAndRealPlugin(t *testing.T) {
+	t.Parallel()
 	v := startVirtual(t, virtualgpu.Options{}, func(c *instance.Config) {
 		c.CanaryEvery = 200 * time.Millisecond
 		c.Health = device.Policy{Backoff: time.Hour} // by itself it would not come back
