@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/events"
 	"genfn/functions/runner/protocol"
@@ -35,6 +36,10 @@ func TestClassify(t *testing.T) {
 		"allocation":    {native("[GPU] Exceeded max size of memory object allocation: requested 9 bytes"), events.CodeGPUOutOfMemory, false},
 		"host memory":   {native("std::bad_alloc"), events.CodeHostOutOfMemory, true},
 		"CPU tensors":   {native("[CPU] MVN node with name 'x' Check 'ptr' failed at cpu_memory.cpp:257: Failed to allocate 16777216 bytes of memory"), events.CodeHostOutOfMemory, true},
+		"ONNX Runtime": {
+			fmt.Errorf("denoise: %w", &onnxruntime.Error{Op: "run unet", Code: 1, Name: "FAIL", Text: "bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 9"}),
+			events.CodeGPUOutOfMemory, true,
+		},
 		"load":          {loading, events.CodeModelLoadFailed, false},
 		"load, no room": {events.Errorf(events.CodeModelLoadFailed, "compile: %w", native("bad_alloc")), events.CodeHostOutOfMemory, true},
 	} {
