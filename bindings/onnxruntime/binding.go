@@ -3,6 +3,7 @@ package onnxruntime
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"genfn/bindings/onnxruntime/internal/capi"
@@ -32,7 +33,7 @@ func (s *Session) NewBinding() (*Binding, error) {
 	b := &Binding{session: s, handle: *handle, inputs: make([]*Tensor, len(s.inputs)), outputs: make([]*Tensor, len(s.outputs))}
 	b.init(r, "binding", s.name, &s.object, func() {
 		r.api.ReleaseIoBinding(b.handle)
-		for _, t := range append(b.inputs, b.outputs...) {
+		for _, t := range slices.Concat(b.inputs, b.outputs) {
 			if t != nil {
 				t.done()
 			}

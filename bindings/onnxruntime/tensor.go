@@ -47,7 +47,7 @@ func (r *Runtime) TensorOf(b *tensor.Buffer) (*Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	handle, err := r.value("Cpu", 0, capi.Address(uintptr(memory)), int64(len(b.Bytes())), b.DType(), b.Shape())
+	handle, err := r.value(capi.Address(uintptr(memory)), b.DType(), b.Shape())
 	if err != nil {
 		return nil, errors.Join(err, b.Release())
 	}
@@ -59,24 +59,20 @@ func (r *Runtime) TensorOf(b *tensor.Buffer) (*Tensor, error) {
 	return t, nil
 }
 
-// value makes a native tensor over memory of a device: "Cpu" or "Cuda".
-func (r *Runtime) value(device string, id int, memory capi.Address, bytes int64, dtype tensor.DType, shape tensor.Shape) (capi.Value, error) {
-	element, ok := elementTypes[dtype]
-	if !ok {
-		return 0, fmt.Errorf("onnxruntime: no tensors of type %s can be made", dtype)
-	}
-	name, err := cString(device)
+// value makes a native tensor over memory of the host.
+func (r *Runtime) value(memory capi.Address, dtype tensor.DType, shape tensor.Shape) (capi.Value, error) {
+	bytes, err := shape.Bytes(dtype)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("onnxruntime: %w", err)
 	}
-	place, handle := new(capi.MemoryInfo), new(capi.Value)
-	if err := r.check("name the memory of "+device, r.api.CreateMemoryInfo(name, capi.DeviceAllocator, int32(id), capi.MemTypeDefault, place)); err != nil { //nolint:gosec // a small number
+	place, handle, host := new(capi.MemoryInfo), new(capi.Value), []byte("Cpu\x00")
+	if err := r.check("name the host's memory", r.api.CreateMemoryInfo(&host[0], capi.DeviceAllocator, 0, capi.MemTypeDefault, place)); err != nil {
 		return 0, err
 	}
 	defer r.api.ReleaseMemoryInfo(*place)
 	dims := append(slices.Clone([]int64(shape)), 0) // with an address for a scalar too
 	err = r.check(fmt.Sprintf("create tensor %s%s", dtype, shape),
-		r.api.CreateTensorWithDataAsOrtValue(*place, memory, capi.Size(bytes), &dims[0], capi.Size(len(shape)), element, handle))
+		r.api.CreateTensorWithDataAsOrtValue(*place, memory, capi.Size(bytes), &dims[0], capi.Size(len(shape)), elementTypes[dtype], handle))
 	return *handle, err
 }
 

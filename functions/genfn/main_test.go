@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GENFN_OPENVINO_DIR", runtime)
+			e.Setenv("GENFN_ONNXRUNTIME_DIR", filepath.Join(root, ".runtime", "onnxruntime"))
 			e.Setenv("GENFN_VGPU_DIR", filepath.Join(root, ".runtime", "vgpu"))
 			e.Setenv("GENFN_MODELS", filepath.Join(root, "deploy", "models"))
 			e.Setenv("TINY", filepath.Join(root, "functions", "pipeline", "testdata"))

@@ -55,6 +55,7 @@ func (s *settings) versions() versionInfo {
 	}
 	info.Kernels, info.ISA = set.Info().Backend, set.Info().ISA
 	if onnx, err := onnxruntime.Open(onnxruntime.Options{LibraryDir: s.onnx}); err == nil {
+		defer onnx.Close()
 		info.ONNX = onnx.Version()
 	}
 	ov, err := openvino.Open(openvino.Options{LibraryDir: s.openvino, Ledger: tensor.NewLedger()})

@@ -29,7 +29,7 @@ func TestConsistencyModel(t *testing.T) {
 	r.Prompt, r.Steps, r.GuidanceScale, r.Seed = goldenNamed(t, "ddim").Prompt, b.model.DefaultSteps, b.model.DefaultGuidance, 12
 	got, err := b.Generate(t.Context(), r, nil)
 	require.NoError(t, err)
-	want := golden{Name: "consistency"}.array(t, "final")
+	want := golden{Name: "consistency", dir: goldens}.array(t, "final")
 	assert.LessOrEqual(t, relative(got.Latents.Data, want.Data), 1e-3)
 
 	r.GuidanceScale = 2

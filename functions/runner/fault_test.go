@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/events"
 	"genfn/functions/runner/protocol"
@@ -30,11 +31,15 @@ func TestClassify(t *testing.T) {
 		"out of resources": {
 			native("Exception from src/x.cpp:224:\n[GPU] clFlush, error code: -5 CL_OUT_OF_RESOURCES"), events.CodeDeviceLost, true,
 		},
-		"wait list":     {native("[GPU] clWaitForEvents, error code: -14 CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST"), events.CodeDeviceLost, true},
-		"other code":    {native("[GPU] clEnqueueNDRangeKernel, error code: -54 CL_INVALID_WORK_GROUP_SIZE"), events.CodeGPURuntimeError, true},
-		"allocation":    {native("[GPU] Exceeded max size of memory object allocation: requested 9 bytes"), events.CodeGPUOutOfMemory, false},
-		"host memory":   {native("std::bad_alloc"), events.CodeHostOutOfMemory, true},
-		"CPU tensors":   {native("[CPU] MVN node with name 'x' Check 'ptr' failed at cpu_memory.cpp:257: Failed to allocate 16777216 bytes of memory"), events.CodeHostOutOfMemory, true},
+		"wait list":   {native("[GPU] clWaitForEvents, error code: -14 CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST"), events.CodeDeviceLost, true},
+		"other code":  {native("[GPU] clEnqueueNDRangeKernel, error code: -54 CL_INVALID_WORK_GROUP_SIZE"), events.CodeGPURuntimeError, true},
+		"allocation":  {native("[GPU] Exceeded max size of memory object allocation: requested 9 bytes"), events.CodeGPUOutOfMemory, false},
+		"host memory": {native("std::bad_alloc"), events.CodeHostOutOfMemory, true},
+		"CPU tensors": {native("[CPU] MVN node with name 'x' Check 'ptr' failed at cpu_memory.cpp:257: Failed to allocate 16777216 bytes of memory"), events.CodeHostOutOfMemory, true},
+		"ONNX Runtime": {
+			fmt.Errorf("denoise: %w", &onnxruntime.Error{Op: "run unet", Code: 1, Name: "FAIL", Text: "bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 9"}),
+			events.CodeGPUOutOfMemory, true,
+		},
 		"load":          {loading, events.CodeModelLoadFailed, false},
 		"load, no room": {events.Errorf(events.CodeModelLoadFailed, "compile: %w", native("bad_alloc")), events.CodeHostOutOfMemory, true},
 	} {

@@ -478,7 +478,8 @@ func (e *Executable) Buffer(name string) *tensor.Buffer { return e.buffers[name]
 // Dynamic says why the network was compiled with open dimensions, "" if it is static.
 func (e *Executable) Dynamic() string { return e.dynamic }
 
-// Precision returns OpenVINO's name of the inference precision, of a network on ONNX Runtime that of its file, "" if the device does not tell.
+// Precision returns OpenVINO's name of the inference precision, "" if the device does not tell. A network on ONNX Runtime
+// has that of its file.
 func (e *Executable) Precision() string { return e.precision }
 
 // Infer runs the network once on what the input buffers hold. An error wraps ctx's when that ended it.
