@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,9 +60,21 @@ func printErrorDetails(w io.Writer, e *events.Error) {
 		fmt.Fprintf(w, "  driver:   %s %s\n", e.DriverCode, e.DriverText)
 	}
 	if e.Detail != "" {
-		fmt.Fprintf(w, "  detail:   %s\n", e.Detail)
+		fmt.Fprintf(w, "  detail:   %s\n", beginning(e.Detail))
 	}
 	if e.Advice != "" {
 		fmt.Fprintf(w, "  advice:   %s\n", e.Advice)
 	}
+}
+
+// maxDetailLines is how much of a detail people are shown: a crash of Go's runtime has hundreds of lines.
+const maxDetailLines = 8
+
+// beginning is the first lines of a text, and how many there are more.
+func beginning(text string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	if more := len(lines) - maxDetailLines; more > 1 {
+		lines = append(lines[:maxDetailLines:maxDetailLines], fmt.Sprintf("... %d more lines: --json has them", more))
+	}
+	return strings.Join(lines, "\n            ")
 }
