@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,26 +44,22 @@ type GPU struct {
 	Kernels string  // folder of its compiled kernels, which is kept
 }
 
-// possible leaves out the actions that cannot be done, and says why.
+// possible leaves out the actions that cannot be done, and says why; those of a cluster are nothing that a single node
+// lacks.
 func (c *Config) possible() (notRun []string) {
-	why := func(a Action) string {
+	var left []Action
+	for _, a := range c.Actions {
 		switch {
 		case a.ofCluster() && c.Replicas == 1:
-			return "-" // nothing is missing: there is one node
 		case a == FillDisk && os.Geteuid() != 0:
-			return "it mounts a small file system for each node, which needs root"
+			notRun = append(notRun, string(a)+": it mounts a small file system for each node, which needs root")
 		case a == SickGPU && c.GPU == nil:
-			return "the virtual GPU is not installed (make vgpu)"
+			notRun = append(notRun, string(a)+": the virtual GPU is not installed (make vgpu)")
+		default:
+			left = append(left, a)
 		}
-		return ""
 	}
-	c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool {
-		reason := why(a)
-		if reason != "" && reason != "-" {
-			notRun = append(notRun, string(a)+": "+reason)
-		}
-		return reason != ""
-	})
+	c.Actions = left
 	return notRun
 }
 
@@ -132,7 +127,6 @@ func (c Config) weather(ctx context.Context, s *system, plan Plan, r *Result) er
 		return err
 	}
 	r.Published, r.Done = published, storm.done()
-	r.Stormed = time.Since(began)
 	if err := s.calm(ctx, ears); err != nil {
 		return err
 	}
@@ -144,6 +138,9 @@ func (c Config) weather(ctx context.Context, s *system, plan Plan, r *Result) er
 		return err
 	}
 	r.judge(e, storm.faults())
+	if r.Panics, err = s.panics(); err != nil {
+		return err
+	}
 	return r.tellHistories(ctx, s)
 }
 

@@ -174,7 +174,7 @@ func (e *evidence) checkDeadLetters(p Published, find find) {
 	}
 }
 
-// suspects are instances' words for the end of an attempt that a sick device has.
-func suspect(r broker.AttemptRecord) bool {
+// byDevice reports whether an attempt ended by a fault of its device or of its runner.
+func byDevice(r broker.AttemptRecord) bool {
 	return slices.Contains([]string{"device_fault", "out_of_memory", "device_transient", "device_unfit", "runner_crash", "hang"}, r.Cause)
 }

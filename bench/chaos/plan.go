@@ -76,10 +76,12 @@ type Strike struct {
 	Fault  string        `json:"fault,omitempty"`
 }
 
-// gpuFaults are what a virtual GPU does, of all classes: context lost, memory, passing, crash, hang, dead for good.
+// gpuFaults are what a virtual GPU does, of all classes: context lost, memory, passing, crash, dead for good, hang, wrong
+// numbers.
 var gpuFaults = []string{
 	"clFlush error=-5 times=1", "clFlush error=-4 times=1", "clFlush error=-2 times=1", "clFlush crash=SIGSEGV times=1",
 	"clWaitForEvents error=-14 times=1", "clFlush error=-5 sticky=all", "clEnqueueNDRangeKernel error=-5 after=20 times=1",
+	"clFlush hang times=1", "clEnqueueNDRangeKernel flip=64 after=20 times=20",
 }
 
 // Kind is what becomes of a request by itself.

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"genfn/events"
+	"genfn/functions/device/virtualgpu"
 )
 
 // TestSameSeedSamePlan: a plan can be had again, and has every kind of request and action.
@@ -66,4 +67,13 @@ func TestRecovery(t *testing.T) {
 	require.Equal(t, Recovery{First: 800 * time.Millisecond, Decided: 190 * time.Millisecond}, r)
 	_, ok = recovery(story[1:])
 	require.False(t, ok, "it never went elsewhere")
+}
+
+// TestGPUFaults: the virtual GPU understands each.
+func TestGPUFaults(t *testing.T) {
+	for _, fault := range gpuFaults {
+		parsed, err := virtualgpu.ParseFaults(fault)
+		require.NoError(t, err, fault)
+		require.Len(t, parsed, 1)
+	}
 }

@@ -27,11 +27,11 @@ type Result struct {
 	Done       map[Action]int
 	Retried    int // requests with several attempts
 	Findings   []Finding
-	Histories  string // of requests with findings
+	Panics     []string // of the processes
+	Histories  string   // of requests with findings
 	Longest    time.Duration
 	LongestOf  string          // whose that was
 	Waits      []time.Duration // from the first try to publish to the stored terminal event
-	Stormed    time.Duration   // until all was published and undone
 	Elapsed    time.Duration   // until the queue was empty
 	Recoveries []Recovery
 	Faults     int // of the GPU
@@ -55,6 +55,9 @@ func (r *Result) Count(rules ...Rule) int {
 	}
 	return len(ids)
 }
+
+// Broken reports whether anything is wrong.
+func (r *Result) Broken() bool { return len(r.Findings)+len(r.Panics) > 0 }
 
 // Lost returns how many requests were lost.
 func (r *Result) Lost() int { return r.Count(RuleLost, RuleQueued) }
@@ -140,7 +143,7 @@ func (e *evidence) touched(faults []episode) (n int) {
 		for _, records := range e.attempts {
 			hits := 0
 			for _, r := range records {
-				if r.Instance == gpuInstance && suspect(r) && r.StartedAt.After(f.began) && r.StartedAt.Before(f.over) {
+				if r.Instance == gpuInstance && byDevice(r) && r.StartedAt.After(f.began) && r.StartedAt.Before(f.over) {
 					hits++
 				}
 			}
@@ -228,6 +231,9 @@ func (r *Result) Write(w io.Writer) {
 	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "  BROKEN  %s: %s: %s\n", f.ID, f.Rule, f.Text)
+	}
+	for _, line := range r.Panics {
+		fmt.Fprintf(w, "  PANIC  %s\n", line)
 	}
 	fmt.Fprint(w, r.Histories)
 }

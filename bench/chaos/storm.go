@@ -60,6 +60,13 @@ func (c *counter) now() int {
 	return c.n
 }
 
+// ended reports whether no more come.
+func (c *counter) ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over
+}
+
 // reach waits until n are published or no more come.
 func (c *counter) reach(ctx context.Context, n int) error {
 	for {
@@ -408,7 +415,7 @@ func (st *storm) gpuWell(ctx context.Context) (bool, error) {
 	defer b.Close()
 	patient, cancel := context.WithTimeout(ctx, actionPatience)
 	defer cancel()
-	for sleep(patient, 200*time.Millisecond) {
+	for sleep(patient, 200*time.Millisecond) && !st.published.ended() { // nobody would meet the fault
 		alive, err := b.Devices(patient, statusAge)
 		if err == nil && slices.ContainsFunc(alive, func(d events.DeviceStatus) bool { return d.Instance == gpuInstance && d.State == events.StateReady }) {
 			return true, nil

@@ -310,6 +310,22 @@ func (s *system) calm(ctx context.Context, ears *ears) error {
 	return nil // what is left the check tells
 }
 
+// panics returns what the processes' logs have of panics, a line each.
+func (s *system) panics() (lines []string, err error) {
+	for _, m := range slices.Concat(s.nodes, s.instances, s.controllers) {
+		text, err := os.ReadFile(m.log)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "panic: ") {
+				lines = append(lines, m.name+": "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return lines, nil
+}
+
 // connect connects to the nodes directly.
 func (s *system) connect(name string) (*broker.Broker, error) {
 	return broker.Connect(s.url(), broker.Options{Name: "chaos " + name})

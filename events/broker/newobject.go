@@ -70,14 +70,19 @@ func (b *Broker) putTogether(ctx context.Context, chunk, about *nats.Msg) error 
 	for i, f := range sent {
 		acks[i], errs[i] = confirmed(ctx, f)
 	}
-	if errs[0] == nil && errs[1] == nil {
-		return nil
-	}
-	b.purgeChunks(chunk.Subject)
-	if errs[1] == nil {
-		return errors.Join(errs[0], b.deleteAbout(ctx, about, acks[1].Sequence))
+	switch {
+	case refused(errs[0]) && errs[1] == nil:
+		errs[1] = b.deleteAbout(ctx, about, acks[1].Sequence)
+	case errs[0] == nil && refused(errs[1]): // of one that may be stored yet, the chunk has to stay
+		b.purgeChunks(chunk.Subject)
 	}
 	return errors.Join(errs[:]...)
+}
+
+// refused reports whether it is the server's word that a message is not stored.
+func refused(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api)
 }
 
 // deleteAbout deletes an object whose bytes were refused, if nobody has stored it again.
