@@ -139,7 +139,7 @@ func (b *Broker) putDeadLetter(ctx context.Context, l DeadLetter) (sequence uint
 	if err != nil {
 		return 0, err
 	}
-	return b.putNext(ctx, &nats.Msg{Subject: deadLetterSubject(l.Tenant, l.ID), Header: nats.Header{}, Data: data}, l.sequence)
+	return b.putNext(ctx, StreamDeadLetters, &nats.Msg{Subject: deadLetterSubject(l.Tenant, l.ID), Header: nats.Header{}, Data: data}, l.sequence)
 }
 
 // readDeadLetter never fails: one that cannot be read says so itself, so that it can be seen and dropped.
@@ -210,9 +210,6 @@ func (b *Broker) MarkReplayed(ctx context.Context, l DeadLetter, id string) erro
 		}
 		if l, err = b.DeadLetter(ctx, l.Tenant, l.ID); err != nil { // somebody else has marked or dropped it
 			return err
-		}
-		if slices.ContainsFunc(l.Replays, func(r Replay) bool { return r.ID == id }) { // it was this, and its confirmation was lost
-			return nil
 		}
 	}
 }

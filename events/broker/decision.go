@@ -44,7 +44,7 @@ func (b *Broker) PutDecision(ctx context.Context, d events.Decision, revision ui
 	if err != nil {
 		return 0, err
 	}
-	return b.putControl(ctx, &nats.Msg{Subject: decisionSubject(d.Instance), Header: header, Data: data}, revision)
+	return b.putNext(ctx, streamControl, &nats.Msg{Subject: decisionSubject(d.Instance), Header: header, Data: data}, revision)
 }
 
 // DropDecisions forgets everything that was decided on an instance.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"genfn/events"
 )
 
 // entryKey is where an entry is in its bucket: names may hold anything, keys only some characters.
@@ -38,30 +40,38 @@ func (b *Broker) putEntry(ctx context.Context, bucket, key string, entry any, se
 	if err != nil {
 		return err
 	}
-	_, err = b.putNext(ctx, &nats.Msg{Subject: entrySubject(bucket, key), Header: nats.Header{}, Data: data}, sequence)
+	_, err = b.putNext(ctx, "KV_"+bucket, &nats.Msg{Subject: entrySubject(bucket, key), Header: nats.Header{}, Data: data}, sequence)
 	return err
 }
 
 // ErrConflict says that somebody else has written meanwhile.
 var ErrConflict = errors.New("somebody else has written it meanwhile")
 
-// putNext stores a message as the successor of the one of its subject with the sequence; 0: there is none. It returns
-// the message's own, and ErrConflict if there is another meanwhile, also if that is this one, whose confirmation was
-// lost.
-func (b *Broker) putNext(ctx context.Context, m *nats.Msg, sequence uint64) (own uint64, err error) {
+// putNext stores a message in a stream as the successor of the one of its subject with the sequence; 0: there is none.
+// It returns the message's own, also if the confirmation of an earlier try was lost, and ErrConflict if somebody else's
+// is there.
+func (b *Broker) putNext(ctx context.Context, stream string, m *nats.Msg, sequence uint64) (own uint64, err error) {
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(sequence, 10))
-	lost := false
+	writer, other := events.NewID(), false
+	m.Header.Set(headerWriter, writer)
 	err = b.retry(ctx, func(ctx context.Context) error {
 		ack, err := b.publish(ctx, m)
 		if err == nil {
 			own = ack.Sequence
 		} else if conflict(err) { // settled: no reason to try this again
-			lost, err = true, nil
+			other, err = true, nil
 		}
 		return err
 	})
-	if err == nil && lost {
-		err = ErrConflict
+	if err != nil || !other {
+		return own, err
 	}
-	return own, err
+	stored, err := b.readLeader(ctx, stream, messageGet{Last: m.Subject})
+	switch {
+	case err != nil:
+		return 0, err
+	case stored != nil && stored.Sequence > sequence && stored.Header.Get(headerWriter) == writer:
+		return stored.Sequence, nil
+	}
+	return 0, ErrConflict
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // A header name of our own. The prefix keeps it apart from the server's.
-const headerWriter = "Genfn-Writer" // who published a terminal event or a record
+const headerWriter = "Genfn-Writer" // who published a terminal event, a record or an entry
 
 // ErrNotAnswered is returned by Job.Done for a request without a terminal event:
 // acknowledging it would lose it.

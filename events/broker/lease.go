@@ -158,24 +158,7 @@ func (l *Lease) put(ctx context.Context, key, name string, sequence uint64) (rev
 	if err != nil {
 		return 0, err
 	}
-	return l.b.putControl(ctx, &nats.Msg{Subject: controlSubject(key), Header: nats.Header{}, Data: data}, sequence)
-}
-
-// putControl stores an entry as the successor of the one with the sequence; 0: there is none. ErrConflict if there is
-// another meanwhile.
-func (b *Broker) putControl(ctx context.Context, m *nats.Msg, sequence uint64) (revision uint64, err error) {
-	revision, err = b.putNext(ctx, m, sequence)
-	if !errors.Is(err, ErrConflict) {
-		return revision, err
-	}
-	stored, err := b.readLeader(ctx, streamControl, messageGet{Last: m.Subject})
-	switch {
-	case err != nil:
-		return 0, err
-	case stored != nil && stored.Sequence > sequence && string(stored.Data) == string(m.Data):
-		return stored.Sequence, nil // an earlier try, whose confirmation was lost
-	}
-	return 0, ErrConflict
+	return l.b.putNext(ctx, streamControl, &nats.Msg{Subject: controlSubject(key), Header: nats.Header{}, Data: data}, sequence)
 }
 
 // hold calls lead and renews the lease meanwhile.

@@ -143,6 +143,7 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 		return nil, errors.Join(errRunnerDied, err)
 	}
 	a.job = message.Job
+	a.lease.Progress(a.slot.config.Budgets.Begin)
 	a.slot.uses(p.model.Name, p.shape)
 	if !told { // by now, so that the runner lost no time
 		a.publishProgress(ctx, nil)

@@ -89,6 +89,22 @@ func TestColdStartLongerThanTheAckWait(t *testing.T) {
 	r.settled(id)
 }
 
+// TestRunnerStoppedWhileIdle: one that does not even begin is found long before the time for loading is up.
+func TestRunnerStoppedWhileIdle(t *testing.T) {
+	r := newRig(t)
+	r.set.Budgets = instance.Budgets{Begin: 200 * time.Millisecond}
+	run := r.start(nil)
+	pid := run.runnerPID(t)
+	r.succeeded(r.publish(request(runnertest.Script{})))
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	id := r.publish(request(runnertest.Script{}))
+	s := r.succeeded(id)
+	require.Len(t, s.Attempts, 2)
+	require.Equal(t, "hang", s.Attempts[1].Cause)
+	require.Equal(t, events.CodeHang, s.Attempts[0].Error.Code)
+	require.ErrorIs(t, syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
 // extensions listens for extensions of leases. What it returns waits for n more.
 func (r *rig) extensions() (more func(n int)) {
 	r.t.Helper()

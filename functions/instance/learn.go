@@ -15,6 +15,7 @@ import (
 // Budgets say how long a runner may be silent before it counts as hung.
 type Budgets struct {
 	Load   time.Duration // for loading and compiling a model; 0: 10 minutes
+	Begin  time.Duration // for the first word of a runner that was given a job; it may have to finish a clean-up first. 0: 1 minute
 	Stage  time.Duration // for a stage or a step that has no learned time yet; 0: 5 minutes
 	Floor  time.Duration // least budget of a stage or a step with a learned time; 0: 10 seconds
 	Factor float64       // budget as a multiple of the learned time; 0: 10
@@ -24,6 +25,9 @@ type Budgets struct {
 func (b Budgets) withDefaults() Budgets {
 	if b.Load <= 0 {
 		b.Load = 10 * time.Minute
+	}
+	if b.Begin <= 0 {
+		b.Begin = time.Minute
 	}
 	if b.Stage <= 0 {
 		b.Stage = 5 * time.Minute
