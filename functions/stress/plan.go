@@ -94,7 +94,7 @@ func plan(c Config) []Case {
 	cases := make([]Case, c.Generations)
 	for i := range cases {
 		kinds := c.Kinds
-		if i >= c.Generations/2 && len(lasting) > 0 {
+		if i >= c.Generations/4 && len(lasting) > 0 {
 			kinds = lasting
 		}
 		cases[i] = Case{
