@@ -112,7 +112,7 @@ func (h *harness) kernelBandwidth(ctx context.Context, g *report.Group, ours *wo
 			if err != nil {
 				return err
 			}
-			g.Rows = append(g.Rows, report.Against(about, "GB/s", s[0]["gb_per_s"], "memcpy", s[1]["gb_per_s"]))
+			g.Rows = append(g.Rows, report.Against(about, "GB/s", s[0]["gb_per_s"], "memcpy", s[1]["gb_per_s"]).HigherIsBetter())
 		}
 	}
 	return nil
