@@ -54,6 +54,10 @@ type Row struct {
 	Floor  *measure.Value `json:"floor,omitempty"` // what the goal is about, for the least that can be done here
 	Least  string         `json:"least,omitempty"` // what the floor is
 	Over   *Course        `json:"over,omitempty"`  // the samples are a course over this, and drawn as one
+
+	// Processes is how many processes the samples come from, of each as many, one after the other. What one process
+	// gives again and again tells little of what the next one gives.
+	Processes int `json:"processes"`
 }
 
 // Better is which change of a figure, and of its ratio, is for the better.
@@ -80,9 +84,9 @@ type Course struct {
 	To   int    `json:"to"`
 }
 
-// Alone makes a row without a peer, of which less is better.
+// Alone makes a row without a peer, of which less is better, from one process.
 func Alone(name, unit string, ours []float64) Row {
-	return Row{Name: name, Unit: unit, Better: Lower, Ours: measure.Summarize(ours)}
+	return Row{Name: name, Unit: unit, Better: Lower, Processes: 1, Ours: measure.Summarize(ours)}
 }
 
 // Beside makes a row of two figures whose ratio says nothing, such as counts that may be 0.
@@ -125,6 +129,12 @@ func (r Row) RatioAtLeast(limit float64) Row {
 // NoneIsBetter returns the row as one of which neither more nor less is better.
 func (r Row) NoneIsBetter() Row {
 	r.Better = Neither
+	return r
+}
+
+// FromProcesses returns the row as one whose samples come from n processes, of each as many, one after the other.
+func (r Row) FromProcesses(n int) Row {
+	r.Processes = n
 	return r
 }
 
