@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -122,10 +123,13 @@ func rowNamed(t *testing.T, g report.Group, name, unit string) report.Row {
 func TestBindings(t *testing.T) {
 	g, dir := shortRunIn(t, "bindings")
 	compareAndRender(t, dir)
+	notRun := strings.Join(g.NotRun, "\n")
+	_, err := os.Stat("../.runtime/peers/bin/python")
+	assert.Equal(t, err != nil, strings.Contains(notRun, "beside numpy"), "without the Python of the peers the report says so")
 	if _, err := exec.LookPath("gcc"); err != nil {
-		require.NotEmpty(t, g.NotRun, "without a C compiler the report says so")
+		require.Contains(t, notRun, "beside cgo", "without a C compiler the report says so")
 	} else {
-		require.Empty(t, g.NotRun)
+		require.NotContains(t, notRun, "beside cgo")
 		for _, c := range hotCalls {
 			assert.Positive(t, rowNamed(t, g, c.about, "ns").Ratio.Median)
 			rowNamed(t, g, c.about, "allocations")

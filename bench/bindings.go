@@ -57,13 +57,13 @@ func ask(p *worker.Process, r any) measure.Func {
 // makes some calls a fifth slower or faster, for as long as the process lives.
 const bindingProcesses = 8
 
-// turns are the samples of two sides by what was measured.
-type turns map[string]*[2]measure.Samples
+// turns are the samples of the sides by what was measured.
+type turns map[string][]measure.Samples
 
 func measureBindings(ctx context.Context, h *harness) (report.Group, error) {
 	g := report.Group{About: fmt.Sprintf("Nanoseconds and allocations of one call through genfn's bindings (purego, no cgo, with their checks of handles and their error texts) "+
-		"and of the bare C call through cgo. Kernels: gigabytes read and written a second, beside Go's copy; a ratio of 1 is the speed of memory. "+
-		"The processes of both sides are started %d times, for some calls depend on where a process lies in memory.", bindingProcesses)}
+		"and of the bare C call through cgo. Kernels: gigabytes read and written a second, beside Go's copy, whose ratio of 1 is the speed of memory, and beside numpy with its results in arrays made before. "+
+		"Processes of each side, one after the other: %d, for some calls depend on where a process lies in memory.", h.rounds(bindingProcesses, 1))}
 	t, processes, kernels := turns{}, h.rounds(bindingProcesses, 1), turns{}
 	for i := range processes {
 		notRun, err := h.bindingsOnce(ctx, t, kernels)
@@ -73,6 +73,9 @@ func measureBindings(ctx context.Context, h *harness) (report.Group, error) {
 		if i == 0 && notRun != "" {
 			g.NotRun = append(g.NotRun, notRun)
 		}
+	}
+	if why := h.needPython(); why != "" {
+		g.NotRun = append(g.NotRun, "kernels beside numpy: "+why)
 	}
 	g.Rows = append(callRows(t, processes), kernelRows(kernels, processes)...)
 	return g, nil
@@ -96,14 +99,15 @@ func (h *harness) bindingsOnce(ctx context.Context, calls, kernels turns) (notRu
 	return notRun, h.kernelBandwidth(ctx, kernels, ours)
 }
 
-// inTurn adds the samples of two sides measured in turn.
-func (h *harness) inTurn(ctx context.Context, t turns, what string, warmup, rounds int, ours, peer measure.Side) error {
-	s, err := h.compare(ctx, what, warmup, rounds, ours, peer)
+// inTurn adds the samples of sides measured in turn, the same ones at each call.
+func (h *harness) inTurn(ctx context.Context, t turns, what string, warmup, rounds int, sides ...measure.Side) error {
+	s, err := h.compare(ctx, what, warmup, rounds, sides...)
 	if err != nil {
 		return err
 	}
 	if t[what] == nil {
-		t[what] = &[2]measure.Samples{{}, {}}
+		t[what] = s
+		return nil
 	}
 	for side, samples := range s {
 		for name, values := range samples {
@@ -153,13 +157,25 @@ func callRows(t turns, processes int) (rows []report.Row) {
 	return rows
 }
 
-func (h *harness) kernelBandwidth(ctx context.Context, t turns, ours *worker.Process) error {
+func (h *harness) kernelBandwidth(ctx context.Context, t turns, ours *worker.Process) (err error) {
+	var numpy *worker.Process
+	if h.needPython() == "" {
+		if numpy, err = worker.Start(ctx, "numpy worker", h.python, h.path("bench", "peers", "numpy_kernels.py")); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, numpy.Close()) }()
+	}
 	for _, values := range kernelValues {
 		for _, k := range kernelFloors {
-			n := 40_000_000 / values
-			if err := h.inTurn(ctx, t, bandwidthName(k.about, values), 1, 3,
-				measure.Side{Name: k.name, Run: ask(ours, callRequest{Call: "bandwidth_" + k.name, N: n, Values: values})},
-				measure.Side{Name: "memcpy", Run: ask(ours, callRequest{Call: "bandwidth_memcpy", N: n, Values: values})}); err != nil {
+			request := callRequest{Call: "bandwidth_" + k.name, N: 40_000_000 / values, Values: values}
+			sides := []measure.Side{
+				{Name: k.name, Run: ask(ours, request)},
+				{Name: "memcpy", Run: ask(ours, callRequest{Call: "bandwidth_memcpy", N: request.N, Values: values})},
+			}
+			if numpy != nil {
+				sides = append(sides, measure.Side{Name: "numpy", Run: ask(numpy, request)})
+			}
+			if err := h.inTurn(ctx, t, bandwidthName(k.about, values), 1, 3, sides...); err != nil {
 				return err
 			}
 		}
@@ -177,6 +193,9 @@ func kernelRows(t turns, processes int) (rows []report.Row) {
 				row = row.RatioAtLeast(goalBandwidth)
 			}
 			rows = append(rows, row)
+			if len(s) > 2 {
+				rows = append(rows, report.Against(about, "GB/s", s[0]["gb_per_s"], "numpy", s[2]["gb_per_s"]).HigherIsBetter().FromProcesses(processes))
+			}
 		}
 	}
 	return rows

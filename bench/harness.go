@@ -138,10 +138,13 @@ func (h *harness) needGenfn() error {
 	return nil
 }
 
-// build compiles a program of this module and returns its path. What runs inside the harness's own process would
+// build compiles a program of this module, once in a run, and returns its path. What runs inside the harness's own process would
 // be measured with cgo or the race detector, if that is how the harness was built.
 func (h *harness) build(ctx context.Context, pkg string, cgo bool) (string, error) {
 	out := filepath.Join(h.work, filepath.Base(pkg))
+	if _, err := os.Stat(out); err == nil {
+		return out, nil
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
 	cmd.Dir, cmd.Env = h.root, append(os.Environ(), "CGO_ENABLED=0")
 	if cgo {
