@@ -126,7 +126,7 @@ func rowLabel(r Row) string {
 // else powers of two.
 func ratioTicks(lo, hi float64) (ticks []chartdraw.Tick) {
 	mark := func(v float64) {
-		ticks = append(ticks, chartdraw.Tick{Value: math.Log2(v), Label: strconv.FormatFloat(v, 'g', 3, 64)})
+		ticks = append(ticks, chartdraw.Tick{Value: math.Log2(v), Label: strconv.FormatFloat(v, 'g', 2, 64)})
 	}
 	if first := math.Floor(10 * lo); hi/lo <= 2.5 && first > 0 {
 		for i := first; i <= max(math.Ceil(10*hi), first+1); i++ {
@@ -134,7 +134,8 @@ func ratioTicks(lo, hi float64) (ticks []chartdraw.Tick) {
 		}
 		return ticks
 	}
-	for e := math.Floor(math.Log2(lo)); e <= math.Ceil(math.Log2(hi)); e++ {
+	step := math.Ceil(math.Log2(hi/lo) / 8)
+	for e := step * math.Floor(math.Log2(lo)/step); e < math.Log2(hi)+step; e += step {
 		mark(math.Exp2(e))
 	}
 	return ticks
