@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -17,24 +19,91 @@ import (
 // shortRun measures one part in its short form and reads the report back.
 func shortRun(t *testing.T, part string) report.Group {
 	t.Helper()
+	g, _ := shortRunIn(t, part)
+	return g
+}
+
+// shortRunIn also returns the folder of the report.
+func shortRunIn(t *testing.T, part string) (g report.Group, dir string) {
+	t.Helper()
 	require.FileExists(t, "../bin/genfn", "the harness measures the built program: run `make build`")
 	require.DirExists(t, "../.runtime/openvino", "the harness needs the pinned OpenVINO: run `make runtime`")
-	dir := t.TempDir()
+	dir = t.TempDir()
 	var stdout, stderr bytes.Buffer
 	require.NoError(t, run(t.Context(), []string{part, "--short", "--out", dir}, &stdout, &stderr), stderr.String())
 	assert.Contains(t, stdout.String(), "## "+part)
 
-	raw, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	r, err := report.Read(filepath.Join(dir, "report.json"))
 	require.NoError(t, err)
-	var r report.Report
-	require.NoError(t, json.Unmarshal(raw, &r))
 	assert.True(t, r.Short)
 	require.Len(t, r.Groups, 1)
 	assert.Equal(t, part, r.Groups[0].Name)
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	assert.Len(t, entries, 2, "only the two reports stay")
-	return r.Groups[0]
+	for _, e := range entries {
+		assert.Contains(t, []string{"report.json", "report.md", part + "-ratios.svg", part + "-course.svg"}, e.Name(), "only the report stays")
+	}
+	return r.Groups[0], dir
+}
+
+// compareAndRender does with a report what a reader does: it is compared with itself and with one whose figures are
+// made worse, and rendered again.
+func compareAndRender(t *testing.T, dir string) {
+	t.Helper()
+	path, worse := filepath.Join(dir, "report.json"), t.TempDir()
+	var stdout, stderr bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"compare", path, path, "--fail-on-worse"}, &stdout, &stderr))
+	assert.Contains(t, stdout.String(), "No change beyond noise in ")
+
+	r, err := report.Read(path)
+	require.NoError(t, err)
+	samples := make([]float64, 25)
+	for i := range samples {
+		samples[i] = float64(1 + i)
+	}
+	r.Groups = append(r.Groups, report.Group{Name: "planted", Rows: []report.Row{report.Alone("time", "ms", samples).FromProcesses(25)}})
+	require.NoError(t, r.Write(dir))
+	for i := range samples {
+		samples[i] *= 100
+	}
+	r.Groups[1].Rows[0] = report.Alone("time", "ms", samples).FromProcesses(25)
+	require.NoError(t, r.Write(worse))
+	stdout.Reset()
+	require.NoError(t, run(t.Context(), []string{"compare", "--json", path, filepath.Join(worse, "report.json")}, &stdout, &stderr))
+	var c report.Comparison
+	require.NoError(t, json.Unmarshal(stdout.Bytes(), &c))
+	require.Len(t, c.Told(), 1)
+	assert.Equal(t, "planted: time, ms", c.Told()[0].Figure)
+	require.ErrorIs(t, run(t.Context(), []string{"compare", "--fail-on-worse", path, filepath.Join(worse, "report.json")}, &stdout, &stderr), errWorse)
+	require.ErrorContains(t, run(t.Context(), []string{"compare", "--least", "5", path, path}, &stdout, &stderr), "--least 5: expected a share")
+
+	again := filepath.Join(t.TempDir(), "again")
+	require.NoError(t, run(t.Context(), []string{"render", path, "--out", again}, &stdout, &stderr))
+	for _, name := range []string{"report.md", "bindings-ratios.svg"} {
+		was, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		is, err := os.ReadFile(filepath.Join(again, name))
+		require.NoError(t, err)
+		assert.Equal(t, string(was), string(is), name)
+	}
+}
+
+// TestAA: two runs of the same thing are measured and compared. What is found is for people to read.
+func TestAA(t *testing.T) {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		require.ErrorContains(t, run(t.Context(), []string{"aa", "--short", "--out", t.TempDir()}, io.Discard, io.Discard), "calls beside cgo")
+		return
+	}
+	dir := t.TempDir()
+	var stdout, stderr bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"aa", "--short", "--pairs", "1", "--json", "--out", dir}, &stdout, &stderr), stderr.String())
+	var s sameness
+	require.NoError(t, json.Unmarshal(stdout.Bytes(), &s))
+	assert.Equal(t, 1, s.Comparisons)
+	assert.Equal(t, 2*len(hotCalls), s.Figures)
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, entries)
 }
 
 // rowNamed returns a row with figures on both sides.
@@ -52,11 +121,15 @@ func rowNamed(t *testing.T, g report.Group, name, unit string) report.Row {
 }
 
 func TestBindings(t *testing.T) {
-	g := shortRun(t, "bindings")
+	g, dir := shortRunIn(t, "bindings")
+	compareAndRender(t, dir)
+	notRun := strings.Join(g.NotRun, "\n")
+	_, err := os.Stat("../.runtime/peers/bin/python")
+	assert.Equal(t, err != nil, strings.Contains(notRun, "beside numpy"), "without the Python of the peers the report says so")
 	if _, err := exec.LookPath("gcc"); err != nil {
-		require.NotEmpty(t, g.NotRun, "without a C compiler the report says so")
+		require.Contains(t, notRun, "beside cgo", "without a C compiler the report says so")
 	} else {
-		require.Empty(t, g.NotRun)
+		require.NotContains(t, notRun, "beside cgo")
 		for _, c := range hotCalls {
 			assert.Positive(t, rowNamed(t, g, c.about, "ns").Ratio.Median)
 			rowNamed(t, g, c.about, "allocations")
@@ -77,7 +150,7 @@ func TestEvents(t *testing.T) {
 		terminal := rowNamed(t, g, "no-op request → terminal event, "+mode, "ms")
 		assert.Positive(t, accepted.Ours.Median)
 		assert.Greater(t, terminal.Ours.Median, accepted.Ours.Median)
-		assert.Equal(t, &report.Goal{AtMost: goalAccepted}, accepted.Goal)
+		assert.Equal(t, &report.Goal{Bound: goalAccepted}, accepted.Goal)
 		assert.Positive(t, accepted.Floor.Median)
 		assert.Positive(t, terminal.Floor.Median)
 	}

@@ -39,6 +39,9 @@ var kernelFloors = []struct{ name, about string }{
 // arrays of a clip, which do not.
 var kernelValues = []int{4 * 64 * 64, 16 * 128 * 128}
 
+// goalBandwidth is of the larger arrays, beside memcpy.
+const goalBandwidth = 0.9
+
 // callRequest asks a worker for n calls in a row, on arrays of so many values where that matters.
 type callRequest struct {
 	Call   string `json:"call"`
@@ -50,72 +53,152 @@ func ask(p *worker.Process, r any) measure.Func {
 	return func(context.Context) (map[string]float64, error) { return p.Ask(r) }
 }
 
-func measureBindings(ctx context.Context, h *harness) (g report.Group, err error) {
-	g.About = "Nanoseconds and allocations of one call through genfn's bindings (purego, no cgo, with their checks of handles and their error texts) " +
-		"and of the bare C call through cgo. Kernels: gigabytes read and written a second, beside Go's copy; a ratio of 1 is the speed of memory."
+// bindingProcesses is how often the processes of both sides are started anew: where their code and data happen to lie
+// makes some calls a fifth slower or faster, for as long as the process lives.
+const bindingProcesses = 8
+
+// turns are the samples of the sides by what was measured.
+type turns map[string][]measure.Samples
+
+func measureBindings(ctx context.Context, h *harness) (report.Group, error) {
+	g := report.Group{About: fmt.Sprintf("Nanoseconds and allocations of one call through genfn's bindings (purego, no cgo, with their checks of handles and their error texts) "+
+		"and of the bare C call through cgo. Kernels: gigabytes read and written a second, beside Go's copy, whose ratio of 1 is the speed of memory, and beside numpy with its results in arrays made before. "+
+		"Processes of each side, one after the other: %d, for some calls depend on where a process lies in memory.", h.rounds(bindingProcesses, 1))}
+	t, processes, kernels := turns{}, h.rounds(bindingProcesses, 1), turns{}
+	for i := range processes {
+		notRun, err := h.bindingsOnce(ctx, t, kernels)
+		if err != nil {
+			return g, err
+		}
+		if i == 0 && notRun != "" {
+			g.NotRun = append(g.NotRun, notRun)
+		}
+	}
+	if why := h.needPython(); why != "" {
+		g.NotRun = append(g.NotRun, "kernels beside numpy: "+why)
+	}
+	g.Rows = append(callRows(t, processes), kernelRows(kernels, processes)...)
+	return g, nil
+}
+
+// bindingsOnce adds what one process of each side gives: calls beside cgo, or why they are not run, and kernels unless
+// that is nil.
+func (h *harness) bindingsOnce(ctx context.Context, calls, kernels turns) (notRun string, err error) {
 	self, err := h.build(ctx, "./bench", false)
 	if err != nil {
-		return g, err
+		return "", err
 	}
 	ours, err := worker.Start(ctx, "bindings worker", self, "worker", "calls", "--checkout", h.root, "--cache-dir", h.work)
 	if err != nil {
-		return g, err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, ours.Close()) }()
-	if err := h.bindingCalls(ctx, &g, ours); err != nil {
-		return g, err
+	if notRun, err = h.bindingCalls(ctx, calls, ours); err != nil || kernels == nil {
+		return notRun, err
 	}
-	return g, h.kernelBandwidth(ctx, &g, ours)
+	return notRun, h.kernelBandwidth(ctx, kernels, ours)
 }
 
-func (h *harness) bindingCalls(ctx context.Context, g *report.Group, ours *worker.Process) (err error) {
-	texts := ours.Ready().Texts
-	if texts["kernels"] == "" {
-		g.NotRun = append(g.NotRun, "calls beside cgo: the binary was built without the C kernels: run `make native` with a C compiler")
+// inTurn adds the samples of sides measured in turn, the same ones at each call.
+func (h *harness) inTurn(ctx context.Context, t turns, what string, warmup, rounds int, sides ...measure.Side) error {
+	s, err := h.compare(ctx, what, warmup, rounds, sides...)
+	if err != nil {
+		return err
+	}
+	if t[what] == nil {
+		t[what] = s
 		return nil
 	}
+	for side, samples := range s {
+		for name, values := range samples {
+			t[what][side][name] = append(t[what][side][name], values...)
+		}
+	}
+	return nil
+}
+
+func (h *harness) bindingCalls(ctx context.Context, t turns, ours *worker.Process) (notRun string, err error) {
+	texts := ours.Ready().Texts
+	if texts["kernels"] == "" {
+		return "calls beside cgo: the binary was built without the C kernels: run `make native` with a C compiler", nil
+	}
 	if _, err := exec.LookPath("gcc"); err != nil {
-		g.NotRun = append(g.NotRun, "calls beside cgo: cgo needs a C compiler: install gcc")
-		return nil
+		return "calls beside cgo: cgo needs a C compiler: install gcc", nil
 	}
 	bin, err := h.build(ctx, "./bench/cgopeer", true)
 	if err != nil {
-		return err
+		return "", err
 	}
 	peer, err := worker.Start(ctx, "cgo worker", bin, texts["kernels"], texts["openvino"], texts["model"])
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, peer.Close()) }()
 	for _, c := range hotCalls {
-		s, err := h.compare(ctx, c.about, 2, h.rounds(40, 5),
+		if err := h.inTurn(ctx, t, c.about, 1, 5,
 			measure.Side{Name: "genfn", Run: ask(ours, callRequest{Call: c.ours, N: c.n})},
-			measure.Side{Name: "cgo", Run: ask(peer, callRequest{Call: c.peer, N: c.n})})
-		if err != nil {
+			measure.Side{Name: "cgo", Run: ask(peer, callRequest{Call: c.peer, N: c.n})}); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+func callRows(t turns, processes int) (rows []report.Row) {
+	for _, c := range hotCalls {
+		s := t[c.about]
+		if s == nil {
+			continue
+		}
+		rows = append(rows,
+			report.Against(c.about, "ns", s[0]["ns"], "cgo", s[1]["ns"]).FromProcesses(processes),
+			report.Beside(c.about, "allocations", s[0]["allocs"], "cgo", s[1]["allocs"]).FromProcesses(processes))
+	}
+	return rows
+}
+
+func (h *harness) kernelBandwidth(ctx context.Context, t turns, ours *worker.Process) (err error) {
+	var numpy *worker.Process
+	if h.needPython() == "" {
+		if numpy, err = worker.Start(ctx, "numpy worker", h.python, h.path("bench", "peers", "numpy_kernels.py")); err != nil {
 			return err
 		}
-		g.Rows = append(g.Rows,
-			report.Against(c.about, "ns", s[0]["ns"], "cgo", s[1]["ns"]),
-			report.Beside(c.about, "allocations", s[0]["allocs"], "cgo", s[1]["allocs"]))
+		defer func() { err = errors.Join(err, numpy.Close()) }()
+	}
+	for _, values := range kernelValues {
+		for _, k := range kernelFloors {
+			request := callRequest{Call: "bandwidth_" + k.name, N: 40_000_000 / values, Values: values}
+			sides := []measure.Side{
+				{Name: k.name, Run: ask(ours, request)},
+				{Name: "memcpy", Run: ask(ours, callRequest{Call: "bandwidth_memcpy", N: request.N, Values: values})},
+			}
+			if numpy != nil {
+				sides = append(sides, measure.Side{Name: "numpy", Run: ask(numpy, request)})
+			}
+			if err := h.inTurn(ctx, t, bandwidthName(k.about, values), 1, 3, sides...); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-func (h *harness) kernelBandwidth(ctx context.Context, g *report.Group, ours *worker.Process) error {
+func kernelRows(t turns, processes int) (rows []report.Row) {
 	for _, values := range kernelValues {
 		for _, k := range kernelFloors {
 			about := bandwidthName(k.about, values)
-			n := 40_000_000 / values
-			s, err := h.compare(ctx, about, 1, h.rounds(20, 3),
-				measure.Side{Name: k.name, Run: ask(ours, callRequest{Call: "bandwidth_" + k.name, N: n, Values: values})},
-				measure.Side{Name: "memcpy", Run: ask(ours, callRequest{Call: "bandwidth_memcpy", N: n, Values: values})})
-			if err != nil {
-				return err
+			s := t[about]
+			row := report.Against(about, "GB/s", s[0]["gb_per_s"], "memcpy", s[1]["gb_per_s"]).HigherIsBetter().FromProcesses(processes)
+			if values == kernelValues[len(kernelValues)-1] {
+				row = row.RatioAtLeast(goalBandwidth)
 			}
-			g.Rows = append(g.Rows, report.Against(about, "GB/s", s[0]["gb_per_s"], "memcpy", s[1]["gb_per_s"]))
+			rows = append(rows, row)
+			if len(s) > 2 {
+				rows = append(rows, report.Against(about, "GB/s", s[0]["gb_per_s"], "numpy", s[2]["gb_per_s"]).HigherIsBetter().FromProcesses(processes))
+			}
 		}
 	}
-	return nil
+	return rows
 }
 
 func bandwidthName(about string, values int) string {

@@ -162,12 +162,12 @@ func chaosRows(g *report.Group, r *chaos.Result) {
 	}
 	waits := inMilliseconds(r.Waits)
 	g.Rows = append(g.Rows,
-		count("published", "requests", len(r.Published)),
-		count("done to processes, network and disks", "actions", actions),
+		count("published", "requests", len(r.Published)).NoneIsBetter(),
+		count("done to processes, network and disks", "actions", actions).NoneIsBetter(),
 		count("lost", "requests", r.Lost()).AtMost(0),
 		count("answered twice", "requests", r.Twice()).AtMost(0),
 		count("with any broken promise", "requests", r.Count()).AtMost(0),
-		count("with several attempts", "requests", r.Retried),
+		count("with several attempts", "requests", r.Retried).NoneIsBetter(),
 		report.Alone(prefix+"published → answered, of all", "ms", waits),
 		report.Alone(prefix+"published → answered, the longest", "ms", []float64{milliseconds(r.Longest)}),
 	)

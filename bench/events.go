@@ -84,7 +84,7 @@ func (h *harness) roundTrips(ctx context.Context, self string, sync bool) (rows 
 		return nil, err
 	}
 	row := func(about, event string, goal float64) report.Row {
-		return report.Against(about+", "+mode, "ms", s[0][event], sides[1].Name, s[1][event]).AtMost(goal).Over(sides[2].Name, s[2][event])
+		return report.Against(about+", "+mode, "ms", s[0][event], sides[1].Name, s[1][event]).AtMost(goal).OnFloor(sides[2].Name, s[2][event])
 	}
 	return []report.Row{row("request → accepted", "accepted", goalAccepted), row("no-op request → terminal event", "terminal", goalTerminal)}, nil
 }

@@ -222,7 +222,7 @@ func (h *harness) matrix(ctx context.Context, g *report.Group, _ string) error {
 	}
 	about := fmt.Sprintf("fault matrix on OpenVINO's GPU plugin: cases, at least %d", goalCases)
 	g.Rows = append(g.Rows,
-		report.Alone(about, "cases", []float64{float64(cases)}),
+		report.Alone(about, "cases", []float64{float64(cases)}).HigherIsBetter(),
 		report.Alone("fault matrix: not named or not ended as specified", "cases", []float64{float64(cases - right)}).AtMost(goalUnlike))
 	return nil
 }

@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"genfn/bench/measure"
@@ -51,6 +53,33 @@ func (h *harness) prepare(stderr io.Writer) (err error) {
 	}
 	h.work, err = os.MkdirTemp(h.out, "run-")
 	return err
+}
+
+// clean removes the folder of this run.
+func (h *harness) clean() { _ = os.RemoveAll(h.work) }
+
+// versions are those that figures depend on, of the program under test as far as it tells them.
+func (h *harness) versions(ctx context.Context) map[string]string {
+	versions := map[string]string{"Go": runtime.Version()}
+	out, err := exec.CommandContext(ctx, h.genfn, "version", "--json").Output()
+	if err != nil {
+		return versions // the parts that need it say that it is not there
+	}
+	var told struct {
+		Genfn    string `json:"genfn"`
+		ISA      string `json:"kernels_isa"`
+		OpenVINO string `json:"openvino"`
+		ONNX     string `json:"onnxruntime"`
+	}
+	if json.Unmarshal(out, &told) != nil {
+		return versions
+	}
+	for name, v := range map[string]string{"genfn": told.Genfn, "kernels": told.ISA, "OpenVINO": told.OpenVINO, "ONNX Runtime": told.ONNX} {
+		if v != "" {
+			versions[name] = v
+		}
+	}
+	return versions
 }
 
 // path returns the absolute path of something in the checkout.
@@ -109,10 +138,13 @@ func (h *harness) needGenfn() error {
 	return nil
 }
 
-// build compiles a program of this module and returns its path. What runs inside the harness's own process would
+// build compiles a program of this module, once in a run, and returns its path. What runs inside the harness's own process would
 // be measured with cgo or the race detector, if that is how the harness was built.
 func (h *harness) build(ctx context.Context, pkg string, cgo bool) (string, error) {
 	out := filepath.Join(h.work, filepath.Base(pkg))
+	if _, err := os.Stat(out); err == nil {
+		return out, nil
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
 	cmd.Dir, cmd.Env = h.root, append(os.Environ(), "CGO_ENABLED=0")
 	if cgo {

@@ -1,8 +1,11 @@
 // Command bench measures genfn, each figure beside its peer in the same run:
 //
 //	go run ./bench pipeline|events|bindings|startup|memory|faults|controller|all|chaos
+//	go run ./bench compare OLD.json NEW.json
+//	go run ./bench render REPORT.json --out DIR
+//	go run ./bench aa
 //
-// The figures go to a folder as JSON and as a Markdown table, which is printed too. What cannot be measured on
+// The figures go to a folder as JSON, as charts and as a Markdown table, which is printed too. What cannot be measured on
 // this machine is said as such. Nothing here fails because a figure is bad, but chaos does if a promise is broken.
 package main
 
@@ -13,8 +16,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -86,6 +87,9 @@ func newRoot() *cobra.Command {
 			return h.run(cmd, parts...)
 		}},
 		newChaos(h),
+		newCompare(),
+		newRender(h),
+		newAA(h),
 		newWorker(),
 	)
 	return root
@@ -96,10 +100,10 @@ func (h *harness) run(cmd *cobra.Command, chosen ...part) error {
 	if err := h.prepare(cmd.ErrOrStderr()); err != nil {
 		return err
 	}
-	defer os.RemoveAll(h.work)
+	defer h.clean()
 	r := report.Report{
 		Schema: report.SchemaVersion, Time: time.Now(), Short: h.short,
-		Machine: report.ThisMachine(map[string]string{"Go": runtime.Version()}),
+		Machine: report.ThisMachine(h.versions(cmd.Context())),
 	}
 	var errs []error
 	for _, p := range chosen {
@@ -118,7 +122,7 @@ func (h *harness) run(cmd *cobra.Command, chosen ...part) error {
 		return err
 	}
 	r.Markdown(cmd.OutOrStdout())
-	fmt.Fprintf(h.stderr, "written to %s\n", filepath.Join(h.out, "report.{json,md}"))
+	fmt.Fprintf(h.stderr, "written to %s\n", h.out)
 	return errors.Join(errs...)
 }
 

@@ -80,7 +80,8 @@ func (h *harness) residentMemory(ctx context.Context, m imageModel, from, to int
 	}
 	return []report.Row{
 		report.Alone(m.String()+": trend of resident memory", "bytes per generation", []float64{measure.Slope(resident)}).AtMost(goalSlope),
-		report.Alone(m.String()+": resident memory", "MB", scale(resident, 1.0/(1<<20))),
+		report.Alone(m.String()+": resident memory", "MB", scale(resident, 1.0/(1<<20))).InCourse("generation", from, to),
+		report.Alone(m.String()+": ledger of native memory", "MB", scale(ledger, 1.0/(1<<20))).InCourse("generation", from, to),
 		report.Alone(m.String()+": ledger drift", "bytes", []float64{ledger[len(ledger)-1] - ledger[0]}).AtMost(0),
 	}, nil
 }

@@ -76,11 +76,11 @@ func (h *harness) starts(ctx context.Context, g *report.Group, self string, m im
 	if err != nil {
 		return nil, err
 	}
-	ended := report.Alone(about+": process start to exit", "s", s[0]["ended"])
+	ended := report.Alone(about+": process start to exit", "s", s[0]["ended"]).FromProcesses(len(s[0]["ended"]))
 	if len(s) == 2 {
-		return []report.Row{report.Alone(about+": process start to PNG", "s", s[0]["png"]), ended}, nil
+		return []report.Row{report.Alone(about+": process start to PNG", "s", s[0]["png"]).FromProcesses(len(s[0]["png"])), ended}, nil
 	}
-	return []report.Row{report.Against(about+": process start to PNG", "s", s[0]["png"], "Python GenAI", s[2]["png"]).RatioAtMost(goal).Over(sides[1].Name, measure.Ratios(s[1]["png"], s[2]["png"])), ended}, nil
+	return []report.Row{report.Against(about+": process start to PNG", "s", s[0]["png"], "Python GenAI", s[2]["png"]).FromProcesses(len(s[0]["png"])).RatioAtMost(goal).OnFloor(sides[1].Name, measure.Ratios(s[1]["png"], s[2]["png"])), ended}, nil
 }
 
 func (h *harness) startGenfn(ctx context.Context, m imageModel, cacheDir string) (map[string]float64, error) {

@@ -13,12 +13,16 @@ import (
 // Confidence is the level of all intervals.
 const Confidence = 0.95
 
+// MaxSamples is how many samples a Value keeps.
+const MaxSamples = 500
+
 // Value is a median with its confidence interval, in the unit of its samples.
 type Value struct {
-	Median float64 `json:"median"`
-	Lo     float64 `json:"lo"`
-	Hi     float64 `json:"hi"`
-	N      int     `json:"n"`
+	Median  float64   `json:"median"`
+	Lo      float64   `json:"lo"`
+	Hi      float64   `json:"hi"`
+	N       int       `json:"n"`
+	Samples []float64 `json:"samples,omitempty"` // in the order of the runs; of more than MaxSamples as many, evenly spread
 }
 
 // Summarize makes no assumption about the distribution of the samples. Too few of them for the confidence
@@ -29,7 +33,17 @@ func Summarize(samples []float64) Value {
 	return Value{
 		Median: s.Center, N: len(samples),
 		Lo: max(s.Lo, slices.Min(samples)), Hi: min(s.Hi, slices.Max(samples)),
+		Samples: spread(samples),
 	}
+}
+
+// spread returns at most MaxSamples of the samples, evenly spread over them.
+func spread(samples []float64) []float64 {
+	out := make([]float64, min(len(samples), MaxSamples))
+	for i := range out {
+		out[i] = samples[i*len(samples)/len(out)]
+	}
+	return out
 }
 
 // Ratios returns a[i]/b[i].

@@ -15,13 +15,25 @@ func TestSummarize(t *testing.T) {
 	assert.LessOrEqual(t, v.Lo, v.Median)
 	assert.GreaterOrEqual(t, v.Hi, v.Median)
 	assert.Equal(t, 9, v.N)
-	assert.Equal(t, Value{Median: 2, Lo: 1, Hi: 3, N: 3}, Summarize([]float64{3, 1, 2}))
+	assert.Equal(t, Value{Median: 2, Lo: 1, Hi: 3, N: 3, Samples: []float64{3, 1, 2}}, Summarize([]float64{3, 1, 2}))
 }
 
 func TestSummarizeLeavesTheOrderOfTheRuns(t *testing.T) {
 	samples := []float64{3, 1, 2}
 	Summarize(samples)
 	assert.Equal(t, []float64{3, 1, 2}, samples)
+}
+
+func TestSummarizeKeepsManySamplesEvenlySpread(t *testing.T) {
+	samples := make([]float64, 3*MaxSamples)
+	for i := range samples {
+		samples[i] = float64(i)
+	}
+	v := Summarize(samples)
+	assert.Equal(t, len(samples), v.N)
+	require.Len(t, v.Samples, MaxSamples)
+	assert.Equal(t, []float64{0, 3, 6}, v.Samples[:3])
+	assert.InDelta(t, 3*MaxSamples-3, v.Samples[MaxSamples-1], 0)
 }
 
 func TestInterleave(t *testing.T) {

@@ -1,20 +1,19 @@
-// Package report is what a run of the harness leaves: JSON with a stable schema, and the same as Markdown.
+// Package report is what a run of the harness leaves: JSON with a stable schema, the same as Markdown and charts, and
+// what changed from one report to another.
+//
+// The JSON is described by schema.json (JSON Schema, draft 2020-12). Its "schema" is SchemaVersion, which changes with
+// any field; Read refuses other versions. Figures are medians with intervals of measure.Confidence and the samples they
+// are of, in the order of the runs, at most measure.MaxSamples of them.
 package report
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"genfn/bench/measure"
 )
 
-// SchemaVersion changes when a reader of the JSON would have to.
-const SchemaVersion = 3
+// SchemaVersion is that of schema.json.
+const SchemaVersion = 4
 
 // Report is one run of the harness.
 type Report struct {
@@ -44,26 +43,50 @@ type Group struct {
 
 // Row is one figure, beside that of its peer where there is one.
 type Row struct {
-	Name  string         `json:"name"`
-	Unit  string         `json:"unit"`
-	Ours  measure.Value  `json:"ours"`
-	Peer  *measure.Value `json:"peer,omitempty"`
-	Of    string         `json:"of,omitempty"` // what the peer is
-	Ratio *measure.Value `json:"ratio,omitempty"`
-	Goal  *Goal          `json:"goal,omitempty"`
-	Floor *measure.Value `json:"floor,omitempty"` // what the goal is about, for the least that can be done here
-	Least string         `json:"least,omitempty"` // what the floor is
+	Name   string         `json:"name"`
+	Unit   string         `json:"unit"`
+	Better Better         `json:"better"`
+	Ours   measure.Value  `json:"ours"`
+	Peer   *measure.Value `json:"peer,omitempty"`
+	Of     string         `json:"of,omitempty"` // what the peer is
+	Ratio  *measure.Value `json:"ratio,omitempty"`
+	Goal   *Goal          `json:"goal,omitempty"`
+	Floor  *measure.Value `json:"floor,omitempty"` // what the goal is about, for the least that can be done here
+	Least  string         `json:"least,omitempty"` // what the floor is
+	Over   *Course        `json:"over,omitempty"`  // the samples are a course over this, and drawn as one
+
+	// Processes is how many processes the samples come from, of each as many, one after the other. What one process
+	// gives again and again tells little of what the next one gives.
+	Processes int `json:"processes"`
 }
 
-// Goal is an upper bound of a row's ratio or, with OfRatio false, of its own value.
+// Better is which change of a figure, and of its ratio, is for the better.
+type Better string
+
+// The kinds of Better.
+const (
+	Lower   Better = "lower"
+	Higher  Better = "higher"
+	Neither Better = "neither" // such as how many cases there were
+)
+
+// Goal is a bound of a row's ratio or, with OfRatio false, of its own value: a lower one where higher is better, else
+// an upper one.
 type Goal struct {
-	AtMost  float64 `json:"at_most"`
+	Bound   float64 `json:"bound"`
 	OfRatio bool    `json:"of_ratio"`
 }
 
-// Alone makes a row without a peer.
+// Course is what samples follow one another over, such as the generations 50 to 500.
+type Course struct {
+	What string `json:"what"`
+	From int    `json:"from"`
+	To   int    `json:"to"`
+}
+
+// Alone makes a row without a peer, of which less is better, from one process.
 func Alone(name, unit string, ours []float64) Row {
-	return Row{Name: name, Unit: unit, Ours: measure.Summarize(ours)}
+	return Row{Name: name, Unit: unit, Better: Lower, Processes: 1, Ours: measure.Summarize(ours)}
 }
 
 // Beside makes a row of two figures whose ratio says nothing, such as counts that may be 0.
@@ -82,19 +105,48 @@ func Against(name, unit string, ours []float64, of string, peer []float64) Row {
 
 // AtMost returns the row with a goal for its own value.
 func (r Row) AtMost(limit float64) Row {
-	r.Goal = &Goal{AtMost: limit}
+	r.Goal = &Goal{Bound: limit}
 	return r
 }
 
 // RatioAtMost returns the row with a goal for its ratio.
 func (r Row) RatioAtMost(limit float64) Row {
-	r.Goal = &Goal{AtMost: limit, OfRatio: true}
+	r.Goal = &Goal{Bound: limit, OfRatio: true}
 	return r
 }
 
-// Over returns the row with its floor, in the unit of its goal: of what this machine needs for the least that must be
-// done. A goal below it is out of reach here.
-func (r Row) Over(least string, floor []float64) Row {
+// HigherIsBetter returns the row as one of which more is better.
+func (r Row) HigherIsBetter() Row {
+	r.Better = Higher
+	return r
+}
+
+// RatioAtLeast returns the row, of which more is better, with a goal for its ratio.
+func (r Row) RatioAtLeast(limit float64) Row {
+	return r.RatioAtMost(limit).HigherIsBetter()
+}
+
+// NoneIsBetter returns the row as one of which neither more nor less is better.
+func (r Row) NoneIsBetter() Row {
+	r.Better = Neither
+	return r
+}
+
+// FromProcesses returns the row as one whose samples come from n processes, of each as many, one after the other.
+func (r Row) FromProcesses(n int) Row {
+	r.Processes = n
+	return r
+}
+
+// InCourse returns the row with its samples as a course over something counted.
+func (r Row) InCourse(what string, from, to int) Row {
+	r.Over = &Course{What: what, From: from, To: to}
+	return r
+}
+
+// OnFloor returns the row with its floor, in the unit of its goal: of what this machine needs for the least that must
+// be done. A goal beyond it is out of reach here.
+func (r Row) OnFloor(least string, floor []float64) Row {
 	v := measure.Summarize(floor)
 	r.Floor, r.Least = &v, least
 	return r
@@ -102,13 +154,13 @@ func (r Row) Over(least string, floor []float64) Row {
 
 // OutOfReach reports whether the row misses its goal, and so does its floor.
 func (r Row) OutOfReach() bool {
-	return !r.Met() && r.Floor != nil && r.Floor.Median > r.Goal.AtMost
+	return !r.Met() && r.Floor != nil && !r.reaches(r.Floor.Median)
 }
 
 // Undecided reports whether the row misses its goal by less than the measurement can tell.
 func (r Row) Undecided() bool {
 	v := r.judged()
-	return !r.Met() && v != nil && v.N > 1 && v.Lo <= r.Goal.AtMost
+	return !r.Met() && v != nil && v.N > 1 && (r.reaches(v.Lo) || r.reaches(v.Hi))
 }
 
 // Met reports whether the row reaches its goal; true without one.
@@ -117,7 +169,15 @@ func (r Row) Met() bool {
 		return true
 	}
 	v := r.judged()
-	return v != nil && v.Median <= r.Goal.AtMost
+	return v != nil && r.reaches(v.Median)
+}
+
+// reaches reports whether a value would reach the goal.
+func (r Row) reaches(v float64) bool {
+	if r.Better == Higher {
+		return v >= r.Goal.Bound
+	}
+	return v <= r.Goal.Bound
 }
 
 // judged is what the goal is of; nil: it is of a ratio that is not there.
@@ -126,86 +186,4 @@ func (r Row) judged() *measure.Value {
 		return r.Ratio
 	}
 	return &r.Ours
-}
-
-// Write leaves report.json and report.md in dir.
-func (r *Report) Write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("report folder: %w", err)
-	}
-	raw, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode report: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "report.json"), append(raw, '\n'), 0o644); err != nil {
-		return err
-	}
-	var md strings.Builder
-	r.Markdown(&md)
-	return os.WriteFile(filepath.Join(dir, "report.md"), []byte(md.String()), 0o644)
-}
-
-// Markdown renders the report.
-func (r *Report) Markdown(w io.Writer) {
-	fmt.Fprintf(w, "# genfn benchmarks, %s\n\n", r.Time.UTC().Format("2006-01-02 15:04"))
-	fmt.Fprint(w, "Made by `make bench` (`go run ./bench all`), which leaves it in .cache/bench/report.md.\n\n")
-	if r.Short {
-		fmt.Fprint(w, "**Short run: it shows that the harness works; the figures mean little.**\n\n")
-	}
-	fmt.Fprintf(w, "%s, %d cores, %d MB, Linux %s.", r.Machine.CPU, r.Machine.Cores, r.Machine.MemoryMB, r.Machine.Kernel)
-	for _, name := range sortedKeys(r.Machine.Versions) {
-		fmt.Fprintf(w, " %s %s.", name, r.Machine.Versions[name])
-	}
-	fmt.Fprintf(w, " Medians with %.0f %% confidence intervals; the ratio is taken pair by pair.\n", 100*measure.Confidence)
-	for _, g := range r.Groups {
-		g.markdown(w)
-	}
-}
-
-func (g Group) markdown(w io.Writer) {
-	fmt.Fprintf(w, "\n## %s\n\n%s\n\n", g.Name, g.About)
-	fmt.Fprint(w, "| figure | unit | genfn | peer | ratio | floor | goal | |\n|---|---|---:|---:|---:|---:|---:|---|\n")
-	for _, row := range g.Rows {
-		row.markdown(w)
-	}
-	for _, line := range g.NotRun {
-		fmt.Fprintf(w, "\nNOT RUN: %s\n", line)
-	}
-}
-
-func (r Row) markdown(w io.Writer) {
-	peer, ratio, floor, goal, verdict := "", "", "", "", ""
-	if r.Peer != nil {
-		peer = value(*r.Peer) + " " + r.Of
-	}
-	if r.Ratio != nil {
-		ratio = value(*r.Ratio)
-	}
-	if r.Floor != nil {
-		floor = value(*r.Floor) + " " + r.Least
-	}
-	if r.Goal != nil {
-		goal = fmt.Sprintf("≤ %.4g %s", r.Goal.AtMost, r.Unit)
-		if r.Goal.OfRatio {
-			goal = fmt.Sprintf("ratio ≤ %.4g", r.Goal.AtMost)
-		}
-		switch {
-		case r.Met():
-			verdict = "met"
-		case r.OutOfReach():
-			verdict = "**missed**, out of reach here: the floor is above the goal"
-		case r.Undecided():
-			verdict = "**missed** by less than the measurement tells: the goal lies within its interval"
-		default:
-			verdict = "**missed**"
-		}
-	}
-	fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.Name, r.Unit, value(r.Ours), peer, ratio, floor, goal, verdict)
-}
-
-func value(v measure.Value) string {
-	if v.N < 2 {
-		return fmt.Sprintf("%.4g", v.Median)
-	}
-	return fmt.Sprintf("%.4g [%.4g, %.4g]", v.Median, v.Lo, v.Hi)
 }

@@ -85,7 +85,7 @@ func TestColdStartLongerThanTheAckWait(t *testing.T) {
 	g.open(t)
 	s := r.succeeded(id)
 	require.Len(t, s.Attempts, 1)
-	require.EqualValues(t, 1, s.Attempts[0].Number)
+	require.Equal(t, 1, s.Attempts[0].Number)
 	r.settled(id)
 }
 

@@ -1,0 +1,87 @@
+"""numpy beside genfn's kernels, as a worker of the harness: every line on standard input asks for n calls in a row on
+arrays of so many float32 values, answered with gigabytes a second, of as many bytes as genfn's kernel reads and writes.
+Nothing is allocated in a call.
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+
+GUIDANCE, STEP = np.float32(7.5), np.float32(-0.1)
+
+
+def answer(**fields):
+    print(json.dumps(fields), flush=True)
+
+
+def ramp(n):
+    return np.linspace(-1, 1, n, dtype=np.float32)
+
+
+def kernels(n):
+    """Functions by name, each with the bytes of one value, as in bench/worker_calls.go."""
+    a, b, cond, uncond, history = ramp(n), ramp(n), ramp(n), ramp(n), ramp(n)
+    out, converted, mask = np.empty_like(a), np.empty_like(a), np.empty(n, dtype=bool)
+    plane = n // 3
+    image, scratch = a[: 3 * plane], np.empty(3 * plane, dtype=np.float32)
+    pixels = np.empty((plane, 3), dtype=np.uint8)
+
+    def scale():
+        np.multiply(b, np.float32(2), out=out)
+        np.add(out, np.float32(1), out=out)
+
+    def guide():
+        np.subtract(cond, uncond, out=out)
+        np.multiply(out, GUIDANCE, out=out)
+        np.add(out, uncond, out=out)
+
+    def euler():
+        guide()
+        np.multiply(out, STEP, out=out)
+        np.add(b, out, out=b)
+
+    def multistep():
+        guide()
+        np.subtract(a, out, out=converted)
+        np.multiply(converted, np.float32(0.1), out=out)
+        np.multiply(a, np.float32(0.9), out=a)
+        np.add(a, out, out=a)
+        np.multiply(history, np.float32(-0.01), out=out)
+        np.add(a, out, out=a)
+
+    def count_non_finite():
+        np.isfinite(a, out=mask)
+        if n - np.count_nonzero(mask):
+            raise ValueError("values are not finite")
+
+    def image_to_u8():
+        np.multiply(image, np.float32(0.5), out=scratch)
+        np.add(scratch, np.float32(0.5), out=scratch)
+        np.clip(scratch, 0, 1, out=scratch)
+        np.multiply(scratch, np.float32(255), out=scratch)
+        np.rint(scratch, out=scratch)
+        np.copyto(pixels, scratch.reshape(3, plane).T, casting="unsafe")
+
+    return {
+        "bandwidth_scale": (8, scale),
+        "bandwidth_step_euler": (16, euler),
+        "bandwidth_step_multistep": (24, multistep),
+        "bandwidth_count_non_finite": (4, count_non_finite),
+        "bandwidth_image_to_u8": (5, image_to_u8),
+    }
+
+
+def main():
+    answer(texts={"numpy": np.__version__})
+    for line in sys.stdin:
+        request = json.loads(line)
+        bytes_of_value, call = kernels(request["values"])[request["call"]]
+        began = time.perf_counter()
+        for _ in range(request["n"]):
+            call()
+        answer(figures={"gb_per_s": bytes_of_value * request["values"] * request["n"] / (time.perf_counter() - began) / 1e9})
+
+
+main()
