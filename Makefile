@@ -52,7 +52,7 @@ $(RUNTIME)/.installed: deploy/runtime/requirements.txt deploy/runtime/install.sh
 vgpu: $(VGPU)/.installed ## install the virtual Intel GPU: OpenVINO's GPU plugin without a GPU, with injected faults (needs a C compiler)
 
 # The layer is compiled anew whenever the folder was filled anew.
-$(VGPU)/.installed: deploy/wheels.sh deploy/unpack.py $(wildcard deploy/vgpu/* native/vgpu/*.c native/vgpu/*.h native/vgpu/Makefile)
+$(VGPU)/.installed: deploy/wheels.sh deploy/unpack.py $(wildcard deploy/vgpu/* native/vgpu/*.[ch] native/vgpu/Makefile native/fault/*)
 	PYTHON=$(PYTHON) deploy/vgpu/install.sh $(VGPU)
 	$(MAKE) -C native/vgpu CC=$(CC) LIBRARY=$(abspath $(VGPU))/libgenfn_vgpu.so
 	touch $@
