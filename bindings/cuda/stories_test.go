@@ -1,6 +1,7 @@
 package cuda_test
 
-// The stories here are told twice: by a fake of CUDA (fake_test.go) and by a real GPU (gpu_test.go).
+// The stories here are told by a fake of CUDA (fake_test.go), by the virtual device (virtual_test.go) and by a real GPU
+// (gpu_test.go).
 
 import (
 	"bytes"
@@ -456,4 +457,45 @@ func tellClosedObjects(t *testing.T, o cuda.Options) {
 	require.NoError(t, err)
 	require.NoError(t, library.Close())
 	require.ErrorIs(t, kernel.Launch(s, cuda.Dim3{}, cuda.Dim3{}, make([]byte, 8)), cuda.ErrClosed)
+}
+
+// tellStreams: work goes on while the host does, and streams wait for what they are told to.
+func tellStreams(t *testing.T, o cuda.Options) {
+	d := openDevice(t, o)
+	first, second := newStream(t, d), newStream(t, d)
+	spin, library, err := launcher(d, spinPTX, "spin")
+	require.NoError(t, err)
+	closing(t, library)
+	event := func() *cuda.Event {
+		e, err := d.NewEvent(t.Name(), true)
+		require.NoError(t, err)
+		return closing(t, e)
+	}
+	begin, middle, end := event(), event(), event()
+	const span = 200 * time.Millisecond
+	require.NoError(t, spin(first, 1)) // code is loaded at the first launch
+	require.NoError(t, first.Synchronize())
+
+	require.NoError(t, first.Record(begin))
+	require.NoError(t, spin(first, uint64(span)))
+	require.NoError(t, first.Record(middle))
+	idle, err := first.Idle()
+	require.NoError(t, err)
+	require.False(t, idle, "the kernel runs while the host goes on")
+	reached, err := middle.Reached()
+	require.NoError(t, err)
+	require.False(t, reached)
+	idle, err = second.Idle()
+	require.NoError(t, err)
+	require.True(t, idle, "the other stream does not wait")
+	require.NoError(t, second.Wait(middle))
+	require.NoError(t, second.Record(end))
+	require.NoError(t, end.Synchronize())
+	reached, err = middle.Reached()
+	require.NoError(t, err)
+	require.True(t, reached, "the second stream waited for the first's event")
+	elapsed, err := begin.Elapsed(middle)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, elapsed, span-time.Millisecond)
+	t.Logf("a kernel of %s took %s by events", span, elapsed)
 }

@@ -2,7 +2,7 @@
 //
 // The library that is compiled with these files has a fault_target.h, which defines
 //   FAULT_CALLS(C)             C(name, GROUP) for each call that can fail
-//   FAULT_ERRORS(E)            E(name, number) for each error that can be named
+//   FAULT_ERRORS(E)            E(name, number, ...) for each error that can be named
 //   FAULT_SIGN                 1 or -1: that of the numbers of errors
 //   FAULT_FLIPS(call)          whether flip= is for this call, and FAULT_FLIP_WORDS, which they are
 //   FAULT_KERNELS(call)        whether kernel= is for this call, and FAULT_KERNEL_WORDS

@@ -59,7 +59,7 @@ static bool parse_code(const char *s, int *out) {
         const char *name;
         int number;
     } errors[] = {
-#define FAULT_ERROR(name, number) {#name, number},
+#define FAULT_ERROR(name, number, ...) {#name, number},
         FAULT_ERRORS(FAULT_ERROR)
 #undef FAULT_ERROR
     };
