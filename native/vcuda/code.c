@@ -1,5 +1,6 @@
 // Reads compiled code for the names of its kernels: cubins (ELF) and PTX. Nothing is compiled; of PTX the target and the
 // instructions' names are looked at, so that a broken text is refused. Fat binaries are refused.
+#include <ctype.h>
 #include <elf.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,12 +56,12 @@ static const char instructions[] =
     "rcp red redux rem ret rsqrt sad selp set setmaxnreg setp shf shfl shl shr sin slct sqrt st stackrestore stacksave sub subc szext "
     "tanh testp trap vote xor ";
 
-// known_instruction looks at a statement of PTX, trimmed on the left: a directive, or an instruction with or without a
-// predicate.
+// known_instruction looks at a statement of PTX, trimmed on the left: a directive, an instruction with or without a
+// predicate, or operands that follow a brace, which do not begin with a letter.
 static bool known_instruction(const char *s) {
     static const char blanks[] = " \t\r\n";
     if (*s == '@') s += strcspn(s, blanks), s += strspn(s, blanks);
-    if (!*s || *s == '.') return true;
+    if (!isalpha((unsigned char)*s)) return true;
     char word[32];
     snprintf(word, sizeof word, " %.*s ", (int)strcspn(s, " \t\r\n.;"), s);
     return strstr(instructions, word) != NULL;
