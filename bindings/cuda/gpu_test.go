@@ -20,6 +20,8 @@ func TestGPUPool(t *testing.T) { tellPool(t, cuda.Options{}) }
 
 func TestGPUOutOfMemory(t *testing.T) { tellOutOfMemory(t, cuda.Options{}) }
 
+func TestGPUStagesThatDoNotFit(t *testing.T) { tellStages(t, cuda.Options{}) }
+
 func TestGPURefusalsLeaveTheContextAlive(t *testing.T) { tellRefusals(t, cuda.Options{}) }
 
 func TestGPUStickyError(t *testing.T) { tellStickyError(t, cuda.Options{}) }

@@ -32,6 +32,9 @@ import (
 const childEnv = "GENFN_TEST_CUDA_CHILD"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(faultyChildEnv) != "" {
+		os.Exit(faultyChild(os.Getenv(faultyChildEnv), os.Stdout))
+	}
 	if os.Getenv(childEnv) != "" {
 		dir, driver, _ := strings.Cut(os.Getenv(childEnv), ":")
 		os.Exit(stickyChild(cuda.Options{LibraryDir: dir, DriverLibrary: driver}, os.Stdout))
@@ -309,6 +312,72 @@ func tellOutOfMemory(t *testing.T, o cuda.Options) {
 	require.NoError(t, s.Read(got, keep.All()))
 	require.True(t, bytes.Equal(pattern(1<<20), got), "what was there is unharmed")
 	require.NoError(t, roundTrip(d, 1<<20), "the next call works")
+}
+
+// tellStages is how memory runs out in the field: the stages of a model fill it one after the other, one more does not
+// fit, all of it is given up, and the next generation, without that stage, works.
+func tellStages(t *testing.T, o cuda.Options) {
+	d := openDevice(t, o)
+	s := newStream(t, d)
+	pool, err := d.Pool()
+	require.NoError(t, err)
+	before, _, err := d.Memory()
+	require.NoError(t, err)
+	share := before / 8 // of what is free
+	generate := func(stages ...int64) (err error) {
+		var made []*cuda.Buffer
+		defer func() {
+			for _, b := range made {
+				err = errors.Join(err, b.Close())
+			}
+			err = errors.Join(err, s.Synchronize(), pool.Trim(0))
+		}()
+		for i, shares := range stages {
+			weights, err := d.Malloc(fmt.Sprintf("weights of stage %d", i), shares*share)
+			if err != nil {
+				return err
+			}
+			made = append(made, weights)
+			activations, err := s.MallocAsync(fmt.Sprintf("activations of stage %d", i), share/2)
+			if err != nil {
+				return err
+			}
+			made = append(made, activations)
+			if err := stage(s, weights, activations); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for range 3 {
+		known := requireCode(t, generate(1, 3, 1, 3), 2)
+		require.Equal(t, fmt.Sprintf("allocate %d bytes for weights of stage 3", 3*share), known.Op)
+		require.NoError(t, d.Dead())
+		after, _, err := d.Memory()
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, after, before, "everything is given back")
+		require.NoError(t, generate(1, 3, 1), "the next generation works")
+	}
+}
+
+// stage moves something through the memory of a stage, as far as its first MiB.
+func stage(s *cuda.Stream, weights, activations *cuda.Buffer) error {
+	from, err := weights.All().Slice(0, 1<<20)
+	if err != nil {
+		return err
+	}
+	to, err := activations.All().Slice(0, 1<<20)
+	if err != nil {
+		return err
+	}
+	want, got := pattern(1<<20), make([]byte, 1<<20)
+	if err := errors.Join(s.Write(from, want), s.Copy(to, from), s.Read(got, to)); err != nil {
+		return err
+	}
+	if !bytes.Equal(want, got) {
+		return errors.New("the memory of a stage has changed")
+	}
+	return nil
 }
 
 func tellRefusals(t *testing.T, o cuda.Options) {
