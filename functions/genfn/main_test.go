@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GENFN_OPENVINO_DIR", runtime)
 			e.Setenv("GENFN_VGPU_DIR", filepath.Join(root, ".runtime", "vgpu"))
+			e.Setenv("GENFN_VCUDA_DIR", filepath.Join(root, ".runtime", "vcuda"))
 			e.Setenv("GENFN_MODELS", filepath.Join(root, "deploy", "models"))
 			e.Setenv("TINY", filepath.Join(root, "functions", "pipeline", "testdata"))
 			e.Setenv("GENFN_CACHE_DIR", filepath.Join(e.WorkDir, "cache"))
