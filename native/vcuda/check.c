@@ -67,6 +67,34 @@ static int launch(void *kernel, void *on, void *param) {
 
 static int spin_for(void *on, uint64_t ns) { return launch(spin, on, &ns); }
 
+// hold has a stream wait at this point until let_go.
+static bool held;
+
+static int wait_held(struct work *w) {
+    (void)w;
+    lock();
+    while (held) wait_change();
+    unlock();
+    return 0;
+}
+
+static void hold(void *on) {
+    struct work *w = calloc(1, sizeof *w);
+    CHECK(w);
+    w->run = wait_held;
+    lock();
+    held = true;
+    stream_push(on, w);
+    unlock();
+}
+
+static void let_go(void) {
+    lock();
+    held = false;
+    pthread_cond_broadcast(&world.changed);
+    unlock();
+}
+
 static size_t free_memory(void) {
     size_t free_bytes, total;
     OK(cudaMemGetInfo(&free_bytes, &total));
@@ -107,9 +135,10 @@ static void check_pool(void) {
     void *pool, *a, *b;
     OK(cudaDeviceGetDefaultMemPool(&pool, 0));
     OK(cudaMallocAsync(&a, 8 * MIB, stream));
-    OK(spin_for(stream, 20 * MS));
+    hold(stream);
     OK(cudaFreeAsync(a, stream));
     CHECK(pool_value(pool, POOL_USED) == 8 * MIB); // its turn has not come
+    let_go();
     OK(cudaStreamSynchronize(stream));
     CHECK(pool_value(pool, POOL_USED) == 0 && pool_value(pool, POOL_RESERVED) == 0 && free_memory() == before);
     OK(cudaMemPoolSetAttribute(pool, POOL_RELEASE_THRESHOLD, &(uint64_t){UINT64_MAX}));
@@ -137,13 +166,14 @@ static void check_streams(void) {
     OK(cudaEventQuery(reached)); // nothing was recorded
     OK(cudaEventRecord(reached, other));
     OK(cudaEventSynchronize(reached));
-    OK(spin_for(stream, 30 * MS));
+    hold(stream);
     OK(cudaEventRecord(reached, stream));
     CHECK(cudaStreamQuery(stream) == cudaErrorNotReady && cudaEventQuery(reached) == cudaErrorNotReady);
     OK(cudaStreamQuery(other));
     OK(cudaStreamWaitEvent(other, reached, 0));
     OK(cudaEventRecord(untimed, other));
     CHECK(cudaStreamQuery(other) == cudaErrorNotReady);
+    let_go();
     OK(cudaStreamSynchronize(other));
     OK(cudaEventQuery(reached));
     float ms;
@@ -167,10 +197,11 @@ static void check_copies(void) {
     OK(cudaMalloc((void **)&device, N));
     OK(cudaHostAlloc((void **)&pinned, N, 0));
     memset(pinned, 1, N);
-    OK(spin_for(stream, 20 * MS));
+    hold(stream);
     OK(cudaMemcpyAsync(device, pinned, N, MEMCPY_DEFAULT, stream));
     CHECK(cudaStreamQuery(stream) == cudaErrorNotReady);
     memset(pinned, 2, N); // too early: it is read later
+    let_go();
     OK(cudaMemcpyAsync(pageable, device, N, MEMCPY_DEFAULT, stream));
     CHECK(pageable[0] == 2 && pageable[N - 1] == 2); // done when the call returns
     memset(pageable, 3, N);
@@ -295,13 +326,13 @@ static void check_flips(void) {
 
 #ifndef THREADS_ONLY
 // ends runs one synchronization with a fault in a process of its own, and returns its end as waitpid tells it; one that
-// does not end within a second is ended by SIGALRM.
-static int ends(const char *faults) {
+// does not end within so many seconds is ended by SIGALRM.
+static int ends(const char *faults, unsigned seconds) {
     pid_t child = fork();
     if (!child) {
         signal(SIGSEGV, SIG_DFL); // not the sanitizer's
         signal(SIGABRT, SIG_DFL);
-        alarm(1);
+        alarm(seconds);
         start("1", faults);
         OK(spin_for(stream, 1));
         _exit(cudaStreamSynchronize(stream) ? 1 : 0);
@@ -312,10 +343,10 @@ static int ends(const char *faults) {
 }
 
 static void check_ends(void) {
-    CHECK(ends("kernel delay=20ms") == 0);
-    CHECK(WTERMSIG(ends("kernel hang")) == SIGALRM);
-    CHECK(WTERMSIG(ends("cudaLaunchKernelExC crash=SIGSEGV")) == SIGSEGV);
-    CHECK(WTERMSIG(ends("kernel crash=SIGABRT")) == SIGABRT);
+    CHECK(ends("kernel delay=20ms", 60) == 0);
+    CHECK(WTERMSIG(ends("kernel hang", 1)) == SIGALRM);
+    CHECK(WTERMSIG(ends("cudaLaunchKernelExC crash=SIGSEGV", 60)) == SIGSEGV);
+    CHECK(WTERMSIG(ends("kernel crash=SIGABRT", 60)) == SIGABRT);
 }
 
 // check_settings: what is wrong is told, and nothing works.
