@@ -541,7 +541,7 @@ func tellStreams(t *testing.T, o cuda.Options) {
 		return closing(t, e)
 	}
 	begin, middle, end := event(), event(), event()
-	const span = time.Second // longer than a busy host is away
+	const span = time.Second           // longer than a busy host is away
 	require.NoError(t, spin(first, 1)) // code is loaded at the first launch
 	require.NoError(t, first.Synchronize())
 
