@@ -12,10 +12,11 @@ CLIENTS := .runtime/clients
 TRAINER := .runtime/train
 PEERS   := .runtime/peers
 VGPU    := .runtime/vgpu
+VCUDA   := .runtime/vcuda
 PROM    := .runtime/promtool
 CUDA    := .runtime/cuda13/.installed .runtime/cuda12/.installed
 ORT     := .runtime/onnxruntime
-TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA) $(ORT)/.installed
+TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA) $(VCUDA)/.installed $(ORT)/.installed
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions native -name '*.go' -not -name '*_test.go' 2>/dev/null)
 SCHEMAS := $(wildcard events/schema/*.json)
@@ -23,7 +24,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu cuda onnxruntime gpu-report not-run faults stress chaos chaos-short model test unit race check-native alerts lint bench clean
+.PHONY: help demo build native runtime vgpu cuda vcuda onnxruntime gpu-report not-run faults stress chaos chaos-short model test unit race check-native alerts lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -52,7 +53,7 @@ $(RUNTIME)/.installed: deploy/runtime/requirements.txt deploy/runtime/install.sh
 vgpu: $(VGPU)/.installed ## install the virtual Intel GPU: OpenVINO's GPU plugin without a GPU, with injected faults (needs a C compiler)
 
 # The layer is compiled anew whenever the folder was filled anew.
-$(VGPU)/.installed: deploy/wheels.sh deploy/unpack.py $(wildcard deploy/vgpu/* native/vgpu/*.c native/vgpu/*.h native/vgpu/Makefile)
+$(VGPU)/.installed: deploy/wheels.sh deploy/unpack.py $(wildcard deploy/vgpu/* native/vgpu/*.[ch] native/vgpu/Makefile native/fault/*)
 	PYTHON=$(PYTHON) deploy/vgpu/install.sh $(VGPU)
 	$(MAKE) -C native/vgpu CC=$(CC) LIBRARY=$(abspath $(VGPU))/libgenfn_vgpu.so
 	touch $@
@@ -61,6 +62,15 @@ cuda: $(CUDA) ## install CUDA's runtime library and NVRTC, lines 13 and 12 (no d
 
 .runtime/cuda%/.installed: deploy/cuda/requirements-%.txt deploy/cuda/install.sh deploy/unpack.py deploy/wheels.sh
 	PYTHON=$(PYTHON) deploy/cuda/install.sh $(@D) $<
+	touch $@
+
+vcuda: $(VCUDA)/.installed ## build the virtual CUDA device: CUDA's calls on the CPU, with injected faults (needs a C compiler; NVRTC is the real one)
+
+$(VCUDA)/.installed: .runtime/cuda13/.installed $(wildcard native/vcuda/*.[ch] native/vcuda/Makefile native/fault/* native/kernels/*.[ch])
+	$(MAKE) -C native/vcuda CC=$(CC) LIBRARY=$(abspath $(VCUDA))/lib/libgenfn_vcuda.so
+	ln -sf libgenfn_vcuda.so $(VCUDA)/lib/libcudart.so.13
+	ln -sf libgenfn_vcuda.so $(VCUDA)/lib/libcuda.so.1
+	cd $(VCUDA)/lib && ln -sf ../../cuda13/lib/libnvrtc* .
 	touch $@
 
 onnxruntime: $(ORT)/.installed ## install ONNX Runtime for CPUs
@@ -136,9 +146,10 @@ unit: build $(TOOLS) ## the tests without the race detector, as the program is s
 race: build $(TOOLS) ## the tests under the race detector (this lane alone uses cgo)
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 25m ./...
 
-check-native: ## the C tests of the native kernels and of the virtual GPU's layer under address and undefined-behaviour sanitizers
+check-native: ## the C tests of the native kernels and of both virtual devices under sanitizers
 	$(MAKE) -C native/kernels CC=$(CC) check
 	$(MAKE) -C native/vgpu CC=$(CC) check
+	$(MAKE) -C native/vcuda CC=$(CC) check
 
 alerts: $(PROM)/.installed ## check the alert rules of deploy/alerts and pass their tests, with promtool
 	$(PROM)/promtool check rules --lint=all --lint-fatal deploy/alerts/genfn.yml

@@ -41,7 +41,7 @@ func TestStoriesOnFake(t *testing.T) {
 	for _, version := range []int{13050, 12090} {
 		o := fake(t, version, 13050, 1)
 		for name, tell := range map[string]func(*testing.T, cuda.Options){
-			"identity": tellIdentity, "copies": tellCopies, "many goroutines": tellManyGoroutines, "pool": tellPool, "out of memory": tellOutOfMemory,
+			"identity": tellIdentity, "copies": tellCopies, "many goroutines": tellManyGoroutines, "pool": tellPool, "out of memory": tellOutOfMemory, "stages": tellStages,
 			"refusals": tellRefusals, "sticky error": tellStickyError, "signals": tellSignals, "closed objects": tellClosedObjects,
 		} {
 			t.Run(fmt.Sprint(name, "/", version), func(t *testing.T) {

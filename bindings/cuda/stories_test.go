@@ -1,6 +1,7 @@
 package cuda_test
 
-// The stories here are told twice: by a fake of CUDA (fake_test.go) and by a real GPU (gpu_test.go).
+// The stories here are told by a fake of CUDA (fake_test.go), by the virtual device (virtual_test.go) and by a real GPU
+// (gpu_test.go).
 
 import (
 	"bytes"
@@ -31,6 +32,9 @@ import (
 const childEnv = "GENFN_TEST_CUDA_CHILD"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(faultyChildEnv) != "" {
+		os.Exit(faultyChild(os.Getenv(faultyChildEnv), os.Stdout))
+	}
 	if os.Getenv(childEnv) != "" {
 		dir, driver, _ := strings.Cut(os.Getenv(childEnv), ":")
 		os.Exit(stickyChild(cuda.Options{LibraryDir: dir, DriverLibrary: driver}, os.Stdout))
@@ -310,6 +314,72 @@ func tellOutOfMemory(t *testing.T, o cuda.Options) {
 	require.NoError(t, roundTrip(d, 1<<20), "the next call works")
 }
 
+// tellStages is how memory runs out in the field: the stages of a model fill it one after the other, one more does not
+// fit, all of it is given up, and the next generation, without that stage, works.
+func tellStages(t *testing.T, o cuda.Options) {
+	d := openDevice(t, o)
+	s := newStream(t, d)
+	pool, err := d.Pool()
+	require.NoError(t, err)
+	before, _, err := d.Memory()
+	require.NoError(t, err)
+	share := before / 8 // of what is free
+	generate := func(stages ...int64) (err error) {
+		var made []*cuda.Buffer
+		defer func() {
+			for _, b := range made {
+				err = errors.Join(err, b.Close())
+			}
+			err = errors.Join(err, s.Synchronize(), pool.Trim(0))
+		}()
+		for i, shares := range stages {
+			weights, err := d.Malloc(fmt.Sprintf("weights of stage %d", i), shares*share)
+			if err != nil {
+				return err
+			}
+			made = append(made, weights)
+			activations, err := s.MallocAsync(fmt.Sprintf("activations of stage %d", i), share/2)
+			if err != nil {
+				return err
+			}
+			made = append(made, activations)
+			if err := stage(s, weights, activations); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for range 3 {
+		known := requireCode(t, generate(1, 3, 1, 3), 2)
+		require.Equal(t, fmt.Sprintf("allocate %d bytes for weights of stage 3", 3*share), known.Op)
+		require.NoError(t, d.Dead())
+		after, _, err := d.Memory()
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, after, before, "everything is given back")
+		require.NoError(t, generate(1, 3, 1), "the next generation works")
+	}
+}
+
+// stage moves something through the memory of a stage, as far as its first MiB.
+func stage(s *cuda.Stream, weights, activations *cuda.Buffer) error {
+	from, err := weights.All().Slice(0, 1<<20)
+	if err != nil {
+		return err
+	}
+	to, err := activations.All().Slice(0, 1<<20)
+	if err != nil {
+		return err
+	}
+	want, got := pattern(1<<20), make([]byte, 1<<20)
+	if err := errors.Join(s.Write(from, want), s.Copy(to, from), s.Read(got, to)); err != nil {
+		return err
+	}
+	if !bytes.Equal(want, got) {
+		return errors.New("the memory of a stage has changed")
+	}
+	return nil
+}
+
 func tellRefusals(t *testing.T, o cuda.Options) {
 	d := openDevice(t, o)
 	s := newStream(t, d)
@@ -456,4 +526,45 @@ func tellClosedObjects(t *testing.T, o cuda.Options) {
 	require.NoError(t, err)
 	require.NoError(t, library.Close())
 	require.ErrorIs(t, kernel.Launch(s, cuda.Dim3{}, cuda.Dim3{}, make([]byte, 8)), cuda.ErrClosed)
+}
+
+// tellStreams: work goes on while the host does, and streams wait for what they are told to.
+func tellStreams(t *testing.T, o cuda.Options) {
+	d := openDevice(t, o)
+	first, second := newStream(t, d), newStream(t, d)
+	spin, library, err := launcher(d, spinPTX, "spin")
+	require.NoError(t, err)
+	closing(t, library)
+	event := func() *cuda.Event {
+		e, err := d.NewEvent(t.Name(), true)
+		require.NoError(t, err)
+		return closing(t, e)
+	}
+	begin, middle, end := event(), event(), event()
+	const span = time.Second           // longer than a busy host is away
+	require.NoError(t, spin(first, 1)) // code is loaded at the first launch
+	require.NoError(t, first.Synchronize())
+
+	require.NoError(t, first.Record(begin))
+	require.NoError(t, spin(first, uint64(span)))
+	require.NoError(t, first.Record(middle))
+	idle, err := first.Idle()
+	require.NoError(t, err)
+	require.False(t, idle, "the kernel runs while the host goes on")
+	reached, err := middle.Reached()
+	require.NoError(t, err)
+	require.False(t, reached)
+	idle, err = second.Idle()
+	require.NoError(t, err)
+	require.True(t, idle, "the other stream does not wait")
+	require.NoError(t, second.Wait(middle))
+	require.NoError(t, second.Record(end))
+	require.NoError(t, end.Synchronize())
+	reached, err = middle.Reached()
+	require.NoError(t, err)
+	require.True(t, reached, "the second stream waited for the first's event")
+	elapsed, err := begin.Elapsed(middle)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, elapsed, span-time.Millisecond)
+	t.Logf("a kernel of %s took %s by events", span, elapsed)
 }

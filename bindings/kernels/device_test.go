@@ -1,7 +1,7 @@
 package kernels
 
-// What is told here of the kernels on a device is told twice: by a fake of CUDA, which runs them on the CPU, and by a
-// real GPU (gpu_test.go).
+// What is told here of the kernels on a device is told by a fake of CUDA and by the virtual device, which run them on
+// the CPU, and by a real GPU (gpu_test.go).
 
 import (
 	"encoding/binary"
@@ -231,4 +231,18 @@ func TestKernelsOnFake(t *testing.T) {
 	o := cudatest.New(t, cudatest.Machine{Devices: 1})
 	tellKernelsEqualReference(t, o, []int{0, 1, 257, 4*64*64 + 1}, "cubin")
 	t.Run("bad arguments", func(t *testing.T) { tellBadArguments(t, o) })
+}
+
+// TestKernelsOnVirtualDevice: the same where streams run by themselves, code of another device is refused and every
+// address is checked.
+func TestKernelsOnVirtualDevice(t *testing.T) {
+	o := cudatest.Virtual(t)
+	tellKernelsEqualReference(t, o, []int{0, 257, 4*64*64 + 1}, "cubin")
+	tellKernelsEqualReference(t, o, []int{3}, "ptx")
+	t.Run("bad arguments", func(t *testing.T) { tellBadArguments(t, o) })
+	l := newLab(t, o)
+	foreign, err := Cubin(openCompiler(t, 13), "sm_120", t.TempDir())
+	require.NoError(t, err)
+	_, err = OpenGPU(l.device, foreign)
+	require.ErrorContains(t, err, "no kernel image is available for execution on the device (cudaErrorNoKernelImageForDevice, 209)")
 }

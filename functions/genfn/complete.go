@@ -37,7 +37,7 @@ func (s *settings) addCompletion(cmd *cobra.Command) {
 			complete = s.completeModel
 		case "models", "store-dir", "cache-dir", "openvino-dir", "onnxruntime-dir":
 			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
-		case "out", "latents", "output-latents", "creds", "virtual-gpu-faults":
+		case "out", "latents", "output-latents", "creds", "virtual-gpu-faults", "virtual-cuda-faults":
 			return // files
 		}
 		if err := cmd.RegisterFlagCompletionFunc(f.Name, complete); err != nil {

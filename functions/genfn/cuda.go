@@ -16,11 +16,15 @@ import (
 	"genfn/functions/runner/protocol"
 )
 
-// cudaFlags say where CUDA is.
-type cudaFlags struct{ dir string }
+// cudaFlags say where CUDA is, or that it is a virtual one.
+type cudaFlags struct {
+	dir     string
+	virtual virtualCUDAFlags
+}
 
 func (f *cudaFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "cuda-dir", os.Getenv("GENFN_CUDA_DIR"), "folder of a CUDA installation or of its libraries (env GENFN_CUDA_DIR; default: .runtime/cuda13 or cuda12 beside the binary or here, CUDA_HOME, /usr/local/cuda)")
+	f.virtual.add(cmd)
 }
 
 // nvidiaNodes are what NVIDIA's driver makes for programs that use a GPU: on Linux, and on Windows for Linux.
@@ -28,7 +32,7 @@ var nvidiaNodes = []string{"/dev/nvidiactl", "/dev/dxg"}
 
 // wanted reports whether to look for NVIDIA's devices: a machine without them is spared the process that would.
 func (f *cudaFlags) wanted(nodes []string) bool {
-	return f.dir != "" || slices.ContainsFunc(nodes, func(node string) bool {
+	return f.virtual.on || f.dir != "" || slices.ContainsFunc(nodes, func(node string) bool {
 		_, err := os.Stat(node)
 		return err == nil
 	})
@@ -42,7 +46,7 @@ func (f *cudaFlags) discover(ctx context.Context, s *settings, log *slog.Logger)
 	}
 	hello := s.hello("")
 	hello.Runtime, hello.LibraryDir = protocol.RuntimeCUDA, f.dir
-	found, err := process.Discover(ctx, process.Config{Hello: hello, Stderr: os.Stderr, Logger: log})
+	found, err := process.Discover(ctx, process.Config{Hello: f.virtual.hello(hello), Env: f.virtual.env, Stderr: os.Stderr, Logger: log})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		var said *events.Error
 		words := err.Error()

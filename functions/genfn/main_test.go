@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("GENFN_OPENVINO_DIR", runtime)
 			e.Setenv("GENFN_ONNXRUNTIME_DIR", filepath.Join(root, ".runtime", "onnxruntime"))
 			e.Setenv("GENFN_VGPU_DIR", filepath.Join(root, ".runtime", "vgpu"))
+			e.Setenv("GENFN_VCUDA_DIR", filepath.Join(root, ".runtime", "vcuda"))
 			e.Setenv("GENFN_MODELS", filepath.Join(root, "deploy", "models"))
 			e.Setenv("TINY", filepath.Join(root, "functions", "pipeline", "testdata"))
 			e.Setenv("GENFN_CACHE_DIR", filepath.Join(e.WorkDir, "cache"))

@@ -328,7 +328,7 @@ static cl_int vgpu_clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel hand
                                           const size_t *global, const size_t *local, cl_uint count, const cl_event *wait, cl_event *event) {
     struct kernel *k = kernel_of(handle);
     struct flip flip;
-    cl_int error = fault_before_kernel(k && k->unit->name ? k->unit->name : "", &flip);
+    cl_int error = fault_before_kernel(CALL_clEnqueueNDRangeKernel, k && k->unit->name ? k->unit->name : "", &flip);
     if (error) return settle(queue, error);
     if (!k) return CL_INVALID_KERNEL;
     error = run(k, queue, dimensions, offset, global, local, count, wait, event);

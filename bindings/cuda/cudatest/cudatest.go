@@ -77,6 +77,14 @@ func Installed(t testing.TB, line int) string {
 	return dir
 }
 
+// Virtual is where the virtual device is (native/vcuda), with NVRTC beside it.
+func Virtual(t testing.TB) cuda.Options {
+	t.Helper()
+	dir := checkout.Path(t, ".runtime", "vcuda", "lib")
+	require.DirExists(t, dir, "run `make vcuda` first")
+	return cuda.Options{LibraryDir: dir, DriverLibrary: filepath.Join(dir, "libcuda.so.1")}
+}
+
 // linkCompiler puts NVRTC into a folder.
 func linkCompiler(t testing.TB, dir string) {
 	t.Helper()

@@ -160,7 +160,7 @@ const (
 	maxText   = 16 << 10
 )
 
-// ParseFaults reads a specification. The layer reads the same grammar (native/vgpu/fault_parse.c); what is an error
+// ParseFaults reads a specification. The layer reads the same grammar (native/fault/parse.c); what is an error
 // here is an error there.
 func ParseFaults(text string) (Faults, error) {
 	if len(text) > maxText {

@@ -69,6 +69,7 @@ func parserOfC(t *testing.T) func(text string) (problem string) {
 	t.Helper()
 	dir, err := filepath.Abs(native)
 	require.NoError(t, err)
+	faults := filepath.Join(dir, "..", "fault")
 	source, program := filepath.Join(t.TempDir(), "parse.c"), filepath.Join(t.TempDir(), "parse")
 	require.NoError(t, os.WriteFile(source, []byte(`
 #include <stdio.h>
@@ -85,7 +86,7 @@ int main(void) {
 	if cc == "" {
 		cc = "cc"
 	}
-	said, err := exec.CommandContext(t.Context(), cc, "-D_GNU_SOURCE", "-I"+dir, "-o", program, source, filepath.Join(dir, "fault_parse.c")).CombinedOutput()
+	said, err := exec.CommandContext(t.Context(), cc, "-D_GNU_SOURCE", "-I"+dir, "-I"+faults, "-o", program, source, filepath.Join(faults, "parse.c")).CombinedOutput()
 	require.NoError(t, err, string(said))
 	return func(text string) string {
 		cmd := exec.CommandContext(t.Context(), program)

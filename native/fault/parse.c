@@ -1,5 +1,5 @@
-// Reads fault specifications. functions/device/virtualgpu reads the same grammar in Go; its tests give both the same
-// texts.
+// Reads fault specifications. functions/device/virtualgpu reads the same grammar in Go, for OpenCL; its tests give both
+// the same texts.
 #include "fault.h"
 
 #include <errno.h>
@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "errors.h"
 
 const char *const call_names[CALL_COUNT] = {
 #define FAULT_CALL(name, group) #name,
@@ -61,9 +59,9 @@ static bool parse_code(const char *s, int *out) {
         const char *name;
         int number;
     } errors[] = {
-#define CL_ERROR(name, number) {#name, number},
-        CL_ERRORS(CL_ERROR)
-#undef CL_ERROR
+#define FAULT_ERROR(name, number, ...) {#name, number},
+        FAULT_ERRORS(FAULT_ERROR)
+#undef FAULT_ERROR
     };
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         if (!strcmp(errors[i].name, s)) {
@@ -72,8 +70,9 @@ static bool parse_code(const char *s, int *out) {
         }
     }
     uint64_t n;
-    if (*s != '-' || !parse_count(s + 1, 1, &n) || n > -MIN_CODE) return false;
-    *out = -(int)n;
+    if (FAULT_SIGN < 0 && *s++ != '-') return false;
+    if (!parse_count(s, 1, &n) || n > MAX_CODE) return false;
+    *out = FAULT_SIGN * (int)n;
     return true;
 }
 
@@ -108,7 +107,7 @@ static bool parse_word(const struct parser *p, struct fault *f, const char *word
     uint64_t n;
     if (!strcmp(key, "error")) {
         if (parse_code(value, &f->error)) return true;
-        return wrong(p, "\"%s\": expected the name of an OpenCL error such as CL_OUT_OF_RESOURCES, or its number, %d to -1", word, MIN_CODE);
+        return wrong(p, "\"%s\": expected " FAULT_ERROR_WORDS, word);
     }
     if (!strcmp(key, "delay")) {
         if (parse_delay(value, &f->delay_us)) return true;
@@ -158,10 +157,8 @@ static bool check(const struct parser *p, const struct fault *f, const char *tar
     if (actions != 1) {
         return wrong(p, "\"%s\": expected exactly one of error=, delay=, hang, crash= and flip=, found %d", target, actions);
     }
-    if (f->flip && f->call != CALL_clEnqueueNDRangeKernel && f->call != CALL_clEnqueueReadBuffer && f->call != CALL_clEnqueueMemcpyINTEL) {
-        return wrong(p, "\"%s\": flip= is for clEnqueueNDRangeKernel, clEnqueueReadBuffer and clEnqueueMemcpyINTEL", target);
-    }
-    if (*f->kernel && f->call != CALL_clEnqueueNDRangeKernel) return wrong(p, "\"%s\": kernel= is for clEnqueueNDRangeKernel", target);
+    if (f->flip && !FAULT_FLIPS(f->call)) return wrong(p, "\"%s\": flip= is for " FAULT_FLIP_WORDS, target);
+    if (*f->kernel && !FAULT_KERNELS(f->call)) return wrong(p, "\"%s\": kernel= is for " FAULT_KERNEL_WORDS, target);
     if (f->sticky >= 0 && !f->error) return wrong(p, "\"%s\": sticky= needs error=", target);
     return true;
 }
@@ -174,8 +171,7 @@ static bool parse_fault(const struct parser *p, char *text, struct fault *f) {
     *f = (struct fault){.call = find_name(call_names, CALL_COUNT, target), .every = 1, .probability = 1, .sticky = -1};
     f->group = f->call >= 0 ? call_groups[f->call] : find_name(group_names, GROUP_COUNT, target);
     if (f->group < 0) {
-        return wrong(p, "\"%s\": expected an OpenCL call that can fail (such as clFlush, clEnqueueNDRangeKernel, clCreateBuffer), "
-                     "or one of the groups device, build, memory, queue, all", target);
+        return wrong(p, "\"%s\": expected " FAULT_CALL_WORDS ", or one of the groups device, build, memory, queue, all", target);
     }
     char seen[256] = " ";
     for (char *word; (word = strtok_r(NULL, blanks, &rest));) {

@@ -1,12 +1,23 @@
-// Fault injection: which OpenCL call fails, how and when. The grammar is in README.md.
-#ifndef GENFN_VGPU_FAULT_H
-#define GENFN_VGPU_FAULT_H
+// Fault injection: which call fails, how and when. The grammar is in ../vgpu/README.md.
+//
+// The library that is compiled with these files has a fault_target.h, which defines
+//   FAULT_CALLS(C)             C(name, GROUP) for each call that can fail
+//   FAULT_ERRORS(E)            E(name, number, ...) for each error that can be named
+//   FAULT_SIGN                 1 or -1: that of the numbers of errors
+//   FAULT_FLIPS(call)          whether flip= is for this call, and FAULT_FLIP_WORDS, which they are
+//   FAULT_KERNELS(call)        whether kernel= is for this call, and FAULT_KERNEL_WORDS
+//   FAULT_CALL_WORDS, FAULT_ERROR_WORDS    what is expected in their place
+//   FAULT_REFUSED(call)        the error of a call when a specification is bad
+//   FAULT_SUBJECT, FAULT_ENV   what is not available then, and the variable that has the specification
+//   COMPLAIN(...), TRACE(...)  a line on standard error, and one only if that is asked for
+#ifndef GENFN_FAULT_H
+#define GENFN_FAULT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "calls.h"
+#include "fault_target.h"
 
 enum call {
 #define FAULT_CALL(name, group) CALL_##name,
@@ -18,7 +29,7 @@ enum call {
 enum group { GROUP_DEVICE, GROUP_BUILD, GROUP_MEMORY, GROUP_QUEUE, GROUP_ALL, GROUP_COUNT };
 
 // MAX_NAME and MAX_PATH_TEXT bound what kernel= and once= take, with the final 0.
-enum { MAX_FAULTS = 64, MAX_NAME = 128, MAX_PATH_TEXT = 256, MAX_FAULT_TEXT = 16 << 10, MIN_CODE = -9999, MAX_FLIP = 1 << 20 };
+enum { MAX_FAULTS = 64, MAX_NAME = 128, MAX_PATH_TEXT = 256, MAX_FAULT_TEXT = 16 << 10, MAX_CODE = 9999, MAX_FLIP = 1 << 20 };
 
 struct fault {
     int call;  // enum call, or -1 for all of a group
@@ -48,8 +59,7 @@ bool fault_parse(const char *text, struct fault_spec *spec, char *problem, size_
 extern const char *const call_names[CALL_COUNT];
 extern const int call_groups[CALL_COUNT];
 
-// fault_start takes the specification in GENFN_VGPU_FAULTS and the file named by GENFN_VGPU_FAULT_FILE; either may be
-// NULL. fault_refuse makes every call fail for the life of the process, for a reason that was told before.
+// fault_start takes the specification in FAULT_ENV and the path of the fault file; either may be NULL. fault_refuse makes every call fail for the life of the process, for a reason that was told before.
 void fault_start(const char *text, const char *file);
 void fault_refuse(void);
 void fault_stop(void);
@@ -65,8 +75,8 @@ struct flip {
 // Thread-safe.
 int fault_before(enum call call, struct flip *flip);
 
-// fault_before_kernel is fault_before of clEnqueueNDRangeKernel, for the kernel of that name.
-int fault_before_kernel(const char *name, struct flip *flip);
+// fault_before_kernel is fault_before of a call that kernel= is for, with the kernel of that name.
+int fault_before_kernel(enum call call, const char *name, struct flip *flip);
 
 // fault_flip inverts random bits of size bytes.
 void fault_flip(const struct flip *flip, void *data, size_t size);

@@ -5,12 +5,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "layer.h"
 
 static struct {
     pthread_mutex_t lock;
@@ -27,7 +27,7 @@ void fault_refuse(void) { state.refused = true; }
 void fault_start(const char *text, const char *file) {
     char problem[512];
     if (text && !fault_parse(text, &state.fixed, problem, sizeof problem)) {
-        COMPLAIN("GENFN_VGPU_FAULTS: %s: the virtual GPU is not available", problem);
+        COMPLAIN(FAULT_ENV ": %s: " FAULT_SUBJECT " is not available", problem);
         fault_refuse();
     }
     state.path = file && *file ? file : NULL;
@@ -63,7 +63,7 @@ static void reload(void) {
             state.file.count = 0;
             state.bad_file = false;
         } else if (!state.bad_file) {
-            COMPLAIN("fault file %s: %s: the virtual GPU is not available", state.path, strerror(errno));
+            COMPLAIN("fault file %s: %s: " FAULT_SUBJECT " is not available", state.path, strerror(errno));
             state.bad_file = true;
         }
         return;
@@ -80,7 +80,7 @@ static void reload(void) {
     state.bad_file = !ok;
     if (!ok) {
         state.file.count = 0;
-        COMPLAIN("fault file %s: %s: the virtual GPU is not available", state.path, problem);
+        COMPLAIN("fault file %s: %s: " FAULT_SUBJECT " is not available", state.path, problem);
     }
 }
 
@@ -97,7 +97,7 @@ static bool permitted(const struct fault *f) {
     int fd = open(f->once, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd >= 0) return close(fd), true;
     if (errno != EEXIST) {
-        COMPLAIN("once=%s: %s: the virtual GPU is not available", f->once, strerror(errno));
+        COMPLAIN("once=%s: %s: " FAULT_SUBJECT " is not available", f->once, strerror(errno));
         state.refused = true;
     }
     return false;
@@ -143,7 +143,7 @@ static struct outcome decide(enum call call, const char *kernel) {
     if (state.path) reload();
     int dead = state.dead[GROUP_ALL] ? state.dead[GROUP_ALL] : state.dead[call_groups[call]];
     if (state.refused || state.bad_file) {
-        o.error = call == CALL_clGetDeviceIDs ? CL_DEVICE_NOT_FOUND : CL_DEVICE_NOT_AVAILABLE;
+        o.error = FAULT_REFUSED(call);
     } else if (dead) {
         o.error = dead;
     } else {
@@ -177,7 +177,7 @@ static int suffer(enum call call, const char *kernel, struct flip *flip) {
 
 int fault_before(enum call call, struct flip *flip) { return suffer(call, "", flip); }
 
-int fault_before_kernel(const char *name, struct flip *flip) { return suffer(CALL_clEnqueueNDRangeKernel, name, flip); }
+int fault_before_kernel(enum call call, const char *name, struct flip *flip) { return suffer(call, name, flip); }
 
 void fault_flip(const struct flip *flip, void *data, size_t size) {
     if (!size) return;

@@ -1,0 +1,15 @@
+// The calls at which a fault can happen, with their group. kernel and copy are no calls but work of a stream, when it
+// is done: copies and fills are both copy.
+#define FAULT_CALLS(C) \
+    C(cuInit, DEVICE) C(cudaGetDeviceCount, DEVICE) C(cudaSetDevice, DEVICE) C(cudaDeviceGetAttribute, DEVICE) \
+    C(cudaDeviceGetPCIBusId, DEVICE) C(cudaMemGetInfo, DEVICE) C(cudaStreamCreateWithFlags, DEVICE) \
+    C(cudaStreamDestroy, DEVICE) C(cudaEventCreateWithFlags, DEVICE) C(cudaEventDestroy, DEVICE) \
+    C(cudaLibraryLoadData, BUILD) C(cudaLibraryGetKernel, BUILD) C(cudaLibraryUnload, BUILD) \
+    C(cuModuleLoadData, BUILD) C(cuModuleGetFunction, BUILD) C(cuModuleUnload, BUILD) \
+    C(cudaMalloc, MEMORY) C(cudaFree, MEMORY) C(cudaHostAlloc, MEMORY) C(cudaFreeHost, MEMORY) \
+    C(cudaDeviceGetDefaultMemPool, MEMORY) C(cudaMallocAsync, MEMORY) C(cudaFreeAsync, MEMORY) \
+    C(cudaMemPoolTrimTo, MEMORY) C(cudaMemPoolGetAttribute, MEMORY) C(cudaMemPoolSetAttribute, MEMORY) \
+    C(cudaLaunchKernelExC, QUEUE) C(cuLaunchKernel, QUEUE) C(cudaMemcpyAsync, QUEUE) C(cudaMemsetAsync, QUEUE) \
+    C(cudaDeviceSynchronize, QUEUE) C(cudaStreamSynchronize, QUEUE) C(cudaStreamQuery, QUEUE) \
+    C(cudaStreamWaitEvent, QUEUE) C(cudaEventRecord, QUEUE) C(cudaEventSynchronize, QUEUE) C(cudaEventQuery, QUEUE) \
+    C(cudaEventElapsedTime, QUEUE) C(kernel, QUEUE) C(copy, QUEUE)
