@@ -87,6 +87,9 @@ type Case struct {
 // seeds is how many seeds there are: few, so that the same picture is asked for again and again.
 const seeds = 8
 
+// early is how many requests may end a runner process: the first ones, so that processes live for long after them.
+func early(c Config) int { return min(c.Generations/2, 500) }
+
 // plan draws the requests.
 func plan(c Config) []Case {
 	rng := rand.New(rand.NewPCG(c.Seed, 0)) //nolint:gosec // an order that can be repeated
@@ -94,7 +97,7 @@ func plan(c Config) []Case {
 	cases := make([]Case, c.Generations)
 	for i := range cases {
 		kinds := c.Kinds
-		if i >= c.Generations/4 && len(lasting) > 0 {
+		if i >= early(c) && len(lasting) > 0 {
 			kinds = lasting
 		}
 		cases[i] = Case{

@@ -4,8 +4,8 @@
 // that did not come back.
 //
 // A run has three parts: each device makes the same few pictures and its memory is noted; then the requests; then the
-// same pictures again. Faults that end a runner process come in the first quarter of the requests, so that the trend of
-// memory can be read in processes that live through the rest.
+// same pictures again. Faults that end a runner process come early, within the first half and the first 500 requests, so
+// that the trend of memory can be read in processes that live through the rest.
 package stress
 
 import (
