@@ -159,7 +159,7 @@ var planted = []struct {
 	}, []Rule{RuleChecksum}},
 	{"no-cause", func(s *served, id string) {
 		s.serve(id)
-		records, err := json.Marshal(map[string]any{"writer": "w", "attempts": []broker.AttemptRecord{{Number: 1, Instance: "a"}, {Number: 2, Instance: "b"}}})
+		records, err := json.Marshal(map[string]any{"attempts": []broker.AttemptRecord{{Number: 1, Instance: "a"}, {Number: 2, Instance: "b"}}})
 		require.NoError(s.t, err)
 		s.put("gen.att.default."+id, nil, records)
 	}, []Rule{RuleCause}},

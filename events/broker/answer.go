@@ -2,13 +2,11 @@ package broker
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"genfn/events"
 )
@@ -36,29 +34,16 @@ func (b *Broker) answer(ctx context.Context, tenant, id string, e events.Event) 
 	if err != nil {
 		return events.Event{}, false, err
 	}
-	writer := nuid.Next()
 	m := &nats.Msg{Subject: TerminalSubject(tenant, id), Header: header, Data: data}
-	m.Header.Set(headerWriter, writer)
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
-	err = b.retry(ctx, func(ctx context.Context) error {
-		_, err := b.publish(ctx, m)
-		if !conflict(err) {
-			terminal, won = e, err == nil
-			return err
-		}
-		// The winner may be an earlier try of ours whose confirmation was lost.
-		stored, readErr := b.readLeader(ctx, StreamTerminals, messageGet{Last: m.Subject})
-		switch {
-		case readErr != nil:
-			return readErr
-		case stored == nil:
-			return fmt.Errorf("a terminal event was refused because of another that cannot be found yet: %w", nats.ErrTimeout)
-		}
-		won = stored.Header.Get(headerWriter) == writer
-		terminal, _ = events.Decode(stored.Header, stored.Data)
-		return nil
-	})
-	return terminal, won, err
+	_, other, err := b.putNext(ctx, StreamTerminals, m, 0)
+	switch {
+	case err == nil:
+		return e, true, nil
+	case !errors.Is(err, ErrConflict):
+		return events.Event{}, false, err
+	}
+	terminal, _ = events.Decode(other.Header, other.Data)
+	return terminal, false, nil
 }
 
 // fail answers a request with failed unless it is answered already, and returns its terminal event.

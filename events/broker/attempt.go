@@ -6,13 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 	"golang.org/x/sync/errgroup"
 
 	"genfn/events"
@@ -64,7 +61,6 @@ func EventAttempts(records []AttemptRecord) []events.Attempt {
 // attemptHistory is the last message under a request's attempt subject. Each
 // message tells all attempts, so that one read gives fence and history together.
 type attemptHistory struct {
-	Writer  string          `json:"writer"` // unique for each message
 	Records []AttemptRecord `json:"attempts"`
 
 	sequence uint64 // of the message in its stream; 0: there is none
@@ -89,7 +85,7 @@ func (b *Broker) readHistory(ctx context.Context, tenant, id string) (*attemptHi
 // append publishes records as the successor of h, and returns ErrStale if h is
 // not the last message any more.
 func (h *attemptHistory) append(ctx context.Context, b *Broker, tenant, id string, records []AttemptRecord) (*attemptHistory, error) {
-	next := &attemptHistory{Writer: nuid.Next(), Records: records}
+	next := &attemptHistory{Records: records}
 	if len(next.Records) > keptHistory {
 		next.Records = next.Records[len(next.Records)-keptHistory:]
 	}
@@ -98,28 +94,8 @@ func (h *attemptHistory) append(ctx context.Context, b *Broker, tenant, id strin
 		return nil, err
 	}
 	m := &nats.Msg{Subject: attemptSubject(tenant, id), Header: nats.Header{}, Data: data}
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(h.sequence, 10))
-	err = b.retry(ctx, func(ctx context.Context) error {
-		ack, err := b.publish(ctx, m)
-		if err == nil {
-			next.sequence = ack.Sequence
-			return nil
-		}
-		if !conflict(err) {
-			return err
-		}
-		// It may be an earlier try of ours whose confirmation was lost.
-		last, err := b.readHistory(ctx, tenant, id)
-		switch {
-		case err != nil:
-			return err
-		case last.Writer == next.Writer:
-			next.sequence = last.sequence
-			return nil
-		}
-		return ErrStale
-	})
-	if errors.Is(err, ErrStale) {
+	next.sequence, _, err = b.putNext(ctx, StreamAttempts, m, h.sequence)
+	if errors.Is(err, ErrConflict) {
 		return nil, ErrStale
 	}
 	return next, err

@@ -139,7 +139,8 @@ func (b *Broker) putDeadLetter(ctx context.Context, l DeadLetter) (sequence uint
 	if err != nil {
 		return 0, err
 	}
-	return b.putNext(ctx, StreamDeadLetters, &nats.Msg{Subject: deadLetterSubject(l.Tenant, l.ID), Header: nats.Header{}, Data: data}, l.sequence)
+	sequence, _, err = b.putNext(ctx, StreamDeadLetters, &nats.Msg{Subject: deadLetterSubject(l.Tenant, l.ID), Header: nats.Header{}, Data: data}, l.sequence)
+	return sequence, err
 }
 
 // readDeadLetter never fails: one that cannot be read says so itself, so that it can be seen and dropped.

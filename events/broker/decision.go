@@ -44,7 +44,8 @@ func (b *Broker) PutDecision(ctx context.Context, d events.Decision, revision ui
 	if err != nil {
 		return 0, err
 	}
-	return b.putNext(ctx, streamControl, &nats.Msg{Subject: decisionSubject(d.Instance), Header: header, Data: data}, revision)
+	revision, _, err = b.putNext(ctx, streamControl, &nats.Msg{Subject: decisionSubject(d.Instance), Header: header, Data: data}, revision)
+	return revision, err
 }
 
 // DropDecisions forgets everything that was decided on an instance.

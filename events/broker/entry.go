@@ -6,13 +6,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"genfn/events"
+	"github.com/nats-io/nuid"
 )
 
 // entryKey is where an entry is in its bucket: names may hold anything, keys only some characters.
@@ -40,7 +40,7 @@ func (b *Broker) putEntry(ctx context.Context, bucket, key string, entry any, se
 	if err != nil {
 		return err
 	}
-	_, err = b.putNext(ctx, "KV_"+bucket, &nats.Msg{Subject: entrySubject(bucket, key), Header: nats.Header{}, Data: data}, sequence)
+	_, _, err = b.putNext(ctx, "KV_"+bucket, &nats.Msg{Subject: entrySubject(bucket, key), Header: nats.Header{}, Data: data}, sequence)
 	return err
 }
 
@@ -48,30 +48,37 @@ func (b *Broker) putEntry(ctx context.Context, bucket, key string, entry any, se
 var ErrConflict = errors.New("somebody else has written it meanwhile")
 
 // putNext stores a message in a stream as the successor of the one of its subject with the sequence; 0: there is none.
-// It returns the message's own, also if the confirmation of an earlier try was lost, and ErrConflict if somebody else's
-// is there.
-func (b *Broker) putNext(ctx context.Context, stream string, m *nats.Msg, sequence uint64) (own uint64, err error) {
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(sequence, 10))
-	writer, other := events.NewID(), false
+// Of any number of callers exactly one succeeds. It returns the message's own sequence, also if the confirmation of an
+// earlier try was lost, or ErrConflict with what is there instead; nil: nothing any more. Another error means that it is
+// not known what is.
+func (b *Broker) putNext(ctx context.Context, stream string, m *nats.Msg, sequence uint64) (own uint64, other *storedMessage, err error) {
+	writer, conflicts := nuid.Next(), false
 	m.Header.Set(headerWriter, writer)
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(sequence, 10))
 	err = b.retry(ctx, func(ctx context.Context) error {
 		ack, err := b.publish(ctx, m)
 		if err == nil {
 			own = ack.Sequence
-		} else if conflict(err) { // settled: no reason to try this again
-			other, err = true, nil
+			return nil
 		}
-		return err
+		if !conflict(err) {
+			return err
+		}
+		stored, err := b.readLeader(ctx, stream, messageGet{Last: m.Subject})
+		switch {
+		case err != nil:
+			return err
+		case stored == nil && sequence == 0:
+			return fmt.Errorf("a message was refused because of another that cannot be found yet: %w", nats.ErrTimeout)
+		case stored != nil && stored.Header.Get(headerWriter) == writer:
+			own = stored.Sequence
+		default:
+			other, conflicts = stored, true
+		}
+		return nil
 	})
-	if err != nil || !other {
-		return own, err
+	if err == nil && conflicts {
+		err = ErrConflict
 	}
-	stored, err := b.readLeader(ctx, stream, messageGet{Last: m.Subject})
-	switch {
-	case err != nil:
-		return 0, err
-	case stored != nil && stored.Sequence > sequence && stored.Header.Get(headerWriter) == writer:
-		return stored.Sequence, nil
-	}
-	return 0, ErrConflict
+	return own, other, err
 }

@@ -114,7 +114,6 @@ func (b *Broker) UpdateLearned(ctx context.Context, device, work string, change 
 		if err := entry.valid(key); err != nil {
 			return events.Errorf(events.CodeInternal, "what was learned of %s on %s makes no sense: %w", work, device, err)
 		}
-		// A conflict may be with this very entry, whose confirmation was lost: then one generation counts twice.
 		if err := b.putEntry(ctx, BucketLearned, key, entry, sequence); !errors.Is(err, ErrConflict) {
 			return err
 		}

@@ -158,7 +158,8 @@ func (l *Lease) put(ctx context.Context, key, name string, sequence uint64) (rev
 	if err != nil {
 		return 0, err
 	}
-	return l.b.putNext(ctx, streamControl, &nats.Msg{Subject: controlSubject(key), Header: nats.Header{}, Data: data}, sequence)
+	revision, _, err = l.b.putNext(ctx, streamControl, &nats.Msg{Subject: controlSubject(key), Header: nats.Header{}, Data: data}, sequence)
+	return revision, err
 }
 
 // hold calls lead and renews the lease meanwhile.
