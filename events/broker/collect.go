@@ -89,11 +89,10 @@ func (c *Collector) winner(ctx context.Context, tenant, id string) (attempt int,
 	if attempt, answered = c.winners[key]; answered {
 		return attempt, true, nil
 	}
-	m, err := c.b.readLeader(ctx, StreamTerminals, messageGet{Last: TerminalSubject(tenant, id)})
-	if err != nil || m == nil {
+	e, stored, err := c.b.Terminal(ctx, tenant, id)
+	if !stored {
 		return 0, false, err
 	}
-	e, err := events.Decode(m.Header, m.Data)
 	if err != nil || e.Type() == events.TypeSucceeded && e.Attempt() == 0 {
 		return 0, false, nil //nolint:nilerr // what may be referred to stays
 	}
