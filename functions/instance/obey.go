@@ -182,8 +182,8 @@ func (s *slot) proveOnDemand(soft context.Context) bool {
 	return false
 }
 
-// fetch waits for a request unless a decision stops it, a canary is due or something is idle. One that comes in the same moment is handed back, and no
-// attempt is charged.
+// fetch waits for a request unless a decision stops it, a canary is due or something is idle. One that comes in the same
+// moment as a decision is handed back, and no attempt is charged.
 func (s *slot) fetch(soft context.Context) (*broker.Job, error) {
 	ctx, cancel := context.WithCancelCause(soft)
 	defer cancel(nil)
