@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
@@ -34,6 +36,29 @@ func Read() (Memory, error) {
 		m.Total, m.Source = int64(limit.Cur), "the limit of address space" //nolint:gosec // less than Total
 	}
 	return m, nil
+}
+
+// fresh is how old what Recent returns may be. Reading takes a millisecond.
+const fresh = 100 * time.Millisecond
+
+var recent struct {
+	sync.Mutex
+	at     time.Time
+	memory Memory
+}
+
+// Recent is Read as it was at most 100 ms ago. It is safe for concurrent use.
+func Recent() (Memory, error) {
+	recent.Lock()
+	defer recent.Unlock()
+	if !recent.at.IsZero() && time.Since(recent.at) < fresh {
+		return recent.memory, nil
+	}
+	m, err := Read()
+	if err == nil {
+		recent.memory, recent.at = m, time.Now()
+	}
+	return m, err
 }
 
 // read reads below root, which tests replace.

@@ -35,7 +35,7 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 		return sum.err
 	}
 	s := a.answer(p, result, sum.sha256)
-	may := a.mayFinish(ctx, s)
+	current := a.isCurrent(ctx)
 	files, err := a.encode(ctx, s, result)
 	if err != nil {
 		return err
@@ -50,8 +50,8 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 	if s.Artifacts, err = a.store(ctx, files); err != nil {
 		return err
 	}
-	if err := <-may; err != nil {
-		return err
+	if !<-current {
+		return errStale
 	}
 	a.track.leave(time.Now())
 	timings := maps.Clone(a.track.timings)
@@ -134,25 +134,13 @@ func (a *attempt) encode(ctx context.Context, s events.Succeeded, result *protoc
 	return files, nil
 }
 
-// mayFinish finds out, while pictures are encoded and stored, what has to be known before the attempt may finish: that
-// it is still the current one, and that the answer, which has no artefacts yet, is valid.
-func (a *attempt) mayFinish(ctx context.Context, s events.Succeeded) <-chan error {
-	s.Artifacts = []events.Artifact{}
-	meta := a.meta()
-	done := make(chan error, 1)
+// isCurrent finds out, while pictures are encoded and stored, whether the attempt may still finish. If it is not known, it
+// may: finishing asks again.
+func (a *attempt) isCurrent(ctx context.Context) <-chan bool {
+	done := make(chan bool, 1)
 	go func() {
-		e, err := events.NewAnswer(events.TypeSucceeded, meta, s.Fit())
-		if err == nil {
-			err = events.Validate(e)
-		}
-		if err != nil {
-			done <- events.Errorf(events.CodeInternal, "the answer is not valid: %w", err)
-			return
-		}
-		if current, err := a.begun.Current(ctx); err == nil && !current { // if it is not known, Finish asks again
-			done <- errStale
-		}
-		close(done)
+		current, err := a.begun.StillCurrent(ctx)
+		done <- current || err != nil
 	}()
 	return done
 }

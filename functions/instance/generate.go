@@ -144,14 +144,16 @@ func (a *attempt) generate(ctx context.Context, p *plan) (*protocol.Result, erro
 	}
 	a.job = message.Job
 	a.lease.Progress(a.slot.config.Budgets.Begin)
+	known := a.slot.shapes[p.shape]
 	a.slot.uses(p.model.Name, p.shape)
-	if !told { // by now, so that the runner lost no time
+	if !told && !known { // by now, so that the runner lost no time; where all is loaded, that it has started says it all
 		a.publishProgress(ctx, nil)
 	}
 	c := a.slot.config
 	a.publish(ctx, broker.KindStarted, events.TypeStarted, events.Started{
 		Instance: c.Name, Device: c.Runner.Hello.Device, Attempt: a.begun.Number, Model: p.model.Name, Process: a.slot.instance.usage.process(runner.PID()),
 	})
+	a.host = a.slot.instance.host() // while the runner works
 	for {
 		select {
 		case m, ok := <-runner.Messages():

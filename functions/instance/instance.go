@@ -62,7 +62,7 @@ type Config struct {
 	IdleRunner     time.Duration     // a runner without a request for so long is ended until the next; 0: never. One with Preload stays
 	MemoryReserve  memory.Reserve    // of the memory of the device, or of the host, that is left free for others
 	Thresholds     memory.Thresholds // of memory in use, from which is warned; zero: memory.DefaultThresholds
-	// HostMemory tells how much memory there is, for refusing what does not fit; nil: hostmemory.Read.
+	// HostMemory tells how much memory there is, for refusing what does not fit; nil: hostmemory.Recent.
 	HostMemory func() (hostmemory.Memory, error)
 	// CancelTimeout is how long a runner may take to end a job that is not wanted any more, before it is killed; 0: 5 s.
 	CancelTimeout time.Duration
@@ -136,7 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 	if c.HostMemory == nil {
-		c.HostMemory = hostmemory.Read
+		c.HostMemory = hostmemory.Recent
 	}
 	if c.CancelTimeout <= 0 {
 		c.CancelTimeout = 5 * time.Second

@@ -114,9 +114,9 @@ type samples struct {
 // sampled takes a look at the runner's memory, and warns who follows the request when memory runs low.
 func (a *attempt) sampled(ctx context.Context, m protocol.Memory) {
 	i := a.slot.instance
-	host := i.host()
-	a.samples.add(m, host)
-	level, message := i.watchMemory(m.Device, host)
+	a.host = i.host()
+	a.samples.add(m, a.host)
+	level, message := i.watchMemory(m.Device, a.host)
 	if level <= a.samples.warned {
 		return
 	}
@@ -138,14 +138,13 @@ func (s *samples) add(m protocol.Memory, host hostmemory.Memory) {
 
 // memory is what the attempt did to memory.
 func (a *attempt) memory(r *protocol.Result) *events.Memory {
-	host := a.slot.instance.host()
 	seen := a.samples
-	seen.add(r.Before, host)
-	seen.add(r.After, host)
+	seen.add(r.Before, a.host)
+	seen.add(r.After, a.host)
 	m := memoryBetween(r.Before, r.After)
 	m.VMSPeak, m.SwapPeak, m.SystemSwap, m.Samples = seen.vms, seen.swap, seen.systemSwap, seen.count
-	m.HostTotal, m.HostFree = max(0, host.Total), max(0, seen.hostFree)
-	m.Percent = percent(m.RSSPeak, host.Total)
+	m.HostTotal, m.HostFree = max(0, a.host.Total), max(0, seen.hostFree)
+	m.Percent = percent(m.RSSPeak, a.host.Total)
 	return m
 }
 

@@ -10,6 +10,7 @@ import (
 	"genfn/events"
 	"genfn/events/broker"
 	"genfn/functions/device/fault"
+	"genfn/functions/hostmemory"
 	"genfn/functions/runner/protocol"
 )
 
@@ -166,10 +167,11 @@ type attempt struct {
 	began   time.Time
 	lease   *lease
 	log     *slog.Logger
-	stage   string           // the last one entered
-	samples samples          // of memory
-	plan    *plan            // nil: the request is not planned yet
-	left    *protocol.Memory // of the runner when it told of the failure; nil: it did not
+	stage   string            // the last one entered
+	samples samples           // of memory
+	host    hostmemory.Memory // at the last look
+	plan    *plan             // nil: the request is not planned yet
+	left    *protocol.Memory  // of the runner when it told of the failure; nil: it did not
 	track   *tracker
 	job     uint64 // the runner's job while it is in flight, else 0
 	sent    int    // events so far
@@ -439,7 +441,7 @@ func (a *attempt) finish(ctx context.Context, typ string, data any) error {
 		return err
 	}
 	finish := a.begun.Finish
-	if typ == events.TypeSucceeded { // mayFinish has seen that it is valid
+	if typ == events.TypeSucceeded { // of checked requests; what stays to be checked takes as long as storing it
 		finish = a.begun.FinishValid
 	}
 	won, err := finish(ctx, e)

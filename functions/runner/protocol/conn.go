@@ -61,17 +61,15 @@ func (c *Conn) Send(m Message) error {
 	if err != nil {
 		return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
 	}
-	frame, err := json.Marshal(envelope{Kind: m.kind(), Body: body})
-	if err != nil {
-		return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
-	}
-	if len(frame) > MaxFrame {
-		return fmt.Errorf("runner protocol: send %s: frame of %d bytes, at most %d are allowed", m.kind(), len(frame), MaxFrame)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.out = binary.LittleEndian.AppendUint32(c.out[:0], uint32(len(frame)))
-	c.out = append(c.out, frame...)
+	c.out = append(c.out[:0], 0, 0, 0, 0)
+	c.out = fmt.Appendf(c.out, `{"kind":%q,"body":%s}`, m.kind(), body) // an envelope
+	size := len(c.out) - 4
+	if size > MaxFrame {
+		return fmt.Errorf("runner protocol: send %s: frame of %d bytes, at most %d are allowed", m.kind(), size, MaxFrame)
+	}
+	binary.LittleEndian.PutUint32(c.out, uint32(size))
 	if stream, ok := c.stream.(deadliner); ok && c.timeout > 0 {
 		if err := stream.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 			return fmt.Errorf("runner protocol: send %s: %w", m.kind(), err)
