@@ -1,6 +1,12 @@
 package events
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"time"
+)
 
 // Types of events about what the health controller and operators decide. They are no answers and have no request.
 const (
@@ -123,6 +129,22 @@ type InFlight struct {
 type Obeyed struct {
 	Number uint64 `json:"number"`
 	State  string `json:"state"`
+}
+
+// Outline is the same for two statuses of an instance as long as nothing has changed that decides who serves what: for
+// those who hear very many heartbeats, which else tell of memory and load.
+func (s DeviceStatus) Outline() string {
+	canary := s.LastCanary
+	if canary == nil {
+		canary = &LastCanary{}
+	}
+	sum := sha256.New()
+	for _, part := range append([]string{
+		s.Instance, s.Incarnation, s.Device, s.Class, s.Kind, s.State, strconv.FormatBool(s.Admitted()), strconv.Itoa(s.Slots), canary.Model, canary.Against,
+	}, s.Models...) {
+		fmt.Fprintf(sum, "%q", part)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
 // Admitted reports whether the instance takes requests, or will when it has proved itself after a fault: neither its

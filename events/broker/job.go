@@ -14,8 +14,11 @@ import (
 	"genfn/events"
 )
 
-// A header name of our own. The prefix keeps it apart from the server's.
-const headerWriter = "Genfn-Writer" // who published a terminal event, a record or an entry
+// Header names of our own. The prefix keeps them apart from the server's.
+const (
+	headerWriter  = "Genfn-Writer"  // who published a terminal event, a record or an entry
+	headerOutline = "Genfn-Outline" // of the status in a heartbeat
+)
 
 // ErrNotAnswered is returned by Job.Done for a request without a terminal event:
 // acknowledging it would lose it.

@@ -20,8 +20,22 @@ type peers struct {
 func newPeers() peers { return peers{changed: make(chan struct{}, 1)} }
 
 type peer struct {
-	status events.DeviceStatus
-	heard  time.Time
+	status  events.DeviceStatus
+	outline string
+	heard   time.Time
+}
+
+// alive notes that an instance lives, and reports whether nothing else is new: that its status is known.
+func (p *peers) alive(instance, outline string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o, ok := p.known[instance]
+	if !ok || o.outline != outline {
+		return false
+	}
+	o.heard = time.Now()
+	p.known[instance] = o
+	return true
 }
 
 // note takes what an instance says of itself. It reports whether the instance is a new one.
@@ -36,7 +50,7 @@ func (p *peers) note(s events.DeviceStatus) (fresh bool) {
 	if p.known == nil {
 		p.known = map[string]peer{}
 	}
-	p.known[s.Instance] = peer{s, now}
+	p.known[s.Instance] = peer{s, s.Outline(), now}
 	if !old || !servesAlike(was.status, s) {
 		select {
 		case p.changed <- struct{}{}:
@@ -100,7 +114,7 @@ func (i *Instance) meet(s events.DeviceStatus) {
 func (i *Instance) watch(ctx context.Context, known func()) {
 	defer known()
 	for ctx.Err() == nil {
-		stop, err := i.config.Broker.WatchInstances(ctx, statusLife, i.meet, func(events.Canary) {})
+		stop, err := i.config.Broker.WatchPeers(ctx, statusLife, i.peers.alive, i.meet)
 		known()
 		if err == nil {
 			<-ctx.Done()
