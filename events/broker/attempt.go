@@ -359,8 +359,8 @@ func (a *Attempt) Finish(ctx context.Context, terminal events.Event) (bool, erro
 	return a.FinishValid(ctx, terminal)
 }
 
-// FinishValid is Finish for an event that is known to be valid. To validate one
-// takes as long as to store it.
+// FinishValid is Finish for an event whose data the caller has validated. That
+// takes as long as storing it, and can be done while the objects are stored.
 func (a *Attempt) FinishValid(ctx context.Context, terminal events.Event) (bool, error) {
 	if err := a.checkTerminal(terminal); err != nil {
 		return false, err

@@ -35,7 +35,7 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 		return sum.err
 	}
 	s := a.answer(p, result, sum.sha256)
-	current := a.isCurrent(ctx)
+	may := a.mayFinish(ctx, s)
 	files, err := a.encode(ctx, s, result)
 	if err != nil {
 		return err
@@ -50,8 +50,8 @@ func (a *attempt) deliver(ctx context.Context, p *plan, result *protocol.Result)
 	if s.Artifacts, err = a.store(ctx, files); err != nil {
 		return err
 	}
-	if !<-current {
-		return errStale
+	if err := <-may; err != nil {
+		return err
 	}
 	a.track.leave(time.Now())
 	timings := maps.Clone(a.track.timings)
@@ -134,13 +134,25 @@ func (a *attempt) encode(ctx context.Context, s events.Succeeded, result *protoc
 	return files, nil
 }
 
-// isCurrent finds out, while pictures are encoded and stored, whether the attempt may still finish. If it is not known, it
-// may: finishing asks again.
-func (a *attempt) isCurrent(ctx context.Context) <-chan bool {
-	done := make(chan bool, 1)
+// mayFinish finds out, while pictures are encoded and stored, what has to be known before the attempt may finish: that
+// it is still the current one, and that the answer, which has no artefacts yet, is valid.
+func (a *attempt) mayFinish(ctx context.Context, s events.Succeeded) <-chan error {
+	s.Artifacts = []events.Artifact{}
+	meta := a.meta()
+	done := make(chan error, 1)
 	go func() {
-		current, err := a.begun.StillCurrent(ctx)
-		done <- current || err != nil
+		e, err := events.NewAnswer(events.TypeSucceeded, meta, s.Fit())
+		if err == nil {
+			err = events.Validate(e)
+		}
+		if err != nil {
+			done <- events.Errorf(events.CodeInternal, "the answer is not valid: %w", err)
+			return
+		}
+		if current, err := a.begun.StillCurrent(ctx); err == nil && !current { // if it is not known, Finish asks again
+			done <- errStale
+		}
+		close(done)
 	}()
 	return done
 }

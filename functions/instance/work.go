@@ -441,7 +441,7 @@ func (a *attempt) finish(ctx context.Context, typ string, data any) error {
 		return err
 	}
 	finish := a.begun.Finish
-	if typ == events.TypeSucceeded { // of checked requests; what stays to be checked takes as long as storing it
+	if typ == events.TypeSucceeded { // mayFinish has seen that it is valid
 		finish = a.begun.FinishValid
 	}
 	won, err := finish(ctx, e)
