@@ -19,7 +19,7 @@ const (
 	keptAttempts = 64 // records per request that the stream keeps
 	keptHistory  = 32 // attempts a record tells of; older ones are forgotten
 
-	freshness = 100 * time.Millisecond // how long StillCurrent relies on what it knows
+	freshness = 100 * time.Millisecond // how long Finish relies on the answer that Current got
 
 	maxRecordBytes = 256 << 10 // servers take messages of 1 MiB
 )
@@ -185,13 +185,12 @@ func (j *Job) Begin(ctx context.Context, record AttemptRecord) (*Attempt, error)
 		record.StartedAt = j.b.now().UTC()
 	}
 	records := slices.Concat(h.Records, []AttemptRecord{record})
-	asked := time.Now()
 	next, err := h.append(ctx, j.b, j.Tenant, j.ID, records)
 	if err != nil {
 		return nil, err
 	}
 	j.setHistory(next)
-	return &Attempt{Number: record.Number, job: j, b: j.b, history: next, current: asked}, nil
+	return &Attempt{Number: record.Number, job: j, b: j.b, history: next}, nil
 }
 
 // beginFirst is Begin for a request that most likely has no attempts: it looks
@@ -216,7 +215,7 @@ type Attempt struct {
 
 	mu       sync.Mutex
 	history  *attemptHistory
-	current  time.Time // when it last asked, and then heard, that it is the current one
+	current  time.Time // when Current last asked and heard so
 	sequence int       // of the last event
 	objects  []string
 	finished outcome
@@ -267,8 +266,8 @@ func (a *Attempt) Current(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// StillCurrent is Current unless that was asked, or the attempt begun, less than 100 ms ago.
-func (a *Attempt) StillCurrent(ctx context.Context) (bool, error) {
+// stillCurrent is Current unless that has just been asked.
+func (a *Attempt) stillCurrent(ctx context.Context) (bool, error) {
 	a.mu.Lock()
 	asked := a.current
 	a.mu.Unlock()
@@ -292,7 +291,7 @@ func (a *Attempt) End(ctx context.Context, cause string, failure *events.Error, 
 	if err != nil {
 		return err
 	}
-	a.history, a.current = next, time.Time{}
+	a.history = next
 	a.job.setHistory(next) // the next attempt may begin with the same delivery
 	return nil
 }
@@ -348,8 +347,8 @@ func (a *Attempt) PutObject(ctx context.Context, name, mediaType string, data []
 // Finish publishes the request's terminal event, after its objects are stored. It
 // sets the event's attempt and sequence. won is false if the attempt is not
 // current any more or the request was answered by somebody else: then
-// DiscardObjects. Whether the attempt is current is asked as by StillCurrent, so
-// that it can be while the objects are stored. If won, acknowledge the request with
+// DiscardObjects. Whether the attempt is current is not asked again if Current was
+// less than 100 ms ago, so that it can be while the objects are stored. If won, acknowledge the request with
 // Job.Done. An error means that it is not known whether the event was stored: leave
 // the job to its redelivery and its objects alone.
 func (a *Attempt) Finish(ctx context.Context, terminal events.Event) (bool, error) {
@@ -365,7 +364,7 @@ func (a *Attempt) FinishValid(ctx context.Context, terminal events.Event) (bool,
 	if err := a.checkTerminal(terminal); err != nil {
 		return false, err
 	}
-	current, err := a.StillCurrent(ctx)
+	current, err := a.stillCurrent(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -149,7 +149,7 @@ func (a *attempt) mayFinish(ctx context.Context, s events.Succeeded) <-chan erro
 			done <- events.Errorf(events.CodeInternal, "the answer is not valid: %w", err)
 			return
 		}
-		if current, err := a.begun.StillCurrent(ctx); err == nil && !current { // if it is not known, Finish asks again
+		if current, err := a.begun.Current(ctx); err == nil && !current { // if it is not known, Finish asks again
 			done <- errStale
 		}
 		close(done)
