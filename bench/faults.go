@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"genfn/bench/measure"
 	"genfn/bench/report"
 	"genfn/bench/worker"
@@ -31,7 +33,8 @@ func measureFaults(ctx context.Context, h *harness) (report.Group, error) {
 	g := report.Group{About: "What genfn does about devices that fail. Recovery: milliseconds from the native error to the same request at work on the CPU, by the times in its events; the runner processes of that row are real, their engine is scripted, " +
 		"so that the CPU has nothing to load. After a dead context a fresh process proves itself and the request is tried there once more: the row counts from the second error, and proving is a row of its own. " +
 		"Hang: how long after the end of its budget (" + hangBudget.String() + ") a silent runner is killed and reaped. " +
-		"Overhead: the same picture by the runner process with its ledger, memory samples, messages, classifier and shared memory, and by the bare pipeline without any of them in one process, in turn: an upper bound, for there is no switch that leaves these out; " +
+		"Overhead: the same picture by a runner with its ledger, memory samples, messages, classifier and memory file, and by the bare pipeline without any of them, in turn, both in one process: two processes of one program differ by more. " +
+		"It is an upper bound, for there is no switch that leaves these out; " +
 		"validation comes once in a process's life. The supervision of a process that does nothing is the CPU time of an idle `genfn up`, broker included. Matrix: the cases of `make faults`."}
 	if err := h.needGenfn(); err != nil {
 		return g, err
@@ -92,7 +95,7 @@ func (h *harness) recoveries(ctx context.Context, g *report.Group, self string) 
 	return nil
 }
 
-// overhead compares the runner process with the bare pipeline.
+// overhead compares a runner with the bare pipeline.
 func (h *harness) overhead(ctx context.Context, g *report.Group, self string) (err error) {
 	models, notRun := h.imageModels()
 	if len(models) == 0 {
@@ -102,20 +105,20 @@ func (h *harness) overhead(ctx context.Context, g *report.Group, self string) (e
 	m := models[0]
 	flags := append(m.flags(), "--threads", threads(), "--precision", fullPrecision, "--model", m.dir, "--openvino-dir", h.openvinoDir(), "--cache-dir", h.work)
 	seed := uint64(0)
-	var sides []measure.Side
-	for i, command := range [][]string{{self, "worker", "runner", "--genfn", h.genfn}, {self, "worker", "pipeline"}} {
-		w, err := worker.Start(ctx, command[2], append(command, flags...)...)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, w.Close()) }()
-		sides = append(sides, measure.Side{Name: command[2], Run: func(context.Context) (map[string]float64, error) {
-			if i == 0 { // both sides of a round make the same picture
+	w, err := worker.Start(ctx, "supervision", append([]string{self, "worker", "supervision"}, flags...)...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	side := func(name string, bare bool) measure.Side {
+		return measure.Side{Name: name, Run: func(context.Context) (map[string]float64, error) {
+			if !bare { // both sides of a round make the same picture
 				seed++
 			}
-			return w.Ask(pipelineRequest{Prompt: "a red apple", Seed: seed})
-		}})
+			return w.Ask(supervisedRequest{pipelineRequest{Prompt: "a red apple", Seed: seed}, bare})
+		}}
 	}
+	sides := []measure.Side{side("runner", false), side("bare pipeline", true)}
 	s, err := h.compare(ctx, "overhead", h.rounds(3, 1), h.rounds(50, 2), sides...)
 	if err != nil {
 		return err
@@ -239,4 +242,14 @@ func matrixRows(out string) (cases, right int) {
 		}
 	}
 	return cases, right
+}
+
+// processCPU returns the seconds of CPU time that a process has used, in user and system mode, by the clock that
+// clock_getcpuclockid(3) names.
+func processCPU(pid int) (float64, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid)<<3|2, &t); err != nil { //nolint:gosec // process ids are small
+		return 0, fmt.Errorf("CPU clock of process %d: %w", pid, err)
+	}
+	return float64(t.Nano()) / 1e9, nil
 }

@@ -129,6 +129,6 @@ func (h *harness) run(cmd *cobra.Command, chosen ...part) error {
 // newWorker are the measuring processes of the harness itself.
 func newWorker() *cobra.Command {
 	root := &cobra.Command{Use: "worker", Short: "a measuring process of the harness", Hidden: true}
-	root.AddCommand(newCallsWorker(), newBrokerWorker(), newPipelineWorker(), newPictureWorker(), newFaultsWorker(), newRunnerWorker(), newNodeWorker())
+	root.AddCommand(newCallsWorker(), newBrokerWorker(), newPipelineWorker(), newPictureWorker(), newFaultsWorker(), newSupervisionWorker(), newNodeWorker())
 	return root
 }
