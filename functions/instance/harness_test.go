@@ -32,7 +32,7 @@ import (
 )
 
 // patience bounds every wait of these tests; none of them needs it when things work.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // modelName is the model that scripted runners serve.
 const modelName = "scripted"
