@@ -55,7 +55,7 @@ func ask(p *worker.Process, r any) measure.Func {
 
 // bindingProcesses is how often the processes of both sides are started anew: where their code and data happen to lie
 // makes some calls a fifth slower or faster, for as long as the process lives.
-const bindingProcesses = 8
+const bindingProcesses = 16
 
 // turns are the samples of the sides by what was measured.
 type turns map[string][]measure.Samples
@@ -135,7 +135,7 @@ func (h *harness) bindingCalls(ctx context.Context, t turns, ours *worker.Proces
 	}
 	defer func() { err = errors.Join(err, peer.Close()) }()
 	for _, c := range hotCalls {
-		if err := h.inTurn(ctx, t, c.about, 1, 5,
+		if err := h.inTurn(ctx, t, c.about, 1, h.rounds(4, 2),
 			measure.Side{Name: "genfn", Run: ask(ours, callRequest{Call: c.ours, N: c.n})},
 			measure.Side{Name: "cgo", Run: ask(peer, callRequest{Call: c.peer, N: c.n})}); err != nil {
 			return "", err
@@ -175,7 +175,7 @@ func (h *harness) kernelBandwidth(ctx context.Context, t turns, ours *worker.Pro
 			if numpy != nil {
 				sides = append(sides, measure.Side{Name: "numpy", Run: ask(numpy, request)})
 			}
-			if err := h.inTurn(ctx, t, bandwidthName(k.about, values), 1, 3, sides...); err != nil {
+			if err := h.inTurn(ctx, t, bandwidthName(k.about, values), 1, h.rounds(4, 2), sides...); err != nil {
 				return err
 			}
 		}

@@ -18,15 +18,19 @@ import (
 
 // harness is what the parts share.
 type harness struct {
-	short  bool
-	out    string // folder of the report
-	genfn  string // the program under test
-	python string // interpreter of the peers
-	demo   string // folder of the demo model
+	short       bool
+	out         string // folder of the report
+	genfn       string // the program under test
+	python      string // interpreter of the peers, but for those below
+	torchPython string // of diffusers
+	sdcppPython string // of stable-diffusion.cpp
+	demo        string // folder of the demo model
 
 	root   string // of the checkout
 	work   string // folder for this run, on the same disk as the report
 	stderr io.Writer
+
+	backwards bool // which side was first, see compare
 }
 
 // prepare fills in what no flag gave and makes the folders.
@@ -39,7 +43,8 @@ func (h *harness) prepare(stderr io.Writer) (err error) {
 		path *string
 		at   string
 	}{
-		{&h.out, ".cache/bench"}, {&h.genfn, "bin/genfn"}, {&h.python, ".runtime/peers/bin/python"}, {&h.demo, "deploy/models/emoji"},
+		{&h.out, ".cache/bench"}, {&h.genfn, "bin/genfn"}, {&h.python, ".runtime/peers/bin/python"},
+		{&h.torchPython, ".runtime/train/bin/python"}, {&h.sdcppPython, ".runtime/sdcpp/bin/python"}, {&h.demo, "deploy/models/emoji"},
 	} {
 		if *d.path == "" {
 			*d.path = h.path(d.at)
@@ -122,9 +127,10 @@ func (h *harness) progress(what string) func(round, of int) {
 	}
 }
 
-// compare measures sides in turn.
+// compare measures sides in turn, from one call to the next with another first.
 func (h *harness) compare(ctx context.Context, what string, warmup, rounds int, sides ...measure.Side) ([]measure.Samples, error) {
-	return measure.Interleave(ctx, warmup, rounds, h.progress(what), sides...)
+	h.backwards = !h.backwards
+	return measure.Interleave(ctx, h.backwards, warmup, rounds, h.progress(what), sides...)
 }
 
 // errNotBuilt is wrapped by the error of a missing bin/genfn.

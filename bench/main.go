@@ -54,7 +54,7 @@ type part struct {
 }
 
 var parts = []part{
-	{"pipeline", "wall and CPU time per picture beside OpenVINO GenAI", measurePipeline},
+	{"pipeline", "wall and CPU time per picture beside OpenVINO GenAI, diffusers and stable-diffusion.cpp", measurePipeline},
 	{"bindings", "calls into native code beside cgo, kernels beside memcpy", measureBindings},
 	{"events", "the way of a request through broker, instance and runner beside raw JetStream", measureEvents},
 	{"startup", "process start to PNG beside a Python script", measureStartup},
@@ -76,6 +76,8 @@ func newRoot() *cobra.Command {
 	flags.StringVar(&h.out, "out", "", "folder of the report (default .cache/bench in the checkout)")
 	flags.StringVar(&h.genfn, "genfn", "", "the program under test (default bin/genfn in the checkout)")
 	flags.StringVar(&h.python, "python", "", "Python with the packages of bench/peers/requirements.txt (default .runtime/peers/bin/python in the checkout)")
+	flags.StringVar(&h.torchPython, "torch-python", "", "Python with diffusers and PyTorch (default .runtime/train/bin/python in the checkout)")
+	flags.StringVar(&h.sdcppPython, "sdcpp-python", "", "Python with the packages of bench/peers/requirements-sdcpp.txt (default .runtime/sdcpp/bin/python in the checkout)")
 	flags.StringVar(&h.demo, "demo-model", "", "folder of the demo model (default deploy/models/emoji in the checkout)")
 	for _, p := range parts {
 		root.AddCommand(&cobra.Command{Use: p.name, Short: p.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {

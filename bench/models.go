@@ -11,7 +11,8 @@ import (
 // imageModel is a model folder and the picture that is measured with it.
 type imageModel struct {
 	name, dir string
-	side      int // pixels
+	weights   string // folder in diffusers' layout that the peers of other runtimes load
+	side      int    // pixels
 	steps     int
 	guidance  float64
 	hostGoal  float64 // milliseconds of the host's own work in a step; 0: no goal
@@ -20,9 +21,10 @@ type imageModel struct {
 // imageModels are the demo model and the tiny Stable Diffusion of the conformance tests. A missing one is told in
 // notRun.
 func (h *harness) imageModels() (found []imageModel, notRun []string) {
+	tiny := h.path("functions", "pipeline", "testdata", "tiny-sd")
 	for _, m := range []imageModel{
-		{name: "demo model", dir: h.demo, side: 64, steps: 25, guidance: 4, hostGoal: 0.1},
-		{name: "tiny SD", dir: h.path("functions", "pipeline", "testdata", "tiny-sd"), side: 256, steps: 20, guidance: 7.5},
+		{name: "demo model", dir: h.demo, weights: h.path("deploy", "models", "train", "checkpoint"), side: 64, steps: 25, guidance: 4, hostGoal: 0.1},
+		{name: "tiny SD", dir: tiny, weights: tiny, side: 256, steps: 20, guidance: 7.5},
 	} {
 		if _, err := os.Stat(filepath.Join(m.dir, "model_index.json")); err != nil {
 			notRun = append(notRun, fmt.Sprintf("%s: no model_index.json in %s: run `make model`, or name the folder with --demo-model", m.name, m.dir))
@@ -48,7 +50,7 @@ func (m imageModel) flags() []string {
 // needPython says why the Python peers cannot run; "" if they can.
 func (h *harness) needPython() string {
 	if _, err := os.Stat(h.python); err != nil {
-		return h.python + " is not there: run `bench/peers/install.sh .runtime/peers` (`make bench` does), or name a Python that has openvino-genai with --python"
+		return h.python + " is not there: run `make peers`, or name a Python that has openvino-genai with --python"
 	}
 	return ""
 }

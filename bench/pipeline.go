@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"genfn/bench/measure"
@@ -21,8 +22,10 @@ const (
 const fullPrecision = "f32"
 
 func measurePipeline(ctx context.Context, h *harness) (report.Group, error) {
-	g := report.Group{About: "Wall and CPU seconds for one picture, everything loaded and compiled: genfn's pipeline and OpenVINO GenAI's Text2ImagePipeline (release in bench/peers/requirements.txt), each in a process of its own, " +
+	g := report.Group{About: "Wall and CPU seconds for one picture, everything loaded and compiled: genfn's pipeline and OpenVINO GenAI's Text2ImagePipeline (release in bench/peers/requirements.txt), each in a process of its own, started anew again and again, " +
 		"same folder, size, steps, guidance, seed and number of threads (" + threads() + "). \"GenAI\" is its default (open shapes), \"GenAI reshaped\" after its reshape() to the size. " +
+		"diffusers: its StableDiffusionPipeline with PyTorch on the CPU, of the checkpoint that the demo model was exported from, and of the tiny SD's configurations with other random weights. " +
+		"stable-diffusion.cpp: its Python package, on the same. " +
 		"Both compute in f32; where the CPU would choose another precision by itself, rows with both sides in that one follow. The host's time is genfn's own work in the denoising loop outside of the UNet's inferences."}
 	models, notRun := h.imageModels()
 	g.NotRun = notRun
@@ -44,94 +47,156 @@ func measurePipeline(ctx context.Context, h *harness) (report.Group, error) {
 	return g, nil
 }
 
-// contender is a loaded pipeline.
+// contender is a pipeline that is measured, genfn's or a peer's.
 type contender struct {
 	name    string
-	process *worker.Process
-	samples measure.Samples
+	command []string // of its worker
+	goal    float64  // of genfn's ratio to it; 0: none
 }
+
+// How often the processes of all sides are started anew: of peers that are as fast as genfn, and of others, to which
+// its ratio has no goal.
+const (
+	pictureProcesses     = 12
+	slowPictureProcesses = 3
+)
 
 // picture measures one model in one precision and returns the CPU's own choice.
 func (h *harness) picture(ctx context.Context, g *report.Group, self string, m imageModel, precision string) (cpuPrecision string, err error) {
-	var contenders []*contender
-	defer func() {
-		for _, c := range contenders {
-			err = errors.Join(err, c.process.Close())
-		}
-	}()
-	common := append(m.flags(), "--threads", threads(), "--precision", precision)
-	ours, err := worker.Start(ctx, "genfn", slices.Concat([]string{
+	flags := append(m.flags(), "--threads", threads(), "--precision", precision)
+	ours := contender{name: "genfn", command: slices.Concat([]string{
 		self, "worker", "pipeline", "--model", m.dir, "--openvino-dir", h.openvinoDir(), "--cache-dir", h.work,
-	}, common)...)
-	if err != nil {
+	}, flags)}
+	p := &pictures{h: h, about: fmt.Sprintf("%s, %s", m, precision), sides: append([]contender{ours}, h.genai(g, m, flags)...)}
+	if err := p.measure(ctx, g, pictureProcesses); err != nil {
 		return "", err
 	}
-	contenders = append(contenders, &contender{name: "genfn", process: ours})
-	contenders = append(contenders, h.genai(ctx, g, m, common)...)
-	if err := h.generateInTurn(ctx, m, precision, contenders); err != nil {
-		return "", err
+	g.Rows = append(append(g.Rows, p.ratios()...), p.alone(m)...)
+	for _, peer := range h.slowPeers(g, m, flags) {
+		p := &pictures{h: h, about: p.about, sides: []contender{ours, peer}}
+		if err := p.measure(ctx, g, slowPictureProcesses); err != nil {
+			return "", err
+		}
+		g.Rows = append(g.Rows, p.ratios()...)
 	}
-	g.Rows = append(g.Rows, pictureRows(m, precision, contenders)...)
-	return ours.Ready().Texts["cpu_precision"], nil
+	return p.cpuPrecision, nil
 }
 
-// genai starts GenAI's pipelines. One that cannot be loaded is told in the group.
-func (h *harness) genai(ctx context.Context, g *report.Group, m imageModel, flags []string) (started []*contender) {
+// genai are GenAI's pipelines.
+func (h *harness) genai(g *report.Group, m imageModel, flags []string) []contender {
 	if why := h.needPython(); why != "" {
 		g.NotRun = append(g.NotRun, m.String()+" beside GenAI: "+why)
 		return nil
 	}
-	for _, peer := range []struct {
-		name  string
-		flags []string
-	}{{"GenAI", nil}, {"GenAI reshaped", []string{"--reshape"}}} {
-		command := slices.Concat([]string{h.python, h.path("bench", "peers", "genai.py"), m.dir}, flags, peer.flags)
-		p, err := worker.Start(ctx, peer.name, command...)
-		if err != nil {
-			g.NotRun = append(g.NotRun, fmt.Sprintf("%s beside %s: %v", m, peer.name, err))
+	command := slices.Concat([]string{h.python, h.path("bench", "peers", "genai.py"), m.dir}, flags)
+	return []contender{
+		{name: "GenAI", command: command, goal: goalDefault},
+		{name: "GenAI reshaped", command: slices.Concat(command, []string{"--reshape"}), goal: goalReshaped},
+	}
+}
+
+// slowPeers are the pipelines of others than OpenVINO.
+func (h *harness) slowPeers(g *report.Group, m imageModel, flags []string) (peers []contender) {
+	for _, p := range []struct{ name, python, flag, script string }{
+		{"diffusers", h.torchPython, "--torch-python", "diffusers_worker.py"},
+		{"stable-diffusion.cpp", h.sdcppPython, "--sdcpp-python", "sdcpp_worker.py"},
+	} {
+		if _, err := os.Stat(p.python); err != nil {
+			g.NotRun = append(g.NotRun, fmt.Sprintf("%s beside %s: %s is not there: run `make peers`, or name a Python that has it with %s", m, p.name, p.python, p.flag))
 			continue
 		}
-		started = append(started, &contender{name: peer.name, process: p})
+		peers = append(peers, contender{name: p.name, command: slices.Concat([]string{p.python, "-B", h.path("bench", "peers", p.script), m.weights}, flags)})
 	}
-	return started
+	return peers
 }
 
-func (h *harness) generateInTurn(ctx context.Context, m imageModel, precision string, contenders []*contender) error {
-	seed := uint64(0)
+// pictures are the same pictures made by several sides in turn, genfn first.
+type pictures struct {
+	h            *harness
+	about        string
+	sides        []contender
+	processes    int
+	samples      []measure.Samples // by side, of all processes one after the other
+	cpuPrecision string
+}
+
+// measure starts the processes of all sides again and again. A peer that cannot be loaded is told in the group, and left
+// out.
+func (p *pictures) measure(ctx context.Context, g *report.Group, processes int) error {
+	t := turns{}
+	for p.processes = 0; p.processes < p.h.rounds(processes, 1); p.processes++ {
+		if err := p.once(ctx, g, t); err != nil {
+			return err
+		}
+		if len(p.sides) == 1 && p.processes == 0 && processes == slowPictureProcesses {
+			break // its only peer has gone
+		}
+	}
+	p.samples = t[p.about]
+	return nil
+}
+
+// once adds what one process of each side gives.
+func (p *pictures) once(ctx context.Context, g *report.Group, t turns) (err error) {
+	var loaded []*worker.Process
+	defer func() {
+		for _, w := range loaded {
+			err = errors.Join(err, w.Close())
+		}
+	}()
+	for i := 0; i < len(p.sides); {
+		side := p.sides[i]
+		w, err := worker.Start(ctx, side.name, side.command...)
+		switch {
+		case err == nil:
+			loaded = append(loaded, w)
+			i++
+		case i == 0 || p.processes > 0:
+			return err
+		default:
+			g.NotRun = append(g.NotRun, fmt.Sprintf("%s beside %s: %v", p.about, side.name, err))
+			p.sides = slices.Delete(p.sides, i, i+1)
+		}
+	}
+	p.cpuPrecision = loaded[0].Ready().Texts["cpu_precision"]
 	var sides []measure.Side
-	for i, c := range contenders {
-		sides = append(sides, measure.Side{Name: c.name, Run: func(context.Context) (map[string]float64, error) {
-			if i == 0 { // all sides of a round make the same picture
-				seed++
-			}
-			return c.process.Ask(pipelineRequest{Prompt: "a red apple", Seed: seed})
+	for i, side := range p.sides {
+		seed := uint64(0) // all sides of a round make the same picture
+		sides = append(sides, measure.Side{Name: side.name, Run: func(context.Context) (map[string]float64, error) {
+			seed++
+			return loaded[i].Ask(pipelineRequest{Prompt: "a red apple", Seed: seed})
 		}})
 	}
-	samples, err := h.compare(ctx, m.String()+" in "+precision, h.rounds(3, 1), h.rounds(25, 2), sides...)
-	for i := range samples {
-		contenders[i].samples = samples[i]
-	}
-	return err
+	return p.h.inTurn(ctx, t, p.about, 1, p.h.rounds(3, 2), sides...)
 }
 
-func pictureRows(m imageModel, precision string, contenders []*contender) (rows []report.Row) {
-	about := fmt.Sprintf("%s, %s", m, precision)
-	ours := contenders[0].samples
-	for _, peer := range contenders[1:] {
-		goal := goalDefault
-		if peer.name == "GenAI reshaped" {
-			goal = goalReshaped
-		}
+// ratios are the rows beside the peers.
+func (p *pictures) ratios() (rows []report.Row) {
+	for i, peer := range p.sides[1:] {
 		for _, clock := range []string{"wall", "cpu"} {
-			rows = append(rows, report.Against(about+": "+clock+" per picture", "s", ours[clock], peer.name, peer.samples[clock]).RatioAtMost(goal))
+			row := report.Against(p.about+": "+clock+" per picture", "s", p.samples[0][clock], peer.name, p.samples[1+i][clock]).FromProcesses(p.processes)
+			if peer.goal > 0 {
+				row = row.RatioAtMost(peer.goal)
+			}
+			rows = append(rows, row)
 		}
 	}
-	if len(rows) == 0 {
-		rows = append(rows, report.Alone(about+": wall per picture", "s", ours["wall"]), report.Alone(about+": cpu per picture", "s", ours["cpu"]))
+	return rows
+}
+
+// alone are the rows of genfn alone: of its host's time, and of the whole if no peer is there.
+func (p *pictures) alone(m imageModel) (rows []report.Row) {
+	ours := p.samples[0]
+	if len(p.sides) == 1 {
+		rows = append(rows, report.Alone(p.about+": wall per picture", "s", ours["wall"]), report.Alone(p.about+": cpu per picture", "s", ours["cpu"]))
 	}
-	host := report.Alone(about+": host's time per step", "ms", ours["host_per_step"])
+	host := report.Alone(p.about+": host's time per step", "ms", ours["host_per_step"])
 	if m.hostGoal > 0 {
 		host = host.AtMost(m.hostGoal)
 	}
-	return append(rows, host)
+	rows = append(rows, host)
+	for i := range rows {
+		rows[i] = rows[i].FromProcesses(p.processes)
+	}
+	return rows
 }

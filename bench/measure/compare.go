@@ -18,15 +18,54 @@ type Set struct {
 }
 
 // Differ returns the probability that two sets of samples, each in the order of its runs, differ as much as they do
-// although they come from one distribution, by the Mann-Whitney U test; and the least that so many samples could give.
+// although they come from one distribution, by the Mann-Whitney U test; and the least that so many samples could give,
+// 0 if all samples are the same, for then there is nothing to tell apart.
 //
 // Samples are no independent witnesses: a machine that is slow is so for many of them, and a process has its own speed.
 // So the medians of equal consecutive batches are compared (the method of batch means; Law, Simulation Modeling and
-// Analysis, section 9.5): one for each process if the samples come from several, and at most maxBatches.
-func Differ(before, after Set) (p, least float64) {
+// Analysis, section 9.5): one for each process if the samples come from several, and at most maxBatches. Where these
+// still follow one another, with an autocorrelation of r, n of them tell as much as n(1-r)/(1+r) independent ones (the
+// same, section 4.4).
+func Differ(before, after Set, r float64) (p, least float64) {
 	a, b := before.batches(), after.batches()
+	if all := slices.Concat(a, b); slices.Min(all) == slices.Max(all) {
+		return 1, 0
+	}
 	least = min(1, 2/choose(len(a)+len(b), len(a)))
-	return benchmath.AssumeNothing.Compare(benchmath.NewSample(a, &benchmath.DefaultThresholds), benchmath.NewSample(b, &benchmath.DefaultThresholds)).P, least
+	p = benchmath.AssumeNothing.Compare(benchmath.NewSample(a, &benchmath.DefaultThresholds), benchmath.NewSample(b, &benchmath.DefaultThresholds)).P
+	return weaker(p, r), weaker(least, r)
+}
+
+// weaker returns the p-value of a test whose samples have the autocorrelation r, of one that took them for independent.
+func weaker(p, r float64) float64 {
+	r = min(max(0, r), 0.9)
+	z := math.Erfinv(1-p) / math.Sqrt((1+r)/(1-r))
+	return math.Erfc(z)
+}
+
+// Autocorrelation returns that of the ranks of successive batches, without the bias that comes from taking their middle
+// from the same batches. Of few batches it is a poor estimate: take the mean of those of several sets that were measured
+// at the same time.
+func (s Set) Autocorrelation() float64 {
+	values := s.batches()
+	n := float64(len(values))
+	ranks := make([]float64, len(values)) // from the middle one
+	for i, v := range values {
+		for _, w := range values {
+			ranks[i] += float64(cmp.Compare(v, w)) / 2
+		}
+	}
+	var product, square float64
+	for i, r := range ranks {
+		square += r * r
+		if i > 0 {
+			product += r * ranks[i-1]
+		}
+	}
+	if square == 0 {
+		return 0
+	}
+	return product/square + 1/n
 }
 
 // batches returns the medians of consecutive samples; the last may be of fewer than the others.

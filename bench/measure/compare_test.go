@@ -1,6 +1,8 @@
 package measure
 
 import (
+	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -8,13 +10,37 @@ import (
 )
 
 func TestDiffer(t *testing.T) {
-	p, least := Differ(Set{[]float64{1, 2, 3, 4}, 4}, Set{[]float64{5, 6, 7, 8}, 4})
+	p, least := Differ(Set{[]float64{1, 2, 3, 4}, 4}, Set{[]float64{5, 6, 7, 8}, 4}, 0)
 	assert.InDelta(t, 2.0/70, p, 1e-12)
 	assert.InDelta(t, p, least, 1e-12, "they could not differ more")
-	p, _ = Differ(Set{[]float64{1, 2, 3}, 1}, Set{[]float64{1, 2, 3}, 1})
+	p, least = Differ(Set{[]float64{1, 2, 3, 4}, 4}, Set{[]float64{5, 6, 7, 8}, 4}, 0.5)
+	assert.InDelta(t, 0.2062, p, 1e-4, "two-sided normal, z = 2.189 / sqrt(3)")
+	assert.InDelta(t, p, least, 1e-12)
+	p, _ = Differ(Set{[]float64{1, 2, 3}, 1}, Set{[]float64{1, 2, 3}, 1}, 0)
 	assert.InDelta(t, 1, p, 1e-12)
-	p, _ = Differ(Set{[]float64{0, 0, 0}, 1}, Set{[]float64{0, 0, 0}, 1})
+	p, least = Differ(Set{[]float64{0, 0, 0}, 1}, Set{[]float64{0, 0, 0}, 1}, 0)
 	assert.InDelta(t, 1, p, 1e-12, "all the same is no difference")
+	assert.Zero(t, least)
+}
+
+func TestAutocorrelation(t *testing.T) {
+	assert.InDelta(t, 0.5, Set{[]float64{1, 2, 3, 400}, 4}.Autocorrelation(), 1e-12, "(0.75 - 0.25 + 0.75) / 5 + 1/4")
+	assert.Zero(t, Set{[]float64{1, 1, 1, 1}, 4}.Autocorrelation())
+	random, r := rand.New(rand.NewPCG(5, 6)), [2]float64{}
+	const sets = 500
+	for range sets {
+		var independent, following []float64
+		last := random.NormFloat64()
+		for range 12 {
+			independent = append(independent, random.NormFloat64())
+			last = 0.5*last + math.Sqrt(0.75)*random.NormFloat64()
+			following = append(following, last)
+		}
+		r[0] += Set{independent, 12}.Autocorrelation() / sets
+		r[1] += Set{following, 12}.Autocorrelation() / sets
+	}
+	assert.InDelta(t, 0, r[0], 0.03)
+	assert.InDelta(t, 0.4, r[1], 0.1)
 }
 
 func TestBatches(t *testing.T) {

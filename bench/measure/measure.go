@@ -1,4 +1,4 @@
-// Package measure runs two things in turn, A B A B ..., and says how they compare: medians with confidence
+// Package measure runs two things in turn, A B B A ..., and says how they compare: medians with confidence
 // intervals, and the ratio pair by pair, which stays meaningful when the machine's speed drifts.
 package measure
 
@@ -25,15 +25,18 @@ type Value struct {
 	Samples []float64 `json:"samples,omitempty"` // in the order of the runs; of more than MaxSamples as many, evenly spread
 }
 
-// Summarize makes no assumption about the distribution of the samples. Too few of them for the confidence
-// give an interval from the smallest to the largest.
-func Summarize(samples []float64) Value {
-	// NewSample sorts what it is given, but Ratios needs the order of the runs.
-	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(slices.Clone(samples), &benchmath.DefaultThresholds), Confidence)
+// Summarize makes no assumption about the distribution of the samples of one process. Too few of them for the
+// confidence give an interval from the smallest to the largest.
+func Summarize(samples []float64) Value { return Set{samples, 1}.Summarize() }
+
+// Summarize gives the interval of the median by those of batches, see Differ.
+func (s Set) Summarize() Value {
+	of := s.batches()
+	summary := benchmath.AssumeNothing.Summary(benchmath.NewSample(slices.Clone(of), &benchmath.DefaultThresholds), Confidence)
 	return Value{
-		Median: s.Center, N: len(samples),
-		Lo: max(s.Lo, slices.Min(samples)), Hi: min(s.Hi, slices.Max(samples)),
-		Samples: spread(samples),
+		Median: summary.Center, N: len(s.Samples),
+		Lo: max(summary.Lo, slices.Min(of)), Hi: min(summary.Hi, slices.Max(of)),
+		Samples: spread(s.Samples),
 	}
 }
 
@@ -67,18 +70,23 @@ type Side struct {
 // Samples are the figures of one side: by name, one value for each counted run.
 type Samples map[string][]float64
 
-// Interleave runs the sides in turn: warmup rounds that do not count, then rounds that do. It stops at the
-// first error, which names the side.
-func Interleave(ctx context.Context, warmup, rounds int, progress func(round, of int), sides ...Side) ([]Samples, error) {
+// Interleave runs the sides in turn: warmup rounds that do not count, then rounds that do. In every other round they run
+// in the opposite order, so that each follows the other as often; with backwards in the first. It stops at the first
+// error, which names the side.
+func Interleave(ctx context.Context, backwards bool, warmup, rounds int, progress func(round, of int), sides ...Side) ([]Samples, error) {
 	out := make([]Samples, len(sides))
-	for i := range out {
-		out[i] = Samples{}
+	order := make([]int, len(sides))
+	for i := range sides {
+		out[i], order[i] = Samples{}, i
+	}
+	if backwards {
+		slices.Reverse(order)
 	}
 	for round := range warmup + rounds {
-		for i, side := range sides {
-			figures, err := side.Run(ctx)
+		for _, i := range order {
+			figures, err := sides[i].Run(ctx)
 			if err != nil {
-				return nil, fmt.Errorf("%s, round %d: %w", side.Name, round+1, err)
+				return nil, fmt.Errorf("%s, round %d: %w", sides[i].Name, round+1, err)
 			}
 			if round < warmup {
 				continue
@@ -87,7 +95,7 @@ func Interleave(ctx context.Context, warmup, rounds int, progress func(round, of
 				out[i][name] = append(out[i][name], v)
 			}
 		}
-		if progress != nil {
+		if slices.Reverse(order); progress != nil {
 			progress(round+1, warmup+rounds)
 		}
 	}

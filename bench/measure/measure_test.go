@@ -44,15 +44,19 @@ func TestInterleave(t *testing.T) {
 			return map[string]float64{"wall": v}, nil
 		}}
 	}
-	got, err := Interleave(t.Context(), 1, 2, nil, side("a", 1), side("b", 2))
+	got, err := Interleave(t.Context(), false, 1, 2, nil, side("a", 1), side("b", 2))
 	require.NoError(t, err)
-	assert.Equal(t, []string{"a", "b", "a", "b", "a", "b"}, order)
+	assert.Equal(t, []string{"a", "b", "b", "a", "a", "b"}, order)
+	order = nil
+	_, err = Interleave(t.Context(), true, 0, 2, nil, side("a", 1), side("b", 2))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"b", "a", "a", "b"}, order)
 	assert.Equal(t, []float64{0.5, 0.5}, Ratios(got[0]["wall"], got[1]["wall"]))
 }
 
 func TestInterleaveNamesTheSideThatFails(t *testing.T) {
 	bad := Side{"peer", func(context.Context) (map[string]float64, error) { return nil, errors.New("broke") }}
-	_, err := Interleave(t.Context(), 0, 1, nil, bad)
+	_, err := Interleave(t.Context(), false, 0, 1, nil, bad)
 	require.ErrorContains(t, err, "peer, round 1: broke")
 }
 

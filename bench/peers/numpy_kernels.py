@@ -1,15 +1,17 @@
 """numpy beside genfn's kernels, as a worker of the harness: every line on standard input asks for n calls in a row on
 arrays of so many float32 values, answered with gigabytes a second, of as many bytes as genfn's kernel reads and writes.
-Nothing is allocated in a call.
+Nothing is allocated in a call. The time is the median of the parts of the calls, as on genfn's side.
 """
 
 import json
+import statistics
 import sys
 import time
 
 import numpy as np
 
 GUIDANCE, STEP = np.float32(7.5), np.float32(-0.1)
+TIMINGS = 50  # of the calls of a request, see bench/measure/calls.go
 
 
 def answer(**fields):
@@ -73,15 +75,22 @@ def kernels(n):
     }
 
 
+def seconds(call, n):
+    size, times = max(1, n // TIMINGS), []
+    for _ in range(0, n, size):
+        began = time.perf_counter()
+        for _ in range(size):
+            call()
+        times.append((time.perf_counter() - began) / size)
+    return statistics.median(times)
+
+
 def main():
     answer(texts={"numpy": np.__version__})
     for line in sys.stdin:
         request = json.loads(line)
         bytes_of_value, call = kernels(request["values"])[request["call"]]
-        began = time.perf_counter()
-        for _ in range(request["n"]):
-            call()
-        answer(figures={"gb_per_s": bytes_of_value * request["values"] * request["n"] / (time.perf_counter() - began) / 1e9})
+        answer(figures={"gb_per_s": bytes_of_value * request["values"] / seconds(call, request["n"]) / 1e9})
 
 
 main()

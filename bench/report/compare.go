@@ -15,9 +15,10 @@ import (
 //
 // Of each figure that both have the ratio to its peer is compared where there is one, for a machine that is slower
 // today slows the peer too, else its own value. It changed if two things hold: measure.Differ finds that the samples
-// differ, adjusted by measure.Holm for all figures that were tested, so that two runs of the same thing are told apart
-// in one comparison of twenty at most, as far as one run's samples tell of the next run; and the medians differ by at
-// least a threshold, for what the samples do not tell of, such as a machine that became another in between.
+// differ, adjusted by measure.Holm for all figures of which a change can be found (Tarone, A modified Bonferroni method
+// for discrete data, 1990), so that two runs of the same thing are told apart in one comparison of twenty at most, as far
+// as one run's samples tell of the next run; and the medians differ by at least a threshold, for what the samples do not
+// tell of, such as a machine that became another in between.
 type Comparison struct {
 	Old         time.Time `json:"old"`
 	New         time.Time `json:"new"`
@@ -83,30 +84,66 @@ func Compare(before, after *Report, t Thresholds) *Comparison {
 		}
 	}
 	_, names = after.figures()
-	var tested []int
-	var ps, possibles []float64
+	var tests []test
+	following := map[string][]float64{}
 	for _, name := range names {
 		was, ok := old[name]
 		if !ok {
 			c.OnlyNew = append(c.OnlyNew, name)
 			continue
 		}
-		change, a, b := pair(name, was, current[name])
+		change, before, after := pair(name, was.Row, current[name].Row)
 		if change.Verdict == "" {
-			p, possible := measure.Differ(a, b)
-			tested, ps, possibles = append(tested, len(c.Figures)), append(ps, p), append(possibles, possible)
+			tests = append(tests, test{len(c.Figures), was.group, before, after})
+			following[was.group] = append(following[was.group], before.Autocorrelation(), after.Autocorrelation())
 		}
 		c.Figures = append(c.Figures, change)
 	}
-	for i, p := range measure.Holm(ps) {
-		c.Figures[tested[i]].judge(p, possibles[i]*float64(len(ps)), t)
-	}
+	c.decide(tests, following, t)
 	return c
 }
 
+// test is a figure whose samples are compared.
+type test struct {
+	figure        int
+	group         string
+	before, after measure.Set
+}
+
+// decide gives the verdicts of the tests. Figures of a group are measured at the same time, so that the mean of their
+// autocorrelations, following, is that of the machine's speed.
+func (c *Comparison) decide(tests []test, following map[string][]float64, t Thresholds) {
+	var family []int
+	var ps, possibles []float64
+	for _, one := range tests {
+		p, possible := measure.Differ(one.before, one.after, mean(following[one.group]))
+		if possible == 0 || possible > alpha { // this test finds no change whatever the samples, so it needs no correction
+			c.Figures[one.figure].judge(p, possible, t)
+			continue
+		}
+		family, ps, possibles = append(family, one.figure), append(ps, p), append(possibles, possible)
+	}
+	for i, p := range measure.Holm(ps) {
+		c.Figures[family[i]].judge(p, possibles[i]*float64(len(ps)), t)
+	}
+}
+
+func mean(values []float64) (m float64) {
+	for _, v := range values {
+		m += v / float64(len(values))
+	}
+	return m
+}
+
+// grouped is a row with the name of its group.
+type grouped struct {
+	Row
+	group string
+}
+
 // figures are the rows by their names, and these in order.
-func (r *Report) figures() (rows map[string]Row, names []string) {
-	rows = map[string]Row{}
+func (r *Report) figures() (rows map[string]grouped, names []string) {
+	rows = map[string]grouped{}
 	for _, g := range r.Groups {
 		for _, row := range g.Rows {
 			name := g.Name + ": " + row.Name + ", " + row.Unit
@@ -116,7 +153,7 @@ func (r *Report) figures() (rows map[string]Row, names []string) {
 			if _, twice := rows[name]; !twice {
 				names = append(names, name)
 			}
-			rows[name] = row
+			rows[name] = grouped{row, g.Name}
 		}
 	}
 	return rows, names

@@ -135,6 +135,15 @@ func (r Row) NoneIsBetter() Row {
 // FromProcesses returns the row as one whose samples come from n processes, of each as many, one after the other.
 func (r Row) FromProcesses(n int) Row {
 	r.Processes = n
+	again := func(v *measure.Value) *measure.Value {
+		if v == nil {
+			return nil
+		}
+		of := measure.Set{Samples: v.Samples, Processes: n}.Summarize()
+		of.N = v.N
+		return &of
+	}
+	r.Ours, r.Peer, r.Ratio, r.Floor = *again(&r.Ours), again(r.Peer), again(r.Ratio), again(r.Floor)
 	return r
 }
 

@@ -2,7 +2,7 @@
 // constants) with the library's own headers, in tests: a mistake there is a crash elsewhere.
 //
 // It holds four things against each other for every symbol: its prototype in the headers, the prototype in the comment
-// above the Table's field, the parameters of the API method, and the arguments of the method's SyscallN.
+// above the Table's field, the parameters of the API method, and the arguments of the method's SyscallN, or hot in its place.
 package headeraudit
 
 import (
@@ -210,7 +210,7 @@ func (b Bindings) addField(field *ast.Field) {
 }
 
 func (b Bindings) addMethod(decl *ast.FuncDecl) {
-	if decl.Recv == nil || types.ExprString(decl.Recv.List[0].Type) != "*API" {
+	if decl.Recv == nil || types.ExprString(decl.Recv.List[0].Type) != "*API" || decl.Name.Name == "hot" {
 		return
 	}
 	var m method
@@ -224,7 +224,7 @@ func (b Bindings) addMethod(decl *ast.FuncDecl) {
 	}
 	ast.Inspect(decl.Body, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
-		if !ok || types.ExprString(call.Fun) != "purego.SyscallN" {
+		if !ok || !slices.Contains([]string{"purego.SyscallN", "a.hot"}, types.ExprString(call.Fun)) {
 			return true
 		}
 		m.field = strings.TrimPrefix(types.ExprString(call.Args[0]), "a.Table.")
@@ -340,7 +340,7 @@ func commentPrototype(f binding) (prototype, bool) {
 	return prototype{}, false
 }
 
-// arguments are the words of SyscallN that pass a parameter.
+// arguments are the words of the call that pass a parameter.
 func (r Rules) arguments(p param) []string {
 	var words []string
 	for _, word := range r.Words[p.typ] {

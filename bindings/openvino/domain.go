@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,11 @@ type domain struct {
 	library *dynlib.Library
 	image   *os.File // the copy; it stays open so that no later copy gets the same /proc/self/fd name
 	signals signalStack
+	results struct { // that C writes in hot calls
+		shape capi.Shape
+		size  capi.Size
+		data  unsafe.Pointer
+	}
 }
 
 // maxDomains bounds the copies; further calls wait for one to end.

@@ -131,11 +131,10 @@ func (t *Tensor) Shape() tensor.Shape {
 	defer t.done()
 	d := t.runtime.domains.acquireHot()
 	defer t.runtime.domains.releaseHot(d)
-	shape := new(capi.Shape)
-	switch d.api.TensorGetShape(t.handle, shape) {
+	switch d.api.TensorGetShape(t.handle, &d.results.shape) {
 	case capi.OK:
-		defer d.api.ShapeFree(shape)
-		return shape.Slice()
+		defer d.api.ShapeFree(&d.results.shape)
+		return d.results.shape.Slice()
 	case invalidParameter: // what release 2026.4 says for a scalar
 		return tensor.Shape{}
 	default:
@@ -151,14 +150,14 @@ func (t *Tensor) Bytes() []byte {
 	defer t.done()
 	d := t.runtime.domains.acquireHot()
 	defer t.runtime.domains.releaseHot(d)
-	size, data := new(capi.Size), new(unsafe.Pointer)
-	if d.api.TensorGetByteSize(t.handle, size) != capi.OK || d.api.TensorData(t.handle, data) != capi.OK {
+	results := &d.results
+	if d.api.TensorGetByteSize(t.handle, &results.size) != capi.OK || d.api.TensorData(t.handle, &results.data) != capi.OK {
 		return nil
 	}
-	if *size == 0 {
+	if results.size == 0 {
 		return []byte{}
 	}
-	return unsafe.Slice((*byte)(*data), *size)
+	return unsafe.Slice((*byte)(results.data), results.size)
 }
 
 // F32 returns the elements of an F32 tensor; nil if it is of another type or closed. So do the others.

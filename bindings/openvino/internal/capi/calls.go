@@ -9,6 +9,14 @@ import (
 // API calls the functions of a Table.
 type API struct {
 	Table Table
+	args  [3]uintptr // of the call in progress, see hot
+}
+
+// hot is SyscallN for calls that are made again and again: with the arguments in memory that is there already, and so
+// without an allocation. A pointer among them must be to the heap, to what the caller keeps. The API serves one call at a
+// time.
+func (a *API) hot(function uintptr, args ...uintptr) (r1, r2, err uintptr) {
+	return purego.SyscallN(function, a.args[:copy(a.args[:], args)]...)
 }
 
 func status(r1, _, _ uintptr) Status { return Status(int32(r1)) }
@@ -215,13 +223,13 @@ func (a *API) CompiledModelFree(compiledModel CompiledModel) {
 
 // InferRequestSetInputTensorByIndex calls ov_infer_request_set_input_tensor_by_index.
 func (a *API) InferRequestSetInputTensorByIndex(inferRequest InferRequest, idx Size, tensor Tensor) Status {
-	return status(purego.SyscallN(a.Table.InferRequestSetInputTensorByIndex, uintptr(inferRequest), uintptr(idx),
+	return status(a.hot(a.Table.InferRequestSetInputTensorByIndex, uintptr(inferRequest), uintptr(idx),
 		uintptr(tensor)))
 }
 
 // InferRequestSetOutputTensorByIndex calls ov_infer_request_set_output_tensor_by_index.
 func (a *API) InferRequestSetOutputTensorByIndex(inferRequest InferRequest, idx Size, tensor Tensor) Status {
-	return status(purego.SyscallN(a.Table.InferRequestSetOutputTensorByIndex, uintptr(inferRequest), uintptr(idx),
+	return status(a.hot(a.Table.InferRequestSetOutputTensorByIndex, uintptr(inferRequest), uintptr(idx),
 		uintptr(tensor)))
 }
 
@@ -233,7 +241,7 @@ func (a *API) InferRequestGetOutputTensorByIndex(inferRequest InferRequest, idx 
 
 // InferRequestInfer calls ov_infer_request_infer.
 func (a *API) InferRequestInfer(inferRequest InferRequest) Status {
-	return status(purego.SyscallN(a.Table.InferRequestInfer, uintptr(inferRequest)))
+	return status(a.hot(a.Table.InferRequestInfer, uintptr(inferRequest)))
 }
 
 // InferRequestStartAsync calls ov_infer_request_start_async.
@@ -277,7 +285,7 @@ func (a *API) TensorCreateFromStringArray(stringArray **byte, arraySize Size, sh
 
 // TensorGetShape calls ov_tensor_get_shape.
 func (a *API) TensorGetShape(tensor Tensor, shape *Shape) Status {
-	return status(purego.SyscallN(a.Table.TensorGetShape, uintptr(tensor), uintptr(unsafe.Pointer(shape))))
+	return status(a.hot(a.Table.TensorGetShape, uintptr(tensor), uintptr(unsafe.Pointer(shape))))
 }
 
 // TensorGetElementType calls ov_tensor_get_element_type.
@@ -287,12 +295,12 @@ func (a *API) TensorGetElementType(tensor Tensor, elementType *ElementType) Stat
 
 // TensorGetByteSize calls ov_tensor_get_byte_size.
 func (a *API) TensorGetByteSize(tensor Tensor, byteSize *Size) Status {
-	return status(purego.SyscallN(a.Table.TensorGetByteSize, uintptr(tensor), uintptr(unsafe.Pointer(byteSize))))
+	return status(a.hot(a.Table.TensorGetByteSize, uintptr(tensor), uintptr(unsafe.Pointer(byteSize))))
 }
 
 // TensorData calls ov_tensor_data.
 func (a *API) TensorData(tensor Tensor, data *unsafe.Pointer) Status {
-	return status(purego.SyscallN(a.Table.TensorData, uintptr(tensor), uintptr(unsafe.Pointer(data))))
+	return status(a.hot(a.Table.TensorData, uintptr(tensor), uintptr(unsafe.Pointer(data))))
 }
 
 // TensorFree calls ov_tensor_free.
@@ -302,5 +310,5 @@ func (a *API) TensorFree(tensor Tensor) {
 
 // ShapeFree calls ov_shape_free.
 func (a *API) ShapeFree(shape *Shape) Status {
-	return status(purego.SyscallN(a.Table.ShapeFree, uintptr(unsafe.Pointer(shape))))
+	return status(a.hot(a.Table.ShapeFree, uintptr(unsafe.Pointer(shape))))
 }
