@@ -8,6 +8,8 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,21 +106,31 @@ type sameness struct {
 	Told        []report.Change `json:"told"`      // what was wrongly found changed
 }
 
+// sameParts are what newAA can measure again and again.
+var sameParts = []struct {
+	name string
+	rows func(*harness, context.Context) ([]report.Row, error)
+}{{"bindings", (*harness).callsAlone}, {"pipeline", (*harness).picturesAlone}}
+
 // newAA tries the harness on itself.
 func newAA(h *harness) *cobra.Command {
 	var pairs int
 	var asJSON bool
 	var t report.Thresholds
 	cmd := &cobra.Command{
-		Use: "aa", Short: "calls into native code measured twice and compared, again and again: how often is a change found where there is none?", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "aa [bindings] [pipeline]", Short: "calls into native code (1 minute a pair), or pictures of the demo model (5), measured twice and compared, again and again: how often is a change found where there is none?",
+		Args: cobra.OnlyValidArgs, ValidArgs: []string{sameParts[0].name, sameParts[1].name},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if pairs < 1 {
 				return fmt.Errorf("--pairs %d: expected 1 or more", pairs)
 			}
 			if err := checkThresholds(t); err != nil {
 				return err
 			}
-			s, err := h.same(cmd.Context(), cmd.ErrOrStderr(), pairs, t)
+			if len(args) == 0 {
+				args = []string{"bindings"}
+			}
+			s, err := h.same(cmd.Context(), cmd.ErrOrStderr(), args, pairs, t)
 			if err != nil {
 				return err
 			}
@@ -131,8 +143,8 @@ func newAA(h *harness) *cobra.Command {
 	return cmd
 }
 
-// same compares pairs of runs of the calls beside cgo, each run with processes of its own, as two reports are.
-func (h *harness) same(ctx context.Context, stderr io.Writer, pairs int, t report.Thresholds) (*sameness, error) {
+// same compares pairs of runs of parts, each run with processes of its own, as two reports are.
+func (h *harness) same(ctx context.Context, stderr io.Writer, parts []string, pairs int, t report.Thresholds) (*sameness, error) {
 	if err := h.prepare(stderr); err != nil {
 		return nil, err
 	}
@@ -142,11 +154,17 @@ func (h *harness) same(ctx context.Context, stderr io.Writer, pairs int, t repor
 	for i := range pairs {
 		var runs [2]*report.Report
 		for k := range runs {
-			rows, err := h.callsAlone(ctx)
-			if err != nil {
-				return nil, err
+			runs[k] = &report.Report{Time: time.Now(), Machine: machine}
+			for _, part := range sameParts {
+				if !slices.Contains(parts, part.name) {
+					continue
+				}
+				rows, err := part.rows(h, ctx)
+				if err != nil {
+					return nil, err
+				}
+				runs[k].Groups = append(runs[k].Groups, report.Group{Name: part.name, Rows: rows})
 			}
-			runs[k] = &report.Report{Time: time.Now(), Machine: machine, Groups: []report.Group{{Name: "bindings", Rows: rows}}}
 		}
 		c := report.Compare(runs[0], runs[1], t)
 		s.Figures = len(c.Figures) - c.Count(report.Single)
@@ -159,17 +177,32 @@ func (h *harness) same(ctx context.Context, stderr io.Writer, pairs int, t repor
 	return s, nil
 }
 
-// callsAlone are the rows of the calls beside cgo.
+// callsAlone are the rows of the calls.
 func (h *harness) callsAlone(ctx context.Context) ([]report.Row, error) {
 	calls, processes := turns{}, h.rounds(bindingProcesses, 1)
 	for range processes {
 		if notRun, err := h.bindingsOnce(ctx, calls, nil); err != nil {
 			return nil, err
-		} else if notRun != "" {
-			return nil, errors.New(notRun)
+		} else if len(calls) == 0 {
+			return nil, errors.New(strings.Join(notRun, "; "))
 		}
 	}
 	return callRows(calls, processes), nil
+}
+
+// picturesAlone are the rows of the demo model beside GenAI.
+func (h *harness) picturesAlone(ctx context.Context) ([]report.Row, error) {
+	models, notRun := h.imageModels()
+	if len(models) == 0 || models[0].dir != h.demo {
+		return nil, errors.New(strings.Join(notRun, "; "))
+	}
+	self, err := h.build(ctx, "./bench", false)
+	if err != nil {
+		return nil, err
+	}
+	var g report.Group
+	_, err = h.fastPictures(ctx, &g, self, models[0], fullPrecision)
+	return g.Rows, err
 }
 
 func (s *sameness) print(w io.Writer) {

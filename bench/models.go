@@ -47,6 +47,14 @@ func (m imageModel) flags() []string {
 	}
 }
 
+// workerFlags are those of the pipeline workers of all sides.
+func (m imageModel) workerFlags(precision string) []string {
+	return append(m.flags(), "--threads", threads(), "--precision", precision)
+}
+
+// in names the figures of the model in a precision.
+func (m imageModel) in(precision string) string { return fmt.Sprintf("%s, %s", m, precision) }
+
 // needPython says why the Python peers cannot run; "" if they can.
 func (h *harness) needPython() string {
 	if _, err := os.Stat(h.python); err != nil {

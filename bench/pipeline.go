@@ -63,32 +63,43 @@ const (
 
 // picture measures one model in one precision and returns the CPU's own choice.
 func (h *harness) picture(ctx context.Context, g *report.Group, self string, m imageModel, precision string) (cpuPrecision string, err error) {
-	flags := append(m.flags(), "--threads", threads(), "--precision", precision)
-	ours := contender{name: "genfn", command: slices.Concat([]string{
-		self, "worker", "pipeline", "--model", m.dir, "--openvino-dir", h.openvinoDir(), "--cache-dir", h.work,
-	}, flags)}
-	p := &pictures{h: h, about: fmt.Sprintf("%s, %s", m, precision), sides: append([]contender{ours}, h.genai(g, m, flags)...)}
-	if err := p.measure(ctx, g, pictureProcesses); err != nil {
+	if cpuPrecision, err = h.fastPictures(ctx, g, self, m, precision); err != nil {
 		return "", err
 	}
-	g.Rows = append(append(g.Rows, p.ratios()...), p.alone(m)...)
-	for _, peer := range h.slowPeers(g, m, flags) {
-		p := &pictures{h: h, about: p.about, sides: []contender{ours, peer}}
+	for _, peer := range h.slowPeers(g, m, precision) {
+		p := &pictures{h: h, about: m.in(precision), sides: []contender{h.contender(self, m, precision), peer}}
 		if err := p.measure(ctx, g, slowPictureProcesses); err != nil {
 			return "", err
 		}
 		g.Rows = append(g.Rows, p.ratios()...)
 	}
+	return cpuPrecision, nil
+}
+
+// fastPictures measures genfn beside GenAI.
+func (h *harness) fastPictures(ctx context.Context, g *report.Group, self string, m imageModel, precision string) (cpuPrecision string, err error) {
+	p := &pictures{h: h, about: m.in(precision), sides: append([]contender{h.contender(self, m, precision)}, h.genai(g, m, precision)...)}
+	if err := p.measure(ctx, g, pictureProcesses); err != nil {
+		return "", err
+	}
+	g.Rows = append(append(g.Rows, p.ratios()...), p.alone(m)...)
 	return p.cpuPrecision, nil
 }
 
+// contender is genfn's pipeline.
+func (h *harness) contender(self string, m imageModel, precision string) contender {
+	return contender{name: "genfn", command: slices.Concat([]string{
+		self, "worker", "pipeline", "--model", m.dir, "--openvino-dir", h.openvinoDir(), "--cache-dir", h.work,
+	}, m.workerFlags(precision))}
+}
+
 // genai are GenAI's pipelines.
-func (h *harness) genai(g *report.Group, m imageModel, flags []string) []contender {
+func (h *harness) genai(g *report.Group, m imageModel, precision string) []contender {
 	if why := h.needPython(); why != "" {
 		g.NotRun = append(g.NotRun, m.String()+" beside GenAI: "+why)
 		return nil
 	}
-	command := slices.Concat([]string{h.python, h.path("bench", "peers", "genai.py"), m.dir}, flags)
+	command := slices.Concat([]string{h.python, h.path("bench", "peers", "genai.py"), m.dir}, m.workerFlags(precision))
 	return []contender{
 		{name: "GenAI", command: command, goal: goalDefault},
 		{name: "GenAI reshaped", command: slices.Concat(command, []string{"--reshape"}), goal: goalReshaped},
@@ -96,7 +107,7 @@ func (h *harness) genai(g *report.Group, m imageModel, flags []string) []contend
 }
 
 // slowPeers are the pipelines of others than OpenVINO.
-func (h *harness) slowPeers(g *report.Group, m imageModel, flags []string) (peers []contender) {
+func (h *harness) slowPeers(g *report.Group, m imageModel, precision string) (peers []contender) {
 	for _, p := range []struct{ name, python, flag, script string }{
 		{"diffusers", h.torchPython, "--torch-python", "diffusers_worker.py"},
 		{"stable-diffusion.cpp", h.sdcppPython, "--sdcpp-python", "sdcpp_worker.py"},
@@ -105,7 +116,7 @@ func (h *harness) slowPeers(g *report.Group, m imageModel, flags []string) (peer
 			g.NotRun = append(g.NotRun, fmt.Sprintf("%s beside %s: %s is not there: run `make peers`, or name a Python that has it with %s", m, p.name, p.python, p.flag))
 			continue
 		}
-		peers = append(peers, contender{name: p.name, command: slices.Concat([]string{p.python, "-B", h.path("bench", "peers", p.script), m.weights}, flags)})
+		peers = append(peers, contender{name: p.name, command: slices.Concat([]string{p.python, "-B", h.path("bench", "peers", p.script), m.weights}, m.workerFlags(precision))})
 	}
 	return peers
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -36,9 +37,22 @@ func newCallsWorker() *cobra.Command {
 			return err
 		}
 		calls := c.calls(cmd.Context())
-		return worker.Serve(os.Stdin, os.Stdout, worker.Answer{Texts: map[string]string{
-			"kernels": c.kernels.Info().Path, "openvino": c.runtime.Library(), "model": model,
-		}}, func(raw json.RawMessage) (map[string]float64, error) {
+		texts := map[string]string{"kernels": c.kernels.Info().Path, "openvino": c.runtime.Library(), "model": model}
+		for name, open := range map[string]func() (map[string]func() error, error){
+			"onnxruntime": func() (map[string]func() error, error) {
+				return c.openONNX(filepath.Join(checkout, ".runtime", "onnxruntime"), filepath.Join(checkout, "deploy", "models", "emoji", "text_encoder", "model.onnx"))
+			},
+			"cuda": func() (map[string]func() error, error) {
+				return c.openCUDA(filepath.Join(checkout, ".runtime", "vcuda", "lib"))
+			},
+		} {
+			more, err := open()
+			if err != nil {
+				texts[name] = err.Error()
+			}
+			maps.Copy(calls, more)
+		}
+		return worker.Serve(os.Stdin, os.Stdout, worker.Answer{Texts: texts}, func(raw json.RawMessage) (map[string]float64, error) {
 			var r callRequest
 			if err := json.Unmarshal(raw, &r); err != nil {
 				return nil, err

@@ -9,7 +9,7 @@ import (
 const timings = 50
 
 // Calls runs f n times, at least once, and returns "ns" and "allocs", both per call. Allocations of other goroutines count
-// too, so that nothing else should run in the process.
+// too, so that nothing else should run in the process; those that are fewer than the calls do not.
 //
 // The time is the median of those of equal parts of the calls: on a busy machine the scheduler takes the processor away
 // now and then, for longer than all of them take together.
@@ -31,6 +31,6 @@ func Calls(n int, f func() error) (map[string]float64, error) {
 	runtime.ReadMemStats(&after)
 	return map[string]float64{
 		"ns":     median(times),
-		"allocs": float64(after.Mallocs-before.Mallocs) / float64(done),
+		"allocs": float64((after.Mallocs - before.Mallocs) / uint64(done)),
 	}, nil
 }

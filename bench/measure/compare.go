@@ -43,9 +43,9 @@ func weaker(p, r float64) float64 {
 	return math.Erfc(z)
 }
 
-// Autocorrelation returns that of the ranks of successive batches, without the bias that comes from taking their middle
-// from the same batches. Of few batches it is a poor estimate: take the mean of those of several sets that were measured
-// at the same time.
+// Autocorrelation returns that of the ranks of successive batches, corrected for being estimated too low by (1+3r)/n (Kendall,
+// Note on bias in the estimation of autocorrelation, 1954). Of few batches it is a poor estimate: take the mean of those
+// of several sets that were measured at the same time.
 func (s Set) Autocorrelation() float64 {
 	values := s.batches()
 	n := float64(len(values))
@@ -62,10 +62,10 @@ func (s Set) Autocorrelation() float64 {
 			product += r * ranks[i-1]
 		}
 	}
-	if square == 0 {
+	if square == 0 || n <= 3 {
 		return 0
 	}
-	return product/square + 1/n
+	return (product/square + 1/n) / (1 - 3/n)
 }
 
 // batches returns the medians of consecutive samples; the last may be of fewer than the others.

@@ -37,8 +37,9 @@ type Thresholds struct {
 }
 
 // DefaultThresholds are by runs of `go run ./bench aa`: calls into native code in one process after the other differ by
-// up to 25 %.
-var DefaultThresholds = Thresholds{Least: 0.05, LeastOfOne: 0.3}
+// up to 25 %. By the simulations of the tests 0.06 is where a change of 10 % is still found in 96 of 100 comparisons and
+// the same is told apart in 1, and in 5 while the machine's speed wanders from process to process; at 0.05 in 2 and 8.
+var DefaultThresholds = Thresholds{Least: 0.06, LeastOfOne: 0.3}
 
 // Change is one figure in both reports.
 type Change struct {

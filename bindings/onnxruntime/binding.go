@@ -108,19 +108,18 @@ func (b *Binding) Run(ctx context.Context) error {
 		return err
 	}
 	defer b.done()
-	op := "run " + b.session.name
 	if !b.mu.TryLock() {
-		return fmt.Errorf("onnxruntime: %s: %w", op, ErrBusy)
+		return fmt.Errorf("onnxruntime: run %s: %w", b.session.name, ErrBusy)
 	}
 	defer b.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("onnxruntime: %s: %w", op, err)
+		return fmt.Errorf("onnxruntime: run %s: %w", b.session.name, err)
 	}
 	status, err := b.run(ctx)
 	if err != nil || status == 0 {
 		return err
 	}
-	failed := b.runtime.failure(op, status)
+	failed := b.runtime.failure("run "+b.session.name, status)
 	failed.cause = ctx.Err()
 	return failed
 }
