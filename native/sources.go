@@ -1,14 +1,31 @@
-// Package native holds the sources of C that are compiled at run time: the element-wise kernels for CUDA.
+// Package native holds the sources of C that are compiled at run time: the kernels for CUDA.
 package native
 
-import _ "embed"
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+)
 
-// Elementwise is kernels/elementwise.h, the bodies of the element-wise kernels, which includes GenfnKernels.
-//
-//go:embed kernels/elementwise.h
-var Elementwise string
+//go:embed kernels/*.h
+var headers embed.FS
 
-// GenfnKernels is kernels/genfn_kernels.h, their structs.
-//
-//go:embed kernels/genfn_kernels.h
-var GenfnKernels string
+// KernelsRoot is the header that includes all kernels of Kernels.
+const KernelsRoot = "elementwise.h"
+
+// Kernels returns the headers of kernels, by their names.
+func Kernels() map[string]string {
+	out := map[string]string{}
+	names, err := fs.Glob(headers, "kernels/*.h")
+	if err != nil {
+		panic(fmt.Sprintf("native: %v", err)) // the pattern is right
+	}
+	for _, name := range names {
+		text, err := headers.ReadFile(name)
+		if err != nil {
+			panic(fmt.Sprintf("native: %v", err)) // it is embedded
+		}
+		out[name[len("kernels/"):]] = string(text)
+	}
+	return out
+}

@@ -3,8 +3,10 @@ package kernels
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"genfn/bindings/cuda/nvrtc"
@@ -27,20 +29,30 @@ func Compile(c *nvrtc.Compiler, architecture string) (*nvrtc.Code, error) {
 }
 
 func compileLanes(c *nvrtc.Compiler, architecture string, lanes int) (*nvrtc.Code, error) {
-	return c.Compile(nvrtc.Source{
-		Name: "elementwise.h", Text: native.Elementwise, Headers: map[string]string{"genfn_kernels.h": native.GenfnKernels},
-	}, architecture, compileOptions(lanes)...)
+	return c.Compile(source(), architecture, compileOptions(lanes)...)
+}
+
+func source() nvrtc.Source {
+	headers := native.Kernels()
+	return nvrtc.Source{Name: native.KernelsRoot, Text: headers[native.KernelsRoot], Headers: headers}
 }
 
 // Cubin returns the kernels' code for an architecture such as sm_90: what is kept in cacheDir, else compiled and kept
 // there. Any number of processes may do this at once.
 func Cubin(c *nvrtc.Compiler, architecture, cacheDir string) ([]byte, error) {
-	inputs := strings.Join(append([]string{native.Elementwise, native.GenfnKernels, c.Version(), architecture}, compileOptions(lanes)...), "\x00")
-	path := filepath.Join(cacheDir, fmt.Sprintf("genfn_kernels-%s-%x.cubin", architecture, sha256.Sum256([]byte(inputs))))
+	return keptCubin(c, source(), architecture, cacheDir)
+}
+
+func keptCubin(c *nvrtc.Compiler, source nvrtc.Source, architecture, cacheDir string) ([]byte, error) {
+	inputs := append([]string{c.Version(), architecture, source.Text}, compileOptions(lanes)...)
+	for _, name := range slices.Sorted(maps.Keys(source.Headers)) {
+		inputs = append(inputs, name, source.Headers[name])
+	}
+	path := filepath.Join(cacheDir, fmt.Sprintf("genfn_kernels-%s-%x.cubin", architecture, sha256.Sum256([]byte(strings.Join(inputs, "\x00")))))
 	if kept, ok := readSummed(path); ok {
 		return kept, nil
 	}
-	code, err := Compile(c, architecture)
+	code, err := c.Compile(source, architecture, compileOptions(lanes)...)
 	if err != nil {
 		return nil, err
 	}

@@ -2,16 +2,17 @@ package kernels
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"genfn/bindings/cuda/cudatest"
 	"genfn/bindings/cuda/nvrtc"
-	"genfn/native"
 )
 
 func openCompiler(t *testing.T, line int) *nvrtc.Compiler {
@@ -31,12 +32,11 @@ var (
 
 // TestKernelsCompileForDevices with both lines of NVRTC, and keep to the arithmetic of the reference.
 func TestKernelsCompileForDevices(t *testing.T) {
-	for _, line := range []int{13, 12} {
+	for line, architectures := range map[int][]string{13: {"sm_80", "sm_90", "sm_120"}, 12: {"sm_90"}} {
 		c := openCompiler(t, line)
-		for _, architecture := range []string{"sm_80", "sm_90", "sm_120"} {
+		for _, architecture := range architectures {
 			t.Run(fmt.Sprint(c.Version(), "/", architecture), func(t *testing.T) {
-				code, err := Compile(c, architecture)
-				require.NoError(t, err)
+				code := compiled(t, c, architecture)
 				require.Empty(t, code.Log, "no warnings")
 				require.Equal(t, "\x7fELF", string(code.Cubin[:4]))
 				ptx := string(code.PTX)
@@ -46,7 +46,7 @@ func TestKernelsCompileForDevices(t *testing.T) {
 				for _, m := range entry.FindAllStringSubmatch(ptx, -1) {
 					entries = append(entries, m[1])
 				}
-				require.ElementsMatch(t, []string{"genfn_step", "genfn_scale", "genfn_image_to_u8", "genfn_count_non_finite"}, entries)
+				require.ElementsMatch(t, slices.Collect(maps.Values(maps.Collect(deviceSymbols()))), entries)
 			})
 		}
 	}
@@ -54,9 +54,9 @@ func TestKernelsCompileForDevices(t *testing.T) {
 
 // TestFusedInstructionsAreSeen without the option that forbids them: the test above can fail.
 func TestFusedInstructionsAreSeen(t *testing.T) {
-	code, err := openCompiler(t, 13).Compile(nvrtc.Source{
-		Name: "elementwise.h", Text: native.Elementwise, Headers: map[string]string{"genfn_kernels.h": native.GenfnKernels},
-	}, "compute_80", "-DGENFN_LANES=2")
+	s := source()
+	s.Text = `#include "images.h"`
+	code, err := openCompiler(t, 13).Compile(s, "compute_80", "-DGENFN_LANES=2")
 	require.NoError(t, err)
 	require.Nil(t, code.Cubin, "a virtual architecture has PTX alone")
 	require.Regexp(t, fused, string(code.PTX))
@@ -65,7 +65,9 @@ func TestFusedInstructionsAreSeen(t *testing.T) {
 // TestCubinIsKept, and compiled again if it is damaged.
 func TestCubinIsKept(t *testing.T) {
 	c, dir := openCompiler(t, 13), filepath.Join(t.TempDir(), "cache")
-	first, err := Cubin(c, "sm_90", dir)
+	small := source()
+	small.Text = `#include "images.h"`
+	first, err := keptCubin(c, small, "sm_90", dir)
 	require.NoError(t, err)
 	files, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -73,7 +75,7 @@ func TestCubinIsKept(t *testing.T) {
 	path := filepath.Join(dir, files[0].Name())
 	before, err := os.Stat(path)
 	require.NoError(t, err)
-	again, err := Cubin(c, "sm_90", dir)
+	again, err := keptCubin(c, small, "sm_90", dir)
 	require.NoError(t, err)
 	require.Equal(t, first, again)
 	after, err := os.Stat(path)
@@ -82,18 +84,18 @@ func TestCubinIsKept(t *testing.T) {
 
 	require.NoError(t, os.Chmod(path, 0o600))
 	require.NoError(t, os.WriteFile(path, first[:100], 0o600))
-	mended, err := Cubin(c, "sm_90", dir)
+	mended, err := keptCubin(c, small, "sm_90", dir)
 	require.NoError(t, err)
 	require.Equal(t, first, mended)
 	kept, ok := readSummed(path)
 	require.True(t, ok)
 	require.Equal(t, first, kept)
 
-	_, err = Cubin(c, "sm_86", dir)
+	_, err = keptCubin(c, small, "sm_86", dir)
 	require.NoError(t, err)
 	files, err = os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, files, 2, "each architecture has its own")
-	_, err = Cubin(c, "sm_10", dir)
+	_, err = keptCubin(c, small, "sm_10", dir)
 	require.ErrorContains(t, err, "NVRTC_ERROR_INVALID_OPTION (5)")
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -74,12 +75,23 @@ func (l *gpuLab) code(ptx bool) []byte {
 		return code
 	}
 	if ptx {
-		code, err := Compile(compiler, "compute_80")
-		require.NoError(l.t, err)
+		architecture = "compute_80"
+	}
+	code := compiled(l.t, compiler, architecture)
+	if ptx {
 		return code.PTX
 	}
-	code, err := Cubin(compiler, architecture, l.t.TempDir())
-	require.NoError(l.t, err)
+	return code.Cubin
+}
+
+var compiledOnce sync.Map // of functions, by version and architecture
+
+// compiled is the kernels' code, which takes seconds to make, and is the same in all tests.
+func compiled(t testing.TB, c *nvrtc.Compiler, architecture string) *nvrtc.Code {
+	t.Helper()
+	once, _ := compiledOnce.LoadOrStore(c.Version()+architecture, sync.OnceValues(func() (*nvrtc.Code, error) { return Compile(c, architecture) }))
+	code, err := once.(func() (*nvrtc.Code, error))()
+	require.NoError(t, err)
 	return code
 }
 
@@ -134,6 +146,11 @@ func tellKernelsEqualReference(t *testing.T, o cuda.Options, sizes []int, forms 
 					checkGPUStep(l, g, randomStep(r, n))
 				}
 				checkGPUOthers(l, g, r, n)
+				checkGPUFloat16(l, g, r, n)
+				checkGPUComposites(l, g, r, n)
+				checkGPUReductions(l, g, r, n)
+				checkGPUPhilox(l, g, n)
+				checkGPUResample(l, g, r)
 			})
 		}
 	}
@@ -241,8 +258,6 @@ func TestKernelsOnVirtualDevice(t *testing.T) {
 	tellKernelsEqualReference(t, o, []int{3}, "ptx")
 	t.Run("bad arguments", func(t *testing.T) { tellBadArguments(t, o) })
 	l := newLab(t, o)
-	foreign, err := Cubin(openCompiler(t, 13), "sm_120", t.TempDir())
-	require.NoError(t, err)
-	_, err = OpenGPU(l.device, foreign)
+	_, err := OpenGPU(l.device, compiled(t, openCompiler(t, 13), "sm_120").Cubin)
 	require.ErrorContains(t, err, "no kernel image is available for execution on the device (cudaErrorNoKernelImageForDevice, 209)")
 }

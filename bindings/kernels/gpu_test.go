@@ -99,7 +99,7 @@ func BenchmarkGPULanes(b *testing.B) {
 func compareToCopy(b *testing.B, l *gpuLab, g *GPU, n int, suffix string) {
 	b.Helper()
 	zeros := func() cuda.View {
-		buffer, err := l.device.Malloc(b.Name(), int64(n)*floatBytes)
+		buffer, err := l.device.Malloc(b.Name(), int64(n)*4)
 		require.NoError(b, err)
 		closeAtEnd(b, buffer)
 		require.NoError(b, l.stream.Fill(buffer.All(), 0))
@@ -118,7 +118,7 @@ func compareToCopy(b *testing.B, l *gpuLab, g *GPU, n int, suffix string) {
 	const width = 64
 	height := n / 3 / width
 	values := 3 * height * width
-	count, bytes, image := part(prev, 8), part(prev, values), part(sample, values*floatBytes)
+	count, bytes, image := part(prev, 8), part(prev, values), part(sample, values*4)
 	copied := math.NaN()
 	for _, c := range []struct {
 		name  string

@@ -1,5 +1,7 @@
-// Package kernels holds the element-wise arithmetic of the diffusion loop, the blending of decoded tiles, and the generators of noise,
-// as a C library embedded in the binary and as a Go reference that gives the same values bit for bit.
+// Package kernels holds the element-wise arithmetic of the diffusion loop and of images, the blending of tiles, masks and
+// frames, resampling, the generators of noise, and the sums that tell whether arrays are what they should be, as a C
+// library embedded in the binary and as a Go reference that gives the same values bit for bit. Most of them run on CUDA
+// devices too (GPU), with the same results.
 //
 // The equality covers every result that is a number. Where a result is NaN both give a NaN, whose sign and
 // payload are unspecified. Every product and sum is rounded to float32 on its own, never fused.
@@ -73,14 +75,14 @@ type StepArgsOf[V any] struct {
 
 // Step runs one scheduler step. It fails, before it writes anything, when a does not describe one.
 func (s *Set) Step(a *StepArgs) error {
-	if err := checkStep(a, memoryOf); err != nil {
+	if err := checkStep(a, memoryOf[float32]); err != nil {
 		return err
 	}
 	if len(a.Sample) == 0 {
 		return nil
 	}
 	if s.native != nil {
-		s.native.step(a)
+		nativeStep(s.native, s.native.table.Step, a)
 		return nil
 	}
 	step(a)
@@ -96,7 +98,7 @@ func (s *Set) Scale(dst, src []float32, mul, add float32) error {
 		return nil
 	}
 	if s.native != nil {
-		s.native.scale(dst, src, mul, add)
+		nativeScale(s.native, s.native.table.Scale, dst, src, mul, add)
 		return nil
 	}
 	scale(dst, src, mul, add)
@@ -115,7 +117,7 @@ func (s *Set) ImageToU8(dst []uint8, src []float32, channels, height, width int)
 		return nil
 	}
 	if s.native != nil {
-		s.native.imageToU8(dst, src, channels, height*width)
+		nativeImage(s.native, s.native.table.ImageToU8, dst, src, channels, height*width)
 		return nil
 	}
 	imageToU8(dst, src, channels, height*width)
@@ -128,7 +130,7 @@ func (s *Set) CountNonFinite(src []float32) int {
 		return 0
 	}
 	if s.native != nil {
-		return s.native.countNonFinite(src)
+		return int(nativeCount(s.native, s.native.table.CountNonFinite, src))
 	}
 	return countNonFinite(src)
 }
@@ -203,12 +205,12 @@ func checkImage(dst, src, channels, height, width int) (int, error) {
 	const limit = 1 << 20 // keeps the product of three within 63 bits
 	for _, n := range [...]int{channels, height, width} {
 		if n < 0 || n > limit {
-			return 0, fmt.Errorf("kernels: ImageToU8: %d channels of %d rows of %d pixels, expected 0 to %d each", channels, height, width, limit)
+			return 0, fmt.Errorf("kernels: image: %d channels of %d rows of %d pixels, expected 0 to %d each", channels, height, width, limit)
 		}
 	}
 	n := channels * height * width
 	if src != n || dst != n {
-		return 0, fmt.Errorf("kernels: ImageToU8: src has %d values and dst %d bytes, expected %d for %d x %d x %d", src, dst, n, channels, height, width)
+		return 0, fmt.Errorf("kernels: image: src has %d values and dst %d, expected %d for %d x %d x %d", src, dst, n, channels, height, width)
 	}
 	return n, nil
 }

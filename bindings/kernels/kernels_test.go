@@ -33,7 +33,7 @@ func sets(t *testing.T) map[string]*Set {
 func openBaseline(t *testing.T) *Set {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "libbaseline.so")
-	out, err := exec.CommandContext(t.Context(), "make", "-C", "../../native/kernels", "EXTRA=-DGENFN_NO_CLONES", "LIBRARY="+path).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "make", "-C", "../../native/kernels", "EXTRA=-DGENFN_BASELINE", "LIBRARY="+path).CombinedOutput()
 	require.NoError(t, err, "make and a C compiler are needed: %s", out)
 	native, isa, err := load(path)
 	require.NoError(t, err)
@@ -50,6 +50,14 @@ func TestNativeEqualsReference(t *testing.T) {
 		t.Run(name+"/ImageToU8", func(t *testing.T) { checkImageEqual(t, native) })
 		t.Run(name+"/CountNonFinite", func(t *testing.T) { checkCountEqual(t, native) })
 		t.Run(name+"/Blend", func(t *testing.T) { checkBlendEqual(t, native) })
+		t.Run(name+"/float16", func(t *testing.T) { checkConversionsEqual(t, native) })
+		t.Run(name+"/StepF16", func(t *testing.T) { checkStepF16Equal(t, native) })
+		t.Run(name+"/other kernels in float16", func(t *testing.T) { checkOthersF16Equal(t, native) })
+		t.Run(name+"/Mix and Composite", func(t *testing.T) { checkCompositesEqual(t, native) })
+		t.Run(name+"/U8ToImage", func(t *testing.T) { checkU8ToImageEqual(t, native) })
+		t.Run(name+"/Resize", func(t *testing.T) { checkResizesEqual(t, native) })
+		t.Run(name+"/Checksum and Difference", func(t *testing.T) { checkReductionsEqual(t, native) })
+		t.Run(name+"/Philox", func(t *testing.T) { checkPhiloxEqual(t, native) })
 		t.Run(name+"/noise", func(t *testing.T) { checkNoiseEqual(t, native) })
 	}
 }

@@ -126,7 +126,16 @@ func (l *library) describe(path string) (isa string, err error) {
 		fill:  uint32(unsafe.Sizeof(fillArgs{})),
 		torch: uint32(unsafe.Sizeof(torchState{})),
 		std:   uint32(unsafe.Sizeof(stdState{})),
-		isa:   d.isa,
+
+		convert:          uint32(unsafe.Sizeof(convertArgs[unsafe.Pointer]{})),
+		mix:              uint32(unsafe.Sizeof(mixArgs[unsafe.Pointer]{})),
+		composite:        uint32(unsafe.Sizeof(compositeArgs[unsafe.Pointer]{})),
+		resample:         uint32(unsafe.Sizeof(resampleArgs[unsafe.Pointer]{})),
+		difference:       uint32(unsafe.Sizeof(differenceArgs[unsafe.Pointer]{})),
+		differenceResult: uint32(unsafe.Sizeof(difference{})),
+		philox:           uint32(unsafe.Sizeof(philoxArgs[unsafe.Pointer]{})),
+
+		isa: d.isa,
 	}
 	if *d != expected {
 		return "", fmt.Errorf("kernels: %s has structs of %v bytes, expected %v: run `make native build`", path, *d, expected)

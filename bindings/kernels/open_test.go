@@ -123,10 +123,8 @@ func compile(t *testing.T, source string) string {
 func TestLoadRefusesOtherLibraries(t *testing.T) {
 	const functions = `
 		#include "genfn_kernels.h"
-		void genfn_step(const struct genfn_step_args *a) {}
-		void genfn_scale(const struct genfn_scale_args *a) {}
-		void genfn_image_to_u8(const struct genfn_image_args *a) {}
-		void genfn_count_non_finite(const struct genfn_count_args *a) {}
+		#define EMPTY(name, args) void genfn_##name(const struct genfn_##args##_args *a) {}
+		GENFN_DEVICE_KERNELS(EMPTY)
 		void genfn_blend(const struct genfn_blend_args *a) {}
 		void genfn_torch_normal(const struct genfn_fill_args *a) {}
 		void genfn_std_normal(const struct genfn_fill_args *a) {}
@@ -136,12 +134,14 @@ func TestLoadRefusesOtherLibraries(t *testing.T) {
 			*d = (struct genfn_description){
 				sizeof(struct genfn_step_args) + WRONG, sizeof(struct genfn_scale_args), sizeof(struct genfn_image_args),
 				sizeof(struct genfn_count_args), sizeof(struct genfn_blend_args), sizeof(struct genfn_fill_args), sizeof(struct genfn_torch_normal),
-				sizeof(struct genfn_std_normal), ISA,
+				sizeof(struct genfn_std_normal), sizeof(struct genfn_convert_args), sizeof(struct genfn_mix_args),
+				sizeof(struct genfn_composite_args), sizeof(struct genfn_resample_args), sizeof(struct genfn_difference_args),
+				sizeof(struct genfn_difference), sizeof(struct genfn_philox_args), ISA,
 			};
 		}`
 	for name, c := range map[string]struct{ source, expected string }{
 		"no symbols":   {"int other;", "genfn_kernels_abi"},
-		"another abi":  {"#define ABI 99\n#define WRONG 0\n#define ISA 0\n" + functions, "has ABI 99, expected 2"},
+		"another abi":  {"#define ABI 99\n#define WRONG 0\n#define ISA 0\n" + functions, "has ABI 99, expected 3"},
 		"other struct": {"#define ABI GENFN_KERNELS_ABI\n#define WRONG 8\n#define ISA 0\n" + functions, "has structs of"},
 		"unknown isa":  {"#define ABI GENFN_KERNELS_ABI\n#define WRONG 0\n#define ISA 7\n" + functions, "names instruction set 7"},
 	} {

@@ -1,29 +1,8 @@
 /* Checks of the kernels for `make check`, built with the address and undefined-behaviour sanitizers: every buffer is
  * allocated in its exact size, so that a read or write one value too far ends the program. Expected values come from
  * straightforward loops here; equality with the Go reference is tested in bindings/kernels. */
+#include "check.h"
 #include "functions.h"
-#include "genfn_kernels.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(condition, ...)                                                           \
-	do {                                                                            \
-		checks++;                                                               \
-		if (!(condition)) {                                                     \
-			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-			fprintf(stderr, __VA_ARGS__);                                   \
-			fputc('\n', stderr);                                            \
-			exit(1);                                                        \
-		}                                                                       \
-	} while (0)
-
-void cuda_step(const struct genfn_step_args *);
-void cuda_scale(const struct genfn_scale_args *);
-void cuda_image_to_u8(const struct genfn_image_args *);
-void cuda_count_non_finite(const struct genfn_count_args *);
 
 void fused_functions(float u, float result[3]); /* check_functions.c */
 
@@ -35,10 +14,10 @@ struct kernels {
 	void (*count_non_finite)(const struct genfn_count_args *);
 };
 
-static long checks;
+long checks;
 static uint32_t random_state = 1;
 
-static uint32_t random_word(void)
+uint32_t random_word(void)
 {
 	random_state = random_state * 1664525 + 1013904223;
 	return random_state >> 8;
@@ -47,14 +26,14 @@ static uint32_t random_word(void)
 static const float specials[] = {0, -0.0f, 1, -1, 1e-45f, -1e-45f, 1e-40f, 3.4e38f, -3.4e38f, INFINITY, -INFINITY, NAN};
 enum { special_count = sizeof specials / sizeof *specials };
 
-static float random_value(void)
+float random_value(void)
 {
 	if (random_word() % 8 == 0)
 		return specials[random_word() % special_count];
 	return ((float)random_word() / (1 << 23) - 1) * 3;
 }
 
-static void *allocate(size_t bytes)
+void *allocate(size_t bytes)
 {
 	void *p = malloc(bytes ? bytes : 1);
 	CHECK(p, "out of memory");
@@ -75,7 +54,7 @@ static struct buffer new_buffer(int64_t n, int64_t offset)
 	return b;
 }
 
-static int same(float a, float b)
+int same(float a, float b)
 {
 	return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
 }
@@ -87,14 +66,15 @@ static float term(float sum, float c, const float *x, int64_t i)
 
 static void expected_step(const struct genfn_step_args *a, int64_t i, float *converted, float *prev)
 {
-	float e = a->cond ? a->cond[i] : 0, m = a->conv_sample != 0 ? a->conv_sample * a->sample[i] : 0;
-	if (a->cond && a->uncond)
-		e = a->uncond[i] + a->guidance * (a->cond[i] - a->uncond[i]);
-	if (a->cond)
+	const float *sample = a->sample, *cond = a->cond, *uncond = a->uncond;
+	float e = cond ? cond[i] : 0, m = a->conv_sample != 0 ? a->conv_sample * sample[i] : 0;
+	if (cond && uncond)
+		e = uncond[i] + a->guidance * (cond[i] - uncond[i]);
+	if (cond)
 		m = term(m, a->conv_output, &e, 0);
 	if (a->clip > 0)
 		m = m < -a->clip ? -a->clip : m > a->clip ? a->clip : m;
-	float p = a->sample_coef != 0 ? a->sample_coef * a->sample[i] : 0;
+	float p = a->sample_coef != 0 ? a->sample_coef * sample[i] : 0;
 	if (a->cond)
 		p = term(p, a->output_coef, &e, 0);
 	p = term(p, a->converted_coef, &m, 0);
@@ -144,8 +124,9 @@ static void check_step(const struct kernels *kernels, int64_t n, int64_t offset,
 		a.prev = NULL;
 	kernels->step(&a);
 	for (int64_t i = 0; i < n; i++) {
-		CHECK(!a.prev || same(prev[i], a.prev[i]), "prev %lld of %lld: %a, expected %a", (long long)i, (long long)n, a.prev[i], prev[i]);
-		CHECK(!a.converted || same(converted[i], a.converted[i]), "converted %lld of %lld: %a, expected %a", (long long)i, (long long)n, a.converted[i], converted[i]);
+		const float *p = a.prev, *m = a.converted;
+		CHECK(!p || same(prev[i], p[i]), "prev %lld of %lld: %a, expected %a", (long long)i, (long long)n, p[i], prev[i]);
+		CHECK(!m || same(converted[i], m[i]), "converted %lld of %lld: %a, expected %a", (long long)i, (long long)n, m[i], converted[i]);
 	}
 	for (int k = 0; k < inputs; k++)
 		free(in[k].memory);
@@ -328,7 +309,9 @@ int main(void)
 	CHECK(genfn_kernels_abi() == GENFN_KERNELS_ABI, "library and header differ");
 	check_elementwise(&(struct kernels){genfn_step, genfn_scale, genfn_image_to_u8, genfn_count_non_finite});
 	check_blends();
-	check_elementwise(&(struct kernels){cuda_step, cuda_scale, cuda_image_to_u8, cuda_count_non_finite});
+	check_elementwise(&(struct kernels){cuda_genfn_step, cuda_genfn_scale, cuda_genfn_image_to_u8, cuda_genfn_count_non_finite});
+	check_variants();
+	check_float16();
 	for (int s = 0; s < size_count; s++)
 		for (int64_t offset = 0; offset < 4; offset++)
 			check_noise(sizes[s], offset);

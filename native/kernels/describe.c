@@ -14,9 +14,15 @@ void genfn_kernels_describe(struct genfn_description *d)
 		.fill = sizeof(struct genfn_fill_args),
 		.torch_normal = sizeof(struct genfn_torch_normal),
 		.std_normal = sizeof(struct genfn_std_normal),
+		.convert = sizeof(struct genfn_convert_args),
+		.mix = sizeof(struct genfn_mix_args),
+		.composite = sizeof(struct genfn_composite_args),
+		.resample = sizeof(struct genfn_resample_args),
+		.difference = sizeof(struct genfn_difference_args),
+		.difference_result = sizeof(struct genfn_difference),
+		.philox = sizeof(struct genfn_philox_args),
 	};
-#if GENFN_HAS_CLONES
-	__builtin_cpu_init();
-	d->isa = __builtin_cpu_supports("avx2") ? 1 : 0;
+#if GENFN_HAS_AVX2
+	d->isa = GENFN_USES_AVX2() ? 1 : 0;
 #endif
 }

@@ -1,72 +1,14 @@
-/* The bodies of the element-wise kernels, one source for the CPU and (through NVRTC) for CUDA.
- *
- * A body computes the values i, i+AT(1) to i+AT(lanes-1). On the CPU lanes is a block of neighbours, so that each
- * statement under EACH is one vectorized loop over data in the first-level cache. On CUDA the values of a thread lie a
- * block of threads apart, so that neighbouring threads have neighbours, and EACH is unrolled into registers: with as
- * many reads under way as a thread has lanes, the memory of a large device is kept busy.
- * A body reads all its inputs before it writes an output: outputs may be the same memory as inputs.
- * Results are equal on both only without fused multiply-add: -ffp-contract=off, NVRTC --fmad=false.
- */
-#include "genfn_kernels.h"
-
-#ifdef __CUDACC_RTC__
-#define INLINE static __device__ __forceinline__
-#define LANES GENFN_LANES /* the compiler's option says how many */
-#define AT(l) ((l) * (int64_t)blockDim.x)
-#define EACH(l) for (int l = 0; l < lanes; l++)
-#define ADD(total, x) atomicAdd((unsigned long long *)(total), (unsigned long long)(x))
-#ifndef GENFN_CUDA_KERNEL /* check_cuda.c has its own */
-#define GENFN_CUDA_KERNEL extern "C" __global__
-#endif
-#define KERNEL(name, args, body)                                                                 \
-	GENFN_CUDA_KERNEL void name(const __grid_constant__ struct args a)                       \
-	{                                                                                        \
-		for (int64_t i = blockIdx.x * AT(LANES) + threadIdx.x; i < a.n; i += gridDim.x * AT(LANES)) \
-			if (i + AT(LANES - 1) < a.n)                                             \
-				body(&a, i, LANES);                                              \
-			else                                                                     \
-				for (int64_t j = i; j < a.n; j += AT(1))                         \
-					body(&a, j, 1);                                          \
-	}
-#else
-#include "dispatch.h"
-#define INLINE static inline __attribute__((always_inline))
-#define LANES 512
-#define AT(l) (l)
-#define EACH(l) _Pragma("GCC ivdep") for (int l = 0; l < lanes; l++)
-#define EACH_COLUMN(x, columns) _Pragma("GCC ivdep") for (int32_t x = 0; x < (columns); x++)
-#define ADD(total, x) (*(total) += (x))
-#define KERNEL(name, args, body)                                                                 \
-	GENFN_CLONES void name(const struct args *a)                                             \
-	{                                                                                        \
-		int64_t i = 0;                                                                   \
-		for (; i + LANES <= a->n; i += LANES)                                            \
-			body(a, i, LANES);                                                       \
-		if (i < a->n)                                                                    \
-			body(a, i, (int)(a->n - i));                                             \
-	}
-#endif
-
-/* Where this block's values of x are: in memory on the CPU; a thread of CUDA reads its own into held. */
-INLINE const float *read(float *held, const float *x, int lanes)
-{
-#ifdef __CUDACC_RTC__
-	EACH(l) held[l] = x[AT(l)];
-	return held;
-#else
-	(void)held, (void)lanes;
-	return x;
-#endif
-}
+/* The arithmetic of the denoising loop, and everything that NVRTC compiles. */
+#include "kernel.h"
 
 /* Classifier-free guidance, if there is uncond. Returns where e is: in buffer, or the output itself. */
-INLINE const float *guided(const struct genfn_step_args *a, int64_t i, int lanes, float *buffer)
+INLINE const float *guided(const struct genfn_step_args *a, int64_t i, int lanes, float *buffer, enum type type)
 {
 	float held[LANES];
-	const float *cond = read(buffer, a->cond + i, lanes);
+	const float *cond = read(buffer, a->cond, i, lanes, type);
 	if (!a->uncond)
 		return cond;
-	const float *uncond = read(held, a->uncond + i, lanes);
+	const float *uncond = read(held, a->uncond, i, lanes, type);
 	const float guidance = a->guidance;
 	EACH(l) buffer[l] = uncond[l] + guidance * (cond[l] - uncond[l]);
 	return buffer;
@@ -89,20 +31,20 @@ INLINE void add_term(float *sum, float c, const float *x, int lanes)
 }
 
 /* The same of values that are not read yet. */
-INLINE void read_term(float *sum, float c, const float *x, int lanes)
+INLINE void read_term(float *sum, float c, const void *x, int64_t i, int lanes, enum type type)
 {
 	float held[LANES];
 	if (c != 0)
-		add_term(sum, c, read(held, x, lanes), lanes);
+		add_term(sum, c, read(held, x, i, lanes, type), lanes);
 }
 
-INLINE void step_block(const struct genfn_step_args *a, int64_t i, int lanes)
+INLINE void step_of(const struct genfn_step_args *a, int64_t i, int lanes, enum type type)
 {
 	float held[LANES], buffer[LANES], m[LANES], prev[LANES];
-	const float *sample = read(held, a->sample + i, lanes), *e = buffer;
+	const float *sample = read(held, a->sample, i, lanes, type), *e = buffer;
 
 	if (a->cond)
-		e = guided(a, i, lanes, buffer);
+		e = guided(a, i, lanes, buffer, type);
 	if (a->converted || a->converted_coef != 0) {
 		first_term(m, a->conv_sample, sample, lanes);
 		if (a->cond)
@@ -118,62 +60,83 @@ INLINE void step_block(const struct genfn_step_args *a, int64_t i, int lanes)
 		if (a->converted_coef != 0)
 			add_term(prev, a->converted_coef, m, lanes);
 		for (int64_t k = 0; k < a->history_n; k++)
-			read_term(prev, a->history_coef[k], a->history[k] + i, lanes);
+			read_term(prev, a->history_coef[k], a->history[k], i, lanes, type);
 		if (a->noise)
-			read_term(prev, a->noise_coef, a->noise + i, lanes);
-		float *out = a->prev + i;
-		EACH(l) out[AT(l)] = prev[l];
+			read_term(prev, a->noise_coef, a->noise, i, lanes, type);
+		write(a->prev, i, prev, lanes, type);
 	}
-	if (a->converted) {
-		float *out = a->converted + i;
-		EACH(l) out[AT(l)] = m[l];
-	}
+	if (a->converted)
+		write(a->converted, i, m, lanes, type);
 }
-KERNEL(genfn_step, genfn_step_args, step_block)
 
-INLINE void scale_block(const struct genfn_scale_args *a, int64_t i, int lanes)
+INLINE void step_f32(const struct genfn_step_args *a, int64_t i, int lanes) { step_of(a, i, lanes, F32); }
+INLINE void step_f16(const struct genfn_step_args *a, int64_t i, int lanes) { step_of(a, i, lanes, F16); }
+KERNEL(genfn_step, genfn_step_args, step_f32)
+KERNEL(genfn_step_f16, genfn_step_args, step_f16)
+
+INLINE void scale_of(const struct genfn_scale_args *a, int64_t i, int lanes, enum type type)
 {
-	float held[LANES], *dst = a->dst + i;
-	const float *src = read(held, a->src + i, lanes);
+	float held[LANES], scaled[LANES];
+	const float *src = read(held, a->src, i, lanes, type);
 	const float mul = a->mul, add = a->add;
-	EACH(l) dst[AT(l)] = src[l] * mul + add;
+	EACH(l) scaled[l] = src[l] * mul + add;
+	write(a->dst, i, scaled, lanes, type);
 }
-KERNEL(genfn_scale, genfn_scale_args, scale_block)
+INLINE void scale_f32(const struct genfn_scale_args *a, int64_t i, int lanes) { scale_of(a, i, lanes, F32); }
+INLINE void scale_f16(const struct genfn_scale_args *a, int64_t i, int lanes) { scale_of(a, i, lanes, F16); }
+KERNEL(genfn_scale, genfn_scale_args, scale_f32)
+KERNEL(genfn_scale_f16, genfn_scale_args, scale_f16)
 
-INLINE uint8_t to_u8(float x)
+INLINE void mix_of(const struct genfn_mix_args *args, int64_t i, int lanes, enum type type)
 {
-	x = x * 0.5f + 0.5f;
-	x = x > 0 ? x : 0; /* NaN too */
-	x = (x < 1 ? x : 1) * 255.0f;
-	const float integers = 8388608.0f; /* 2^23: from here on a float32 has no fraction, so that the sum rounds half to even */
-	return (uint8_t)(int32_t)((x + integers) - integers);
+	float held[2][LANES], mixed[LANES];
+	const float *a = read(held[0], args->a, i, lanes, type), *b = read(held[1], args->b, i, lanes, type);
+	const float give = args->weight, keep = 1 - give;
+	EACH(l) mixed[l] = a[l] * keep + b[l] * give;
+	write(args->dst, i, mixed, lanes, type);
 }
+INLINE void mix_f32(const struct genfn_mix_args *a, int64_t i, int lanes) { mix_of(a, i, lanes, F32); }
+INLINE void mix_f16(const struct genfn_mix_args *a, int64_t i, int lanes) { mix_of(a, i, lanes, F16); }
+KERNEL(genfn_mix, genfn_mix_args, mix_f32)
+KERNEL(genfn_mix_f16, genfn_mix_args, mix_f16)
 
-INLINE void image_block(const struct genfn_image_args *a, int64_t i, int lanes)
+INLINE void composite_of(const struct genfn_composite_args *args, int64_t i, int lanes, enum type type)
 {
-	const int64_t channels = a->channels;
-	uint8_t *dst = a->dst + i * channels, values[LANES];
-	float held[LANES];
-	for (int64_t c = 0; c < channels; c++) {
-		const float *src = read(held, a->src + c * a->n + i, lanes);
-		EACH(l) values[l] = to_u8(src[l]);
-		EACH(l) dst[AT(l) * channels + c] = values[l];
+	float held[3][LANES], out[LANES];
+	const float *mask = read(held[2], args->mask, i, lanes, type);
+	for (int64_t c = 0; c < args->channels; c++) {
+		const int64_t at = c * args->n + i;
+		const float *a = read(held[0], args->a, at, lanes, type), *b = read(held[1], args->b, at, lanes, type);
+		EACH(l) out[l] = mask[l] * a[l] + (1 - mask[l]) * b[l];
+		write(args->dst, at, out, lanes, type);
 	}
 }
-KERNEL(genfn_image_to_u8, genfn_image_args, image_block)
+INLINE void composite_f32(const struct genfn_composite_args *a, int64_t i, int lanes) { composite_of(a, i, lanes, F32); }
+INLINE void composite_f16(const struct genfn_composite_args *a, int64_t i, int lanes) { composite_of(a, i, lanes, F16); }
+KERNEL(genfn_composite, genfn_composite_args, composite_f32)
+KERNEL(genfn_composite_f16, genfn_composite_args, composite_f16)
 
-INLINE void count_block(const struct genfn_count_args *a, int64_t i, int lanes)
+INLINE void f16_to_f32_block(const struct genfn_convert_args *a, int64_t i, int lanes)
+{
+#ifdef __CUDACC_RTC__
+	float held[LANES];
+	write(a->dst, i, read(held, a->src, i, lanes, F16), lanes, F32);
+#else
+	from_halves((float *)a->dst + i, (const uint16_t *)a->src + i, lanes);
+#endif
+}
+KERNEL(genfn_f16_to_f32, genfn_convert_args, f16_to_f32_block)
+
+INLINE void f32_to_f16_block(const struct genfn_convert_args *a, int64_t i, int lanes)
 {
 	float held[LANES];
-	const float *src = read(held, a->src + i, lanes);
-	int32_t count = 0;
-	EACH(l) count += !(src[l] - src[l] == 0); /* NaN - NaN and Inf - Inf are NaN */
-	if (count)
-		ADD(a->count, (uint64_t)count);
+	write(a->dst, i, read(held, a->src, i, lanes, F32), lanes, F16);
 }
-KERNEL(genfn_count_non_finite, genfn_count_args, count_block)
+KERNEL(genfn_f32_to_f16, genfn_convert_args, f32_to_f16_block)
 
 #ifndef __CUDACC_RTC__ /* tiles are decoded and blended on the host */
+#define EACH_COLUMN(x, columns) _Pragma("GCC ivdep") for (int32_t x = 0; x < (columns); x++)
+
 /* The values i to i+lanes-1 are rows here, of all planes. */
 INLINE void blend_block(const struct genfn_blend_args *a, int64_t i, int lanes)
 {
@@ -197,3 +160,8 @@ INLINE void blend_block(const struct genfn_blend_args *a, int64_t i, int lanes)
 }
 KERNEL(genfn_blend, genfn_blend_args, blend_block)
 #endif
+
+#include "images.h"
+#include "philox.h"
+#include "reductions.h"
+#include "resample.h"

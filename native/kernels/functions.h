@@ -4,15 +4,7 @@
 #ifndef GENFN_FUNCTIONS_H
 #define GENFN_FUNCTIONS_H
 
-#include <stdint.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE uint32_t bits32(float x) { uint32_t b; memcpy(&b, &x, sizeof b); return b; }
-INLINE float float32(uint32_t b) { float x; memcpy(&x, &b, sizeof x); return x; }
-INLINE uint64_t bits64(double x) { uint64_t b; memcpy(&b, &x, sizeof b); return b; }
-INLINE double float64(uint64_t b) { double x; memcpy(&x, &b, sizeof x); return x; }
+#include "language.h"
 
 #ifndef FMA32
 /* a*b + c. The product is exact and the sum is rounded twice, to double and to float, which for every one of the 2^24
@@ -69,6 +61,11 @@ INLINE void sincos32(float x, float *sin, float *cos)
 	*sin = octant & 4 ? -s1 : s1;
 	*cos = (octant + 2) & 4 ? -c1 : c1;
 }
+
+#ifndef __CUDACC_RTC__ /* devices draw in float32 */
+
+INLINE uint64_t bits64(double x) { union { double x; uint64_t b; } u; u.x = x; return u.b; }
+INLINE double float64(uint64_t b) { union { double x; uint64_t b; } u; u.b = b; return u.x; }
 
 /* Natural logarithm; 0 < x <= 1, normal. */
 INLINE double log64(double x)
@@ -154,5 +151,7 @@ INLINE float glibc_logf(float x)
 	y = -0x1.00ea348b88334p-2 * r2 + y;
 	return (float)(y * r2 + (y0 + r));
 }
+
+#endif
 
 #endif

@@ -110,7 +110,7 @@ static int run_launch(struct work *w) {
     int error = fault_before_kernel(CALL_kernel, l->kernel->name, &flip);
     if (error) return error;
     struct range ranges[MAX_RANGES];
-    size_t n = l->kernel->ranges(l->param, ranges);
+    size_t n = l->kernel->ranges(l->param, l->kernel->size, ranges);
     if (!legal(w->device, ranges, n)) return cudaErrorIllegalAddress;
     l->kernel->run(l->param);
     for (size_t i = 0; i < n; i++) {

@@ -125,12 +125,12 @@ struct range {
 };
 enum { MAX_RANGES = 16 };
 
-// kernel is a function that the device can run: param is its one parameter, a struct.
+// kernel is a function that the device can run: param is its one parameter, a struct, and size that of a value.
 struct kernel {
     const char *name;
-    size_t param_bytes;
+    size_t param_bytes, size;
     void (*run)(const void *param);
-    size_t (*ranges)(const void *param, struct range *out);
+    size_t (*ranges)(const void *param, size_t size, struct range *out);
 };
 
 // kernel_named returns the CPU build of a kernel, or NULL.

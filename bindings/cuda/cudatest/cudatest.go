@@ -63,7 +63,7 @@ func Compile(t testing.TB, path string, flags ...string) {
 	in := filepath.Join(t.TempDir(), "fake.c")
 	require.NoError(t, os.WriteFile(in, []byte(source), 0o600))
 	args := append([]string{
-		"-shared", "-fPIC", "-O1", "-ffp-contract=off", "-fno-trapping-math", "-I", checkout.Path(t, "native", "kernels"), "-o", path, in,
+		"-shared", "-fPIC", "-O1", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-I", checkout.Path(t, "native", "kernels"), "-o", path, in,
 	}, flags...)
 	out, err := exec.CommandContext(t.Context(), "gcc", args...).CombinedOutput()
 	require.NoError(t, err, "a C compiler is needed: %s", out)
