@@ -286,7 +286,8 @@ type DeviceStatus struct {
 	GenerationCount int64         `json:"generation_count"` // since the instance started
 	FaultCount      int64         `json:"fault_count"`
 	Kind            string        `json:"kind,omitempty"`       // what devices have in common that share learned times and memory
-	Conditions      []Condition   `json:"conditions,omitempty"` // what is not as it should be; a device takes requests nevertheless
+	Conditions      []Condition   `json:"conditions,omitempty"` // what is not as it should be; the state tells whether the device takes requests nevertheless
+	Hardware        *Hardware     `json:"hardware,omitempty"`   // what its driver tells of it; absent: nothing was asked yet, or it has none that tells
 	GPUFailed       bool          `json:"gpu_failed"`           // a GPU that takes no requests because of faults
 	MemoryInfo      *MemoryInfo   `json:"memory_info,omitempty"`
 	LastFaults      []DeviceFault `json:"last_faults,omitempty"` // the newest last
@@ -301,12 +302,20 @@ type DeviceStatus struct {
 // ConditionMemoryPressure is a Condition.Type: the memory of the device or its host is nearly used up.
 const ConditionMemoryPressure = "memory_pressure"
 
+// Levels of conditions.
+const (
+	LevelWarning  = "warning"
+	LevelCritical = "critical"
+)
+
 // Condition is something about a device that its user should know.
 type Condition struct {
 	Type    string    `json:"type"`
-	Level   string    `json:"level"` // warning or critical
+	Level   string    `json:"level"` // LevelWarning or LevelCritical
 	Since   time.Time `json:"since"` // of the level
 	Message string    `json:"message"`
+
+	Evidence string `json:"evidence,omitempty"` // what was seen, in the words or numbers of whoever told it
 }
 
 // DeviceSetting is one choice of how a device is used.

@@ -224,10 +224,14 @@ func payloads(t *testing.T) map[string]any {
 	request := ImageGenerate{
 		"m", "p", "n", pointer(64), pointer(72), pointer(20), pointer(7.5), pointer(uint64(42)), "ddim", pointer(2), FormatJPEG, 5, &ref, true, DeviceGPU, FallbackNever, DegradeAllowed,
 	}
+	hardware := Hardware{
+		testTime(), "no driver", HardwareLost, pointer(40), pointer(94), pointer(97), []string{ThrottlePowerCap}, pointer(100), pointer(75.5), pointer(350.0), &ECC{true, 1, 2, 3, 4},
+		&RetiredPages{1, 2, true}, &RemappedRows{1, 2, true, true}, pointer(int64(5)), &OtherMemory{6, 7}, &Xid{119, testTime(), "the driver asks for a reset"},
+	}
 	status := DeviceStatus{
 		"worker-1", "GPU.0", "a graphics card", DeviceGPU, StateShed, StateReady, testTime(), "canary_failed", "The device failed to prove itself.", pointer(testTime()),
 		map[string]string{"driver": "1"}, map[string]string{"NUM_STREAMS": "1"}, []DeviceSetting{{"threads", "2", "2 cores"}}, []DeviceCheck{{"computation", true, "16 values"}}, []string{"m"}, 2, 1,
-		map[string]int{"m": 20}, true, 12, 2, "gpu a graphics card", []Condition{{ConditionMemoryPressure, "warning", testTime(), "86 % in use"}}, true,
+		map[string]int{"m": 20}, true, 12, 2, "gpu a graphics card", []Condition{{ConditionMemoryPressure, "warning", testTime(), "86 % in use", "of 8 GiB"}}, &hardware, true,
 		&MemoryInfo{1.5, 2.5, 3.5, 4.5, 5, pointer(int64(6)), pointer(int64(7)), pointer(int64(8)), pointer(int64(5)), 9, 10, 11, 12, []ProcessMemory{{process, 5, 6, 7, 7, pointer(int64(8))}}, &InstanceMemory{12, 5, 9, 30}},
 		[]DeviceFault{{testTime(), "r1", "device_fault", failure}}, &LastCanary{testTime(), "m", true, 240, AgainstReference, 0.001},
 		"x7", 42, []InFlight{{"r1", "default", 1, testTime(), testTime()}}, &Obeyed{3, StateReady},

@@ -45,6 +45,7 @@ var rules = []rule{
 	{From: "genfn/functions/imagefile", To: "genfn/bindings", Why: "the instance encodes, and it is free of native code"},
 	{From: "genfn/functions/runner/protocol", To: "genfn/bindings", Why: "both sides of the protocol read it, and one of them is free of native code"},
 	{From: "genfn/functions/device/fault", To: "genfn/bindings", Why: "the instance classifies faults too, and it is free of native code"},
+	{From: "genfn/functions/device/hardware", To: "genfn/bindings", Why: "the instance judges the hardware, and it is free of native code"},
 	{From: "genfn/functions/device/cgroup", To: "genfn/bindings", Why: "the instance reads the counters, and it is free of native code"},
 	{From: "genfn/functions/hostmemory", To: "genfn/bindings", Why: "the instance reads it, and it is free of native code"},
 	{From: "genfn/functions/device/memory", To: "genfn/bindings", Why: "the instance decides what fits, and it is free of native code"},

@@ -33,6 +33,7 @@ const (
 	ReasonPersistentFaults = "persistent_faults"
 	ReasonBackOff          = "back_off_over"
 	ReasonStuck            = "stuck_in_driver"
+	ReasonHardware         = "hardware"
 	ReasonNoRunner         = "no_runner"
 )
 
@@ -185,13 +186,15 @@ func (h *Health) Succeeded() {
 }
 
 // Proved notes that the device passed its validation, and its canary if there was one to run. It returns whether
-// the device may take requests.
+// the device may take requests: not if it was set aside meanwhile.
 func (h *Health) Proved() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.unproved = 0
 	switch {
 	case h.status.State == events.StateReady:
+	case h.aside():
+		return false
 	case h.status.State == events.StateSuspect && h.inARow >= h.policy.ShedAfter:
 		h.shed(ReasonPersistentFaults, "Its canaries pass, but requests fail on it again and again.")
 		return false
@@ -213,6 +216,21 @@ func (h *Health) Unproved(reason string, cause *events.Error) {
 	h.unproved++
 	h.note(events.DeviceFault{Cause: reason, Error: cause})
 	h.shed(reason, cause.Message)
+}
+
+// Condemn sets the device aside at once, for what its driver says of the hardware.
+func (h *Health) Condemn(cause *events.Error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.note(events.DeviceFault{Cause: ReasonHardware, Error: cause})
+	if !h.aside() {
+		h.shed(ReasonHardware, cause.Message)
+	}
+}
+
+// aside reports whether the device is set aside. The lock is held.
+func (h *Health) aside() bool {
+	return h.status.State == events.StateShed || h.status.State == events.StateQuarantined
 }
 
 // shed sets the device aside. The lock is held.

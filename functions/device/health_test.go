@@ -203,3 +203,28 @@ func TestNoRunner(t *testing.T) {
 	r.Runner()
 	require.Equal(t, events.StateShed, r.Status().State)
 }
+
+// TestCondemned: what the driver says of the hardware sets the device aside at once, also while it proves itself; a proof
+// that ends later does not count.
+func TestCondemned(t *testing.T) {
+	r := newRig(events.DeviceGPU, Policy{})
+	require.True(t, r.Proved())
+	r.Condemn(failure())
+	s := r.Status()
+	require.Equal(t, []string{events.StateShed, ReasonHardware}, []string{s.State, s.Reason})
+	require.True(t, s.GPUFailed)
+	pause := r.step(t, Wait)
+	r.Condemn(failure()) // a storm of Xids is one reason
+	require.Equal(t, pause, r.step(t, Wait))
+	require.EqualValues(t, 2, r.Status().FaultCount)
+	require.False(t, r.Proved(), "a proof that began before")
+	r.clock.at = r.clock.at.Add(pause)
+	r.step(t, Prove)
+	r.Condemn(failure())
+	require.False(t, r.Proved())
+	require.Equal(t, 2*pause, r.step(t, Wait))
+	r.clock.at = r.clock.at.Add(2 * pause)
+	r.step(t, Prove)
+	require.True(t, r.Proved())
+	r.step(t, Fetch)
+}

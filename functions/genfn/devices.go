@@ -18,6 +18,7 @@ import (
 
 	"genfn/events"
 	"genfn/events/broker"
+	"genfn/functions/device/hardware"
 	"genfn/functions/runner/process"
 	"genfn/functions/runner/protocol"
 )
@@ -35,7 +36,8 @@ type deviceLine struct {
 	Driver   *protocol.Driver     `json:"driver,omitempty"` // of a GPU
 	Checks   []events.DeviceCheck `json:"checks,omitempty"`
 	Memory   *events.MemoryInfo   `json:"memory_info,omitempty"`
-	Use      map[string]string    `json:"use,omitempty"` // properties genfn sets
+	Hardware *events.Hardware     `json:"hardware,omitempty"` // what its driver tells of it
+	Use      map[string]string    `json:"use,omitempty"`      // properties genfn sets
 
 	Tuning []events.DeviceSetting `json:"tuning,omitempty"` // how it is used, and why
 
@@ -118,6 +120,7 @@ func describeDevice(d process.Found, properties bool) deviceLine {
 	}
 	if v := d.Validation; v != nil {
 		line.FullName, line.Driver, line.Checks, line.Use, line.Tuning = v.Name, v.Driver, v.Checks, v.Properties, v.Tuning
+		line.Hardware = v.Hardware
 		if v.Memory.Total >= 0 {
 			line.Memory = &events.MemoryInfo{DeviceTotal: &v.Memory.Total}
 			if v.Memory.Used >= 0 {
@@ -260,7 +263,14 @@ func printInstances(out io.Writer, list []events.DeviceStatus) {
 			fmt.Fprintf(out, "%s: its runners were idle and have ended; the next request starts one\n", s.Instance)
 		}
 		for _, c := range s.Conditions {
-			fmt.Fprintf(out, "%s: %s (%s) since %s: %s\n", s.Instance, c.Type, c.Level, c.Since.Local().Format(time.TimeOnly), oneLine(c.Message))
+			evidence := ""
+			if c.Evidence != "" {
+				evidence = " (" + oneLine(c.Evidence) + ")"
+			}
+			fmt.Fprintf(out, "%s: %s (%s) since %s: %s%s\n", s.Instance, c.Type, c.Level, c.Since.Local().Format(time.TimeOnly), oneLine(c.Message), evidence)
+		}
+		if h := s.Hardware; h != nil {
+			fmt.Fprintf(out, "%s: hardware: %s\n", s.Instance, oneLine(hardware.Describe(*h)))
 		}
 		if c := s.LastCanary; c != nil {
 			fmt.Fprintln(out, s.Instance+": "+describeCanary(*c))

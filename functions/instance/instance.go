@@ -188,6 +188,7 @@ type Instance struct {
 
 	limit       *memory.Limit // what is believed usable of the device's memory
 	pressure    pressure
+	hardware    *hardwareWatch
 	hostUnknown sync.Once // told that the host's memory is not known
 }
 
@@ -209,6 +210,8 @@ func New(c Config) (*Instance, error) {
 	i.orders.incarnation = events.NewID()
 	i.checkups.every = c.CanaryEvery
 	i.limit = memory.NewLimit(nil)
+	i.hardware = newHardwareWatch(c.Runner.Hello.Device)
+	i.config.Runner.Hardware = i.heard
 	i.begin()
 	i.health = device.New(events.ClassOf(c.Runner.Hello.Device), c.Health, nil, i.changed)
 	return i, nil

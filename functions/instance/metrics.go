@@ -22,6 +22,7 @@ type Metrics struct {
 	faults       *prometheus.CounterVec
 	notices      *prometheus.CounterVec
 	canaries     *prometheus.CounterVec
+	xids         *prometheus.CounterVec
 	states       *prometheus.CounterVec
 	runnerStarts *prometheus.CounterVec
 	runnerExits  *prometheus.CounterVec
@@ -38,6 +39,11 @@ type Metrics struct {
 	minPending *prometheus.GaugeVec
 	memory     *prometheus.GaugeVec
 	pressure   *prometheus.GaugeVec
+	condition  *prometheus.GaugeVec
+	heat       *prometheus.GaugeVec
+	power      *prometheus.GaugeVec
+	throttled  *prometheus.GaugeVec
+	eccErrors  *prometheus.GaugeVec
 	connected  *prometheus.GaugeVec
 }
 
@@ -88,6 +94,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		faults:       counter("attempt_failures_total", "Attempts that ended with an error, by cause and error code.", "cause", "code"),
 		notices:      counter("recoveries_total", "What was done about failed attempts.", "action"),
 		canaries:     counter("canaries_total", "Canaries that were compared with known values, by result (passed, failed).", "result"),
+		xids:         counter("device_xids_total", "Failures that NVIDIA's kernel driver reported of the device, by their number (Xid).", "xid"),
 		states:       counter("device_state_changes_total", "Times the device came into a state, by reason: state shed counts how often it was set aside, state ready how often it was taken back.", "reason", "state"),
 		runnerStarts: counter("runner_starts_total", "Runner processes that became ready."),
 		runnerExits:  counter("runner_exits_total", "Runner processes that ended while the instance served, by reason: signal and exit_code were their own end, the others (hang, cancel, deadline, shutdown) the instance's will.", "reason"),
@@ -102,8 +109,13 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		slots:      gauge("slots", "Requests that the instance can work on at the same time."),
 		busy:       gauge("busy_slots", "Slots with a request."),
 		minPending: gauge("overflow_min_pending_requests", "Requests that must wait in the any lane for this CPU to take one; no sample: one.", "model"),
-		memory:     gauge("memory_bytes", "Memory by kind: rss, vms, swap and ledger of the runners, total, used, free and usable of the device, total and free of the host, and the swap in use on the machine.", "kind"),
+		memory:     gauge("memory_bytes", "Memory by kind: rss, vms, swap and ledger of the runners, total, used, free and usable of the device, total and free of the host, the swap in use on the machine, and own and others, what the driver counts of the device for its runner and for other processes.", "kind"),
 		pressure:   gauge("memory_pressure", "The condition memory_pressure, how nearly the memory of the device or its host is used up: 0 none, 1 warning, 2 critical."),
+		condition:  gauge("device_condition", "What the driver tells of the device that is not as it should be: 1 warning, 2 critical; no sample: it is not so.", "type"),
+		heat:       gauge("device_temperature_celsius", "Temperature of the device."),
+		power:      gauge("device_power_watts", "What the device draws."),
+		throttled:  gauge("device_throttled", "1 while the device's clocks are held down, by reason; no sample: not for that one.", "reason"),
+		eccErrors:  gauge("device_ecc_errors", "Errors in the device's memory since its driver was loaded, by kind (corrected, uncorrected).", "kind"),
 		connected:  gauge("broker_connected", "1 while the instance is connected to the broker, else 0."),
 	}
 	for _, c := range all {
@@ -282,6 +294,7 @@ func (i *Instance) expose(s events.DeviceStatus) {
 		}
 	}
 	m.pressure.WithLabelValues(i.of()...).Set(float64(level))
+	i.exposeHardware(s)
 	info := s.MemoryInfo
 	if info == nil {
 		return

@@ -182,12 +182,13 @@ func (s *slot) proveOnDemand(soft context.Context) bool {
 	return false
 }
 
-// fetch waits for a request unless a decision stops it, a canary is due or something is idle. One that comes in the same
-// moment as a decision is handed back, and no attempt is charged.
+// fetch waits for a request unless a decision or the device's hardware stops it, a canary is due or something is idle. One
+// that comes in the same moment as what stops it is handed back, and no attempt is charged.
 func (s *slot) fetch(soft context.Context) (*broker.Job, error) {
 	ctx, cancel := context.WithCancelCause(soft)
 	defer cancel(nil)
 	defer s.instance.orders.when(events.Decision.Stops, func() { cancel(errStopped) })()
+	defer s.instance.hardware.whenCondemned(func(*events.Error) { cancel(errStopped) })()
 	defer s.instance.checkups.when(func() { cancel(errCheckup) })()
 	defer s.whenIdle(func() { cancel(errIdle) })()
 	job, err := s.queue.Next(ctx)

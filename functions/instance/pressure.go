@@ -69,12 +69,17 @@ func (i *Instance) watchMemory(d *protocol.DeviceMemory, host hostmemory.Memory)
 		log = i.log.Info
 	}
 	log("["+strings.ToUpper(events.ClassOf(i.config.Runner.Hello.Device))+"] memory pressure", "level", level.String(), "message", message)
+	i.tellConditions()
+	return level, message
+}
+
+// tellConditions tells of conditions that have changed, while the state of the device has not.
+func (i *Instance) tellConditions() {
 	s := i.Status()
 	i.expose(s)
 	if err := i.config.Broker.PublishStatus(s, false, i.source()); err != nil {
 		i.log.Debug("condition of the device not told", "error", err)
 	}
-	return level, message
 }
 
 // inUse is the share of the scarcest memory that is in use, in words too. That of the host counts for every device.

@@ -17,10 +17,7 @@ func (s *slot) device() string { return s.config.Runner.Hello.Device }
 
 func (s *slot) class() string { return events.ClassOf(s.device()) }
 
-// field puts the device's class before a log line, as people grep for it: "[GPU] ...".
-func (s *slot) field(words string) string {
-	return "[" + strings.ToUpper(s.class()) + "] " + words
-}
+func (s *slot) field(words string) string { return s.instance.field(words) }
 
 // note tells the device's health of a failed attempt.
 func (s *slot) note(request string, f failed) {
@@ -96,7 +93,7 @@ func (s *slot) prove(ctx context.Context, name string) (err error) {
 		}
 	}
 	if !h.Proved() {
-		return events.Errorf(events.CodeDeviceUnavailable, "the device's canaries pass, but requests fail on it again and again")
+		return events.Errorf(events.CodeDeviceUnavailable, "the device's canaries pass, but it is set aside: %s", h.Status().Message)
 	}
 	return nil
 }

@@ -58,6 +58,9 @@ func (i *Instance) found(p *process.Process) {
 	i.learned.device.Store(&kind)
 	i.usage.started(p)
 	i.countRunnerStart()
+	if v := r.Validation; v != nil && v.Hardware != nil {
+		i.heard(&protocol.Hardware{Hardware: v.Hardware})
+	}
 }
 
 // of returns what is known of a runner's memory.
@@ -250,7 +253,8 @@ func (i *Instance) Status() events.DeviceStatus {
 func (i *Instance) complete(s events.DeviceStatus) events.DeviceStatus {
 	s.Instance, s.Device = i.config.Name, i.config.Runner.Hello.Device
 	s.Slots, s.Models = i.config.Slots, i.catalog.names()
-	s.Kind, s.Conditions = i.learned.kind(), i.pressure.conditions()
+	s.Kind, s.Conditions = i.learned.kind(), slices.Concat(i.pressure.conditions(), i.hardware.Conditions())
+	s.Hardware = i.hardware.Hardware()
 	i.usage.fill(&s, i.host())
 	if total := s.MemoryInfo.DeviceTotal; total != nil {
 		s.MemoryInfo.DeviceUsable = known(i.limit.Usable(*total))
@@ -265,6 +269,9 @@ func (i *Instance) complete(s events.DeviceStatus) events.DeviceStatus {
 
 // changed tells of a new state of the device.
 func (i *Instance) changed(s events.DeviceStatus) {
+	if s.State == events.StateReady {
+		i.hardware.proved()
+	}
 	s = i.complete(s)
 	i.expose(s)
 	i.countState(s)

@@ -27,6 +27,7 @@ const (
 	causeRouted      = "routed"           // to another device, before any work
 	causeShutdown    = "shutdown"
 	causeOrdered     = "quarantined" // by the controller or an operator
+	causeHardware    = "hardware"    // the driver says that the device must not be used
 	causeUnavailable = "runner_unavailable"
 	causeCanary      = "canary_not_made" // of an idle device: no attempt's
 )
@@ -123,11 +124,12 @@ func (w *work) attempt(soft, hard context.Context, begun *broker.Attempt) (again
 }
 
 // bounded ends ctx with errHandBack when the grace of a soft stop is over, with errDeadline when the request's time
-// is up, and with a cancelledError when its client cancels it.
+// is up, with a cancelledError when its client cancels it, and with a condemnedError when the device must not be used.
 func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stopWanted := context.AfterFunc(w.wanted, func() { cancel(context.Cause(w.wanted)) })
 	stopOrder := w.slot.instance.orders.whenQuarantined(func() { cancel(errOrdered) })
+	stopHardware := w.slot.instance.hardware.whenCondemned(func(e *events.Error) { cancel(condemnedError{e}) })
 	deadline := func() {}
 	if expiry := w.event.ExpiryTime(); !expiry.IsZero() {
 		ctx, deadline = context.WithDeadlineCause(ctx, expiry, errDeadline)
@@ -137,7 +139,14 @@ func (w *work) bounded(ctx, soft context.Context) (context.Context, func()) {
 			cancel(errHandBack)
 		}
 	})
-	return ctx, func() { stopSoft(); stopWanted(); stopOrder(); deadline(); cancel(nil) }
+	return ctx, func() {
+		stopSoft()
+		stopWanted()
+		stopOrder()
+		stopHardware()
+		deadline()
+		cancel(nil)
+	}
 }
 
 // held is a delivered request with its attempt, as its lease sees it.
@@ -226,6 +235,7 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 	var told runnerFault
 	var unwanted cancelledError
 	var notFit notAdmittedError
+	var condemned condemnedError
 	switch {
 	case errors.As(err, &unwanted):
 		a.cancelled(hard, unwanted.reason)
@@ -251,6 +261,8 @@ func (a *attempt) end(ctx, hard context.Context, err error) (again bool) {
 		a.handBack(hard, causeShutdown, nil)
 	case errors.Is(err, errOrdered):
 		a.handBack(hard, causeOrdered, nil)
+	case errors.As(err, &condemned):
+		a.condemned(hard, condemned.err)
 	case errors.As(err, &unavailable):
 		a.handBack(hard, causeUnavailable, unavailable.failure())
 	case errors.As(err, &notFit):

@@ -105,6 +105,7 @@ func (e *cudaEngine) validate(ordinal int) (*protocol.Validation, map[string]str
 	}
 	id, err := e.runtime.Identify(ordinal)
 	v.Name, v.Driver.Name, v.Driver.UUID = id.Name, id.Name, id.UUID
+	defer v.checkNVIDIA() // whatever else fails, it may say why
 	var d *cuda.Device
 	if err == nil {
 		d, err = e.runtime.OpenDevice(ordinal)

@@ -62,7 +62,7 @@ func TestCUDAValidation(t *testing.T) {
 		require.True(t, c.OK, c.Detail)
 		names = append(names, c.Name)
 	}
-	require.Equal(t, []string{checkDriver, checkProperties, checkMemory, checkComputation}, names)
+	require.Equal(t, []string{checkDriver, checkProperties, checkMemory, checkComputation, checkHardware}, names)
 	require.Equal(t, "models", v.Tuning[0].Name)
 	require.Contains(t, v.Tuning[0].Reason, "no model runs on CUDA yet")
 	bytes, peak := e.Ledger()

@@ -6,6 +6,7 @@ import (
 
 	"genfn/bindings/cuda"
 	"genfn/bindings/cuda/nvrtc"
+	"genfn/bindings/nvml"
 	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/functions/device/fault"
@@ -19,6 +20,7 @@ func classify(err error, stage, device string) fault.Fault {
 		onnx     *onnxruntime.Error
 		gpu      *cuda.Error
 		compiler *nvrtc.Error
+		manager  *nvml.Error
 	)
 	switch {
 	case errors.As(err, &native):
@@ -29,6 +31,8 @@ func classify(err error, stage, device string) fault.Fault {
 		e.Runtime, e.Status, e.Text = fault.RuntimeCUDA, gpu.Code, gpu.Text
 	case errors.As(err, &compiler):
 		e.Runtime, e.Status, e.Text = fault.RuntimeNVRTC, compiler.Code, strings.TrimSpace(compiler.Text+"\n"+compiler.Log)
+	case errors.As(err, &manager):
+		e.Runtime, e.Status, e.Text = fault.RuntimeNVML, manager.Code, manager.Text
 	}
 	return fault.Classify(e)
 }

@@ -209,7 +209,11 @@ func (r *runner) start(ctx context.Context, open OpenFunc) error {
 	info := r.engine.Info()
 	ready.DeviceName, ready.Kernels, ready.Versions, ready.Memory = info.DeviceName, info.Kernels, info.Versions, r.memory()
 	ready.Validation, ready.Tuning = info.Validation, info.Tuning
-	return r.conn.Send(ready)
+	if err := r.conn.Send(ready); err != nil {
+		return err
+	}
+	r.watchHardware(ctx, info.Validation)
+	return nil
 }
 
 // receive takes messages until Shutdown or the end of the socket.

@@ -19,7 +19,7 @@ static struct {
     bool bad_file;                 // until it changes
     const char *path;              // or NULL
     struct stat seen;              // of the file when it was read; st_ino 0: it was not there
-    int dead[GROUP_COUNT];         // error of all calls of the group, 0: none
+    int dead[GROUP_COUNT + 1];     // error of all calls of the group, 0: none
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void fault_refuse(void) { state.refused = true; }
@@ -119,12 +119,14 @@ struct outcome {
     bool hang;
     uint64_t delay_us;
     struct flip flip;
+    bool valued;
+    uint64_t value;
 };
 
 static void apply(struct fault_spec *spec, enum call call, const char *kernel, struct outcome *o) {
     for (size_t i = 0; i < spec->count && !o->error; i++) {
         struct fault *f = &spec->faults[i];
-        bool meant = f->call >= 0 ? f->call == (int)call : f->group == GROUP_ALL || f->group == call_groups[call];
+        bool meant = f->call >= 0 ? f->call == (int)call : f->group == call_groups[call] || (f->group == GROUP_ALL && call_groups[call] != GROUP_NONE);
         if (*f->kernel && !strstr(kernel, f->kernel)) continue;
         if (!meant || !hit(f)) continue;
         TRACE("fault %zu at %s %s, time %llu", i + 1, call_names[call], kernel, (unsigned long long)f->hits);
@@ -132,6 +134,7 @@ static void apply(struct fault_spec *spec, enum call call, const char *kernel, s
         o->hang |= f->hang;
         if (f->crash) o->crash = f->crash;
         if (f->flip) o->flip = (struct flip){f->flip, next_random(&f->random)};
+        if (f->valued) o->valued = true, o->value = f->value;
         o->error = f->error;
         if (f->sticky >= 0) state.dead[f->sticky] = f->error;
     }
@@ -165,19 +168,28 @@ __attribute__((no_sanitize("address", "undefined"))) static void segfault(void) 
     *(volatile int *)nowhere = 0;
 }
 
-static int suffer(enum call call, const char *kernel, struct flip *flip) {
+static struct outcome suffer(enum call call, const char *kernel) {
     struct outcome o = decide(call, kernel);
     if (o.delay_us) wait_us(o.delay_us);
     while (o.hang) pause();
     if (o.crash == SIGSEGV) segfault();
     if (o.crash) abort();
+    return o;
+}
+
+int fault_before(enum call call, struct flip *flip) { return fault_before_kernel(call, "", flip); }
+
+int fault_before_kernel(enum call call, const char *name, struct flip *flip) {
+    struct outcome o = suffer(call, name);
     if (flip) *flip = o.flip;
     return o.error;
 }
 
-int fault_before(enum call call, struct flip *flip) { return suffer(call, "", flip); }
-
-int fault_before_kernel(enum call call, const char *name, struct flip *flip) { return suffer(call, name, flip); }
+int fault_before_value(enum call call, uint64_t *value) {
+    struct outcome o = suffer(call, "");
+    if (o.valued) *value = o.value;
+    return o.error;
+}
 
 void fault_flip(const struct flip *flip, void *data, size_t size) {
     if (!size) return;

@@ -6,6 +6,7 @@
 //   FAULT_SIGN                 1 or -1: that of the numbers of errors
 //   FAULT_FLIPS(call)          whether flip= is for this call, and FAULT_FLIP_WORDS, which they are
 //   FAULT_KERNELS(call)        whether kernel= is for this call, and FAULT_KERNEL_WORDS
+//   FAULT_VALUES(call)         whether value= is for this call, and FAULT_VALUE_WORDS; not defined: there is no value=
 //   FAULT_CALL_WORDS, FAULT_ERROR_WORDS    what is expected in their place
 //   FAULT_REFUSED(call)        the error of a call when a specification is bad
 //   FAULT_SUBJECT, FAULT_ENV   what is not available then, and the variable that has the specification
@@ -26,7 +27,8 @@ enum call {
     CALL_COUNT
 };
 
-enum group { GROUP_DEVICE, GROUP_BUILD, GROUP_MEMORY, GROUP_QUEUE, GROUP_ALL, GROUP_COUNT };
+// GROUP_NONE is that of calls that no group means, all neither; but a sticky=all is for them too.
+enum group { GROUP_DEVICE, GROUP_BUILD, GROUP_MEMORY, GROUP_QUEUE, GROUP_ALL, GROUP_COUNT, GROUP_NONE = GROUP_COUNT };
 
 // MAX_NAME and MAX_PATH_TEXT bound what kernel= and once= take, with the final 0.
 enum { MAX_FAULTS = 64, MAX_NAME = 128, MAX_PATH_TEXT = 256, MAX_FAULT_TEXT = 16 << 10, MAX_CODE = 9999, MAX_FLIP = 1 << 20 };
@@ -39,6 +41,8 @@ struct fault {
     bool hang;
     int crash; // signal, 0: none
     uint32_t flip; // bits to invert
+    bool valued;   // value is what the call gives
+    uint64_t value;
     uint64_t after, every, times, seed;
     double probability;
     int sticky; // enum group, or -1
@@ -77,6 +81,9 @@ int fault_before(enum call call, struct flip *flip);
 
 // fault_before_kernel is fault_before of a call that kernel= is for, with the kernel of that name.
 int fault_before_kernel(enum call call, const char *name, struct flip *flip);
+
+// fault_before_value is fault_before of a call that value= is for. It sets value if a fault says what the call gives.
+int fault_before_value(enum call call, uint64_t *value);
 
 // fault_flip inverts random bits of size bytes.
 void fault_flip(const struct flip *flip, void *data, size_t size);

@@ -102,6 +102,16 @@ static bool parse_text(const char *s, char *out, size_t room) {
     return true;
 }
 
+#ifdef FAULT_VALUES
+#define VALUE_WORD " value=,"
+#define VALUE_WORDS ", flip= and value="
+#else
+#define FAULT_VALUES(call) ((void)(call), false)
+#define FAULT_VALUE_WORDS "no call"
+#define VALUE_WORD ""
+#define VALUE_WORDS " and flip="
+#endif
+
 // parse_word reads one key=value into f.
 static bool parse_word(const struct parser *p, struct fault *f, const char *word, const char *key, const char *value) {
     uint64_t n;
@@ -143,21 +153,23 @@ static bool parse_word(const struct parser *p, struct fault *f, const char *word
     const struct {
         const char *key;
         uint64_t least, *out;
-    } counts[] = {{"after", 0, &f->after}, {"every", 1, &f->every}, {"times", 1, &f->times}, {"seed", 0, &f->seed}};
+    } counts[] = {{"after", 0, &f->after}, {"every", 1, &f->every}, {"times", 1, &f->times}, {"seed", 0, &f->seed}, {"value", 0, &f->value}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        if (strcmp(key, counts[i].key)) continue;
+        if (strcmp(key, counts[i].key) || (!*VALUE_WORD && counts[i].out == &f->value)) continue;
+        f->valued |= counts[i].out == &f->value;
         return parse_count(value, counts[i].least, counts[i].out) ||
                wrong(p, "\"%s\": expected a whole number, %d or more", word, (int)counts[i].least);
     }
-    return wrong(p, "\"%s\": expected error=, delay=, hang, crash=, flip=, after=, every=, times=, probability=, seed=, sticky=, kernel= or once=", word);
+    return wrong(p, "\"%s\": expected error=, delay=, hang, crash=, flip=," VALUE_WORD " after=, every=, times=, probability=, seed=, sticky=, kernel= or once=", word);
 }
 
 static bool check(const struct parser *p, const struct fault *f, const char *target) {
-    int actions = !!f->error + !!f->delay_us + f->hang + !!f->crash + !!f->flip;
+    int actions = !!f->error + !!f->delay_us + f->hang + !!f->crash + !!f->flip + f->valued;
     if (actions != 1) {
-        return wrong(p, "\"%s\": expected exactly one of error=, delay=, hang, crash= and flip=, found %d", target, actions);
+        return wrong(p, "\"%s\": expected exactly one of error=, delay=, hang, crash=" VALUE_WORDS ", found %d", target, actions);
     }
     if (f->flip && !FAULT_FLIPS(f->call)) return wrong(p, "\"%s\": flip= is for " FAULT_FLIP_WORDS, target);
+    if (f->valued && !FAULT_VALUES(f->call)) return wrong(p, "\"%s\": value= is for " FAULT_VALUE_WORDS, target);
     if (*f->kernel && !FAULT_KERNELS(f->call)) return wrong(p, "\"%s\": kernel= is for " FAULT_KERNEL_WORDS, target);
     if (f->sticky >= 0 && !f->error) return wrong(p, "\"%s\": sticky= needs error=", target);
     return true;
@@ -182,7 +194,7 @@ static bool parse_fault(const struct parser *p, char *text, struct fault *f) {
         char marked[20];
         snprintf(marked, sizeof marked, " %s ", key);
         if (strstr(seen, marked)) return wrong(p, "\"%s\": given twice", word);
-        strcat(seen, marked + 1); // at most the thirteen known keys
+        strcat(seen, marked + 1); // at most the fourteen known keys
     }
     f->random = f->seed;
     return check(p, f, target);

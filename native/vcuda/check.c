@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "genfn_kernels.h"
+#include "nvml.h"
 #include "vcuda.h"
 
 #define CHECK(condition)                                                          \
@@ -324,6 +325,95 @@ static void check_flips(void) {
     stop_dead();
 }
 
+// check_nvml: what is told of a device is what its process holds of it, and what faults say.
+static void check_nvml(void) {
+    void *d, *same;
+    unsigned n;
+    char text[96];
+    start("2", "");
+    CHECK(nvmlDeviceGetCount_v2(&n) == NVML_ERROR_UNINITIALIZED);
+    OK(nvmlInit_v2());
+    OK(nvmlDeviceGetCount_v2(&n));
+    CHECK(n == 2 && nvmlDeviceGetHandleByIndex_v2(2, &d) == NVML_ERROR_INVALID_ARGUMENT);
+    OK(nvmlDeviceGetHandleByPciBusId_v2("0000:02:00.0", &d));
+    OK(nvmlDeviceGetUUID(d, text, sizeof text));
+    CHECK(!strcmp(text, "GPU-67656e66-6e20-7663-7564-612064657601") && nvmlDeviceGetUUID(d, text, 40) == NVML_ERROR_INSUFFICIENT_SIZE);
+    OK(nvmlDeviceGetHandleByUUID(text, &same));
+    CHECK(same == d && nvmlDeviceGetHandleByUUID("GPU-0", &same) == NVML_ERROR_NOT_FOUND);
+    CHECK(nvmlDeviceGetHandleByPciBusId_v2("0000:03:00.0", &same) == NVML_ERROR_NOT_FOUND);
+    struct nvml_process list[2];
+    n = 2;
+    OK(nvmlDeviceGetComputeRunningProcesses_v3(d, &n, list));
+    CHECK(n == 0); // the second device has no context
+    OK(nvmlDeviceGetHandleByIndex_v2(0, &d));
+    void *p;
+    OK(cudaMalloc(&p, MIB));
+    n = 2;
+    OK(nvmlDeviceGetComputeRunningProcesses_v3(d, &n, list));
+    CHECK(n == 1 && list[0].pid == (unsigned)getpid() && list[0].memory == 3 * MIB);
+    struct nvml_memory m = {.version = NVML_MEMORY_VERSION};
+    OK(nvmlDeviceGetMemoryInfo_v2(d, &m));
+    CHECK(m.total == 64 * MIB && m.used == 3 * MIB && m.free == 61 * MIB);
+    m.version = 1;
+    CHECK(nvmlDeviceGetMemoryInfo_v2(d, &m) == NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
+    OK(cudaFree(p));
+    OK(nvmlDeviceGetTemperature(d, 0, &n));
+    CHECK(n == 40);
+    void *set;
+    struct nvml_event e;
+    OK(nvmlEventSetCreate(&set));
+    OK(nvmlDeviceRegisterEvents(d, NVML_EVENT_XID, set));
+    CHECK(nvmlEventSetWait_v2(set, &e, 1) == NVML_ERROR_TIMEOUT);
+    OK(nvmlEventSetFree(set));
+    OK(nvmlShutdown());
+    CHECK(nvmlShutdown() == NVML_ERROR_UNINITIALIZED);
+    stop();
+
+    // Groups do not mean NVML's calls, so who asks does not change what goes wrong elsewhere.
+    start("1", "temperature value=97; throttling value=64; ecc value=2; remap_pending value=1; others value=1048576; xid value=119 after=1 times=1; all error=2 after=9999");
+    OK(nvmlInit_v2());
+    OK(nvmlDeviceGetHandleByIndex_v2(0, &d));
+    OK(nvmlDeviceGetTemperature(d, 0, &n));
+    unsigned long long count;
+    CHECK(n == 97 && nvmlDeviceGetCurrentClocksThrottleReasons(d, &count) == 0 && count == 64);
+    CHECK(nvmlDeviceGetTotalEccErrors(d, 1, 0, &count) == 0 && count == 2 && nvmlDeviceGetTotalEccErrors(d, 0, 0, &count) == 0 && count == 0);
+    unsigned rows[4];
+    OK(nvmlDeviceGetRemappedRows(d, &rows[0], &rows[1], &rows[2], &rows[3]));
+    CHECK(rows[1] == 0 && rows[2] == 1 && rows[3] == 0);
+    n = 1;
+    CHECK(nvmlDeviceGetComputeRunningProcesses_v3(d, &n, list) == NVML_ERROR_INSUFFICIENT_SIZE && n == 2);
+    OK(nvmlDeviceGetComputeRunningProcesses_v3(d, &n, list));
+    CHECK(n == 2 && list[1].memory == MIB && list[1].pid == 1);
+    OK(nvmlEventSetCreate(&set));
+    OK(nvmlDeviceRegisterEvents(d, NVML_EVENT_XID, set));
+    OK(nvmlEventSetWait_v2(set, &e, 10000));
+    CHECK(e.data == 119 && e.device == d);
+    CHECK(nvmlEventSetWait_v2(set, &e, 1) == NVML_ERROR_TIMEOUT);
+    OK(nvmlEventSetFree(set));
+    OK(nvmlShutdown());
+    stop();
+
+    start("1", "nvml error=NVML_ERROR_RESET_REQUIRED after=1 times=1; cudaStreamQuery error=719 sticky=all");
+    OK(nvmlInit_v2());
+    OK(nvmlDeviceGetHandleByIndex_v2(0, &d));
+    CHECK(nvmlDeviceGetTemperature(d, 0, &n) == NVML_ERROR_RESET_REQUIRED && nvmlDeviceGetTemperature(d, 0, &n) == 0);
+    CHECK(cudaStreamQuery(stream) == 719 && nvmlDeviceGetTemperature(d, 0, &n) == NVML_ERROR_GPU_IS_LOST); // the device is lost for all
+    OK(nvmlShutdown());
+    stop_dead();
+
+    static struct fault_spec s;
+    char problem[1024];
+    static const char *const bad[][2] = {
+        {"temperature value=-1", "value=-1"}, {"temperature value=1 error=2", "found 2"}, {"cudaMalloc value=1", "value= is for xid"},
+        {"nvml value=1", "value= is for"}, {"temperature flip=1", "flip="}, {"temperature", "flip= and value=, found 0"}, {"xid vale=1", " value=,"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK(!fault_parse(bad[i][0], &s, problem, sizeof problem));
+        CHECK(strstr(problem, bad[i][1]));
+    }
+    CHECK(fault_parse("ecc value=0", &s, problem, sizeof problem) && s.faults[0].valued);
+}
+
 #ifndef THREADS_ONLY
 // ends runs one synchronization with a fault in a process of its own, and returns its end as waitpid tells it; one that
 // does not end within so many seconds is ended by SIGALRM.
@@ -374,6 +464,7 @@ int main(void) {
     check_threads();
     check_code();
     check_faults();
+    check_nvml();
     check_flips();
 #ifndef THREADS_ONLY
     check_ends();

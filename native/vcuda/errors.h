@@ -30,3 +30,20 @@
     E(cudaErrorLaunchFailure, 719, "unspecified launch failure") \
     E(cudaErrorNotSupported, 801, "operation not supported") \
     E(cudaErrorUnknown, 999, "unknown error")
+
+// Those of NVML, with the words of its nvmlErrorString as far as they are known: it comes with a driver only.
+#define NVML_ERRORS(E) \
+    E(NVML_ERROR_UNINITIALIZED, 1, "Uninitialized") \
+    E(NVML_ERROR_INVALID_ARGUMENT, 2, "Invalid Argument") \
+    E(NVML_ERROR_NOT_SUPPORTED, 3, "Not Supported") \
+    E(NVML_ERROR_NO_PERMISSION, 4, "Insufficient Permissions") \
+    E(NVML_ERROR_NOT_FOUND, 6, "Not Found") \
+    E(NVML_ERROR_INSUFFICIENT_SIZE, 7, "Insufficient Size") \
+    E(NVML_ERROR_DRIVER_NOT_LOADED, 9, "Driver Not Loaded") \
+    E(NVML_ERROR_TIMEOUT, 10, "Timeout") \
+    E(NVML_ERROR_FUNCTION_NOT_FOUND, 13, "Function Not Found") \
+    E(NVML_ERROR_GPU_IS_LOST, 15, "GPU is lost") \
+    E(NVML_ERROR_RESET_REQUIRED, 16, "GPU requires reset") \
+    E(NVML_ERROR_LIB_RM_VERSION_MISMATCH, 18, "Driver/library version mismatch") \
+    E(NVML_ERROR_ARGUMENT_VERSION_MISMATCH, 25, "Argument version mismatch") \
+    E(NVML_ERROR_UNKNOWN, 999, "Unknown Error")

@@ -97,7 +97,7 @@ static void check_grammar(void) {
         {"clFlush error=-5 sticky=x", "sticky=x"}, {"clFlush error=-5 often", "often"}, {"clFlush error=-5 after=-1", "after=-1"},
         {"clFlush error=-5 seed=99999999999999999999", "seed="}, {"clFlush hang=1", "hang=1"}, {"clFlush error=-99999", "error="},
         {"clFlush error=-5 kernel=gemm", "kernel= is for"}, {"clEnqueueNDRangeKernel hang kernel=", "kernel="},
-        {"clFlush error=-5 once=here", "once=here"}, {"clFlush error=-5 once=", "absolute path"},
+        {"clFlush value=1", "flip=, after="}, {"clFlush error=-5 once=here", "once=here"}, {"clFlush error=-5 once=", "absolute path"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK(!fault_parse(bad[i][0], &s, problem, sizeof problem));

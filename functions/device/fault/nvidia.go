@@ -1,5 +1,7 @@
 package fault
 
+import "genfn/events"
+
 // nvmlReturn_t of nvml.h.
 var nvmlRows = []row{
 	{
@@ -45,6 +47,11 @@ var xidRows = []row{
 		name: "xid_application", status: []int{13, 31, 32, 43, 45, 68, 94}, verdict: gpuError,
 		message: "the driver of {device} stopped the runner's work", advice: adviceDriver,
 		source: "Xid catalogue: faults of one application (94: a contained memory error), the device itself goes on",
+	},
+	{
+		name: "xid_information", status: []int{63, 92, 93}, verdict: verdict{ClassTransient, ActionRetry, false, events.CodeGPURuntimeError},
+		message: "the driver of {device} has noted errors that were dealt with", advice: "Nothing needs to be done at once. If many come, plan to exchange the device.",
+		source: "Xid catalogue: 63 a retired page or remapped row was recorded, 92 many corrected errors, 93 wear of the device's own storage",
 	},
 	{
 		name: "xid_reset", status: []int{46, 48, 62, 64, 74, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158}, verdict: needsReset,

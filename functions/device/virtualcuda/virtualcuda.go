@@ -1,6 +1,6 @@
 // Package virtualcuda runs genfn's CUDA parts on a machine without an NVIDIA GPU, with faults on request.
 //
-// `make vcuda` builds a library (native/vcuda) that stands in for CUDA's runtime library and driver, and puts NVRTC, the
+// `make vcuda` builds a library (native/vcuda) that stands in for CUDA's runtime library, driver and NVML, and puts NVRTC, the
 // real one, beside it. A child process that gets the environment of Installation.Env, and the folder for its libraries,
 // sees the virtual devices. The environment works only in a new process: the loader and the library read it once.
 package virtualcuda
@@ -26,8 +26,8 @@ const MaxDevices = 8
 // minMemory is the least memory of a device, in bytes.
 const minMemory = 16 << 20
 
-// parts are the libraries in an installation's folder: what stands in for CUDA, and NVRTC.
-var parts = []string{"libcuda.so.1", "libcudart.so.13", "libnvrtc.so.13"}
+// parts are the libraries in an installation's folder: what stands in for CUDA and NVML, and NVRTC.
+var parts = []string{"libcuda.so.1", "libcudart.so.13", "libnvrtc.so.13", "libnvidia-ml.so.1"}
 
 // Installation is the virtual CUDA device's folder.
 type Installation struct {

@@ -60,6 +60,9 @@ type Config struct {
 	ReapTimeout  time.Duration      // from SIGKILL to the end; 0: DefaultReapTimeout
 	SendTimeout  time.Duration      // for the runner to read a message; 0: DefaultSendTimeout
 	Logger       *slog.Logger       // nil: discard
+	// Hardware is told what the runner's driver tells of the device, whether anybody reads Messages or not; nil: nobody is.
+	// It must not wait for the runner.
+	Hardware func(*protocol.Hardware)
 }
 
 func (c Config) withDefaults() Config {
@@ -307,6 +310,12 @@ func (p *Process) receive() {
 			return
 		}
 		p.record.note(m)
+		if h, ok := m.(*protocol.Hardware); ok {
+			if p.config.Hardware != nil {
+				p.config.Hardware(h)
+			}
+			continue
+		}
 		select {
 		case p.messages <- m:
 		case <-p.stop:

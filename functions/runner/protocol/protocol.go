@@ -4,7 +4,7 @@
 //
 // A conversation: the instance sends Hello and the runner answers Ready or Failed. After that the runner
 // does one job (Devices, Load, Generate, Unload, Cleanup) at a time; Stage, Step and Preview tell of a job's
-// progress, Usage of its memory, and DeviceList, Loaded, Result, Unloaded, Cleaned or Failed ends it. Cancel asks a running job to end early, it then
+// progress, Usage of its memory, Hardware at any time of the device, and DeviceList, Loaded, Result, Unloaded, Cleaned or Failed ends it. Cancel asks a running job to end early, it then
 // still ends with one of its answers. Shutdown, or the end of the socket, ends the runner.
 package protocol
 
@@ -60,6 +60,7 @@ const (
 	KindStep       Kind = "step"
 	KindPreview    Kind = "preview"
 	KindUsage      Kind = "usage"
+	KindHardware   Kind = "hardware"
 	KindResult     Kind = "result"
 	KindFailed     Kind = "failed"
 )
@@ -113,6 +114,8 @@ func newMessage(k Kind) Message {
 		return &Preview{}
 	case KindUsage:
 		return &Usage{}
+	case KindHardware:
+		return &Hardware{}
 	case KindResult:
 		return &Result{}
 	case KindFailed:
@@ -248,6 +251,7 @@ type Validation struct {
 	Driver     *Driver           `json:"driver,omitempty"`     // nil: the device has none of its own
 	Properties map[string]string `json:"properties,omitempty"` // it is used with
 	Memory     DeviceMemory      `json:"memory"`
+	Hardware   *events.Hardware  `json:"hardware,omitempty"` // nil: its driver tells nothing of it
 
 	Tuning []events.DeviceSetting `json:"tuning,omitempty"` // how it is used, and why
 	Checks []events.DeviceCheck   `json:"checks"`
@@ -343,6 +347,13 @@ type Preview struct {
 type Usage struct {
 	Job    uint64 `json:"job"`
 	Memory Memory `json:"memory"`
+}
+
+// Hardware is what the device's driver tells of it, at an interval from Ready on, and at once with an Xid. No job has to
+// run for it.
+type Hardware struct {
+	Hardware *events.Hardware `json:"hardware,omitempty"` // nil: not looked at, there is an Xid
+	Xid      int              `json:"xid,omitempty"`      // that came just now; 0: none
 }
 
 // Result answers Generate. Its blocks hold until the next job is sent.
@@ -443,6 +454,7 @@ func (*Stage) kind() Kind       { return KindStage }
 func (*Step) kind() Kind        { return KindStep }
 func (*Preview) kind() Kind     { return KindPreview }
 func (*Usage) kind() Kind       { return KindUsage }
+func (*Hardware) kind() Kind    { return KindHardware }
 func (*Result) kind() Kind      { return KindResult }
 func (*Failed) kind() Kind      { return KindFailed }
 
@@ -469,6 +481,13 @@ func (m *DeviceList) validate() error  { return nil }
 func (m *Loaded) validate() error      { return nil }
 func (m *Unloaded) validate() error    { return nil }
 func (m *Usage) validate() error       { return nil }
+
+func (m *Hardware) validate() error {
+	if m.Hardware == nil && m.Xid < 1 {
+		return errors.New("hardware with neither a look at it nor an Xid")
+	}
+	return nil
+}
 
 func (m *Generate) validate() error {
 	if err := m.Model.validate(); err != nil {

@@ -188,6 +188,21 @@ func (m *deviceMemory) state() *protocol.DeviceMemory {
 
 var _ runner.Engine = engine{}
 
+// validateCUDA looks at a device of CUDA, a virtual one, as a real runner does.
+func validateCUDA(ctx context.Context, hello *protocol.Hello, log *slog.Logger) (*protocol.Validation, error) {
+	look := *hello
+	look.Device = ""
+	e, err := runner.OpenCUDA(ctx, &look, log)
+	if err != nil {
+		return nil, err
+	}
+	list, err := e.Devices(ctx, hello.Device)
+	if err := errors.Join(err, e.Close()); err != nil {
+		return nil, err
+	}
+	return list[0].Validation, nil
+}
+
 func validate(device string) *protocol.Validation {
 	v := &protocol.Validation{
 		Class: events.DeviceCPU, Name: "Test Device", Memory: protocol.DeviceMemory{Total: -1, Used: -1, Free: -1},
@@ -204,7 +219,7 @@ func validate(device string) *protocol.Validation {
 }
 
 // open fails for the device "BROKEN".
-func open(ctx context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.Engine, error) {
+func open(ctx context.Context, hello *protocol.Hello, log *slog.Logger) (runner.Engine, error) {
 	if sick(EnvSlow) {
 		if err := wait(ctx, os.Getenv(EnvSlow)); err != nil {
 			return nil, err
@@ -220,6 +235,12 @@ func open(ctx context.Context, hello *protocol.Hello, _ *slog.Logger) (runner.En
 		return engine{device: hello.Device, memory: newDeviceMemory()}, nil
 	}
 	v := validate(hello.Device)
+	if strings.HasPrefix(hello.Device, protocol.RuntimeCUDA) {
+		var err error
+		if v, err = validateCUDA(ctx, hello, log); err != nil {
+			return nil, err
+		}
+	}
 	if v.Error != nil {
 		return nil, v.Error
 	}
