@@ -12,6 +12,9 @@ import (
 
 	"genfn/bindings/checkout"
 	"genfn/bindings/onnxruntime"
+	"genfn/bindings/openvino"
+	"genfn/functions/cudadevice"
+	"genfn/functions/cudadevice/cudadevicetest"
 	"genfn/functions/model"
 	"genfn/functions/model/session"
 	"genfn/functions/pipeline"
@@ -20,12 +23,23 @@ import (
 // openONNX opens a model on ONNX Runtime, with OpenVINO's ledger.
 func openONNX(t testing.TB, dir string) bench {
 	t.Helper()
+	return openONNXOn(t, dir, newRuntime(t), nil)
+}
+
+// openCUDA opens a model on the virtual CUDA device.
+func openCUDA(t testing.TB, dir string) bench {
+	t.Helper()
+	r := newRuntime(t)
+	return openONNXOn(t, dir, r, cudadevicetest.Open(t, r.Ledger()))
+}
+
+func openONNXOn(t testing.TB, dir string, r *openvino.Runtime, d *cudadevice.Device) bench {
+	t.Helper()
 	m, err := model.Open(dir)
 	require.NoError(t, err)
-	r := newRuntime(t)
 	onnx, err := onnxruntime.Open(onnxruntime.Options{LibraryDir: checkout.Path(t, ".runtime", "onnxruntime"), Ledger: r.Ledger()})
 	require.NoError(t, err)
-	loader := session.NewLoader(r, session.Options{ONNX: onnx, Threads: 2})
+	loader := session.NewLoader(r, session.Options{ONNX: onnx, Threads: 2, CUDA: d})
 	t.Cleanup(func() { require.NoError(t, loader.Close()) })
 	p, err := pipeline.NewTextToImage(t.Context(), m, loader, kernelSet(t), pipeline.Options{})
 	require.NoError(t, err)
@@ -57,7 +71,7 @@ func TestRuntimesAgree(t *testing.T) {
 	runtimes := []struct {
 		name string
 		bench
-	}{{"ONNX Runtime", openONNX(t, dir)}, {"OpenVINO", open(t, dir, session.Options{Threads: 2})}}
+	}{{"ONNX Runtime", openONNX(t, dir)}, {"CUDA", openCUDA(t, dir)}, {"OpenVINO", open(t, dir, session.Options{Threads: 2})}}
 	for _, c := range casesOf(t, "testdata/golden-emoji") {
 		var latents [][]float32
 		for _, on := range runtimes {
@@ -74,7 +88,8 @@ func TestRuntimesAgree(t *testing.T) {
 			assert.LessOrEqual(t, worst, 1, on.name)
 			assert.Equal(t, "f32", r.Precision)
 		}
-		between := relative(latents[0], latents[1])
+		assert.Equal(t, latents[0], latents[1], "of ONNX Runtime on the CPU and over the virtual device's memory, every bit is the same")
+		between := relative(latents[0], latents[2])
 		t.Logf("%s: runtimes differ by %.1e", c.Name, between)
 		assert.LessOrEqual(t, between, 1e-4)
 	}

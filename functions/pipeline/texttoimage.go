@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"genfn/bindings/cuda"
 	"genfn/bindings/kernels"
 	"genfn/bindings/tensor"
 	"genfn/events"
@@ -351,11 +352,15 @@ func (p *TextToImage) Generate(ctx context.Context, r ImageRequest, o Observer) 
 		return nil, err
 	}
 	defer release()
-	g := newGeneration(p, j, o)
-	if err := g.run(ctx); err != nil {
+	var result *ImageResult
+	if d := p.loader.CUDA(); d != nil {
+		result, err = generate(ctx, p, j, o, arrays[cuda.View](deviceArrays{d.NewArrays()}))
+	} else {
+		result, err = generate(ctx, p, j, o, arrays[[]float32](newHostArrays(p.kernels)))
+	}
+	if err != nil {
 		return nil, err
 	}
-	result := g.result()
 	p.logger.Debug("generated", "model", p.model.Name, "images", j.Count, "width", j.Width, "height", j.Height, "milliseconds", result.TimingsMS)
 	return result, nil
 }
