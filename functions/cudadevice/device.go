@@ -7,13 +7,12 @@ package cudadevice
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
-	"strings"
 
 	"genfn/bindings/cuda"
 	"genfn/bindings/cuda/nvrtc"
 	"genfn/bindings/kernels"
+	"genfn/events"
 )
 
 // Options say where things are.
@@ -58,7 +57,7 @@ func OpenKernels(r *cuda.Runtime, d *cuda.Device, o Options) (*kernels.GPU, erro
 	}
 	compiler, err := nvrtc.Open(nvrtc.Options{LibraryDir: o.LibraryDir, Newest: r.DriverVersion().Major()})
 	if err != nil {
-		return nil, fmt.Errorf("the kernels cannot be compiled for %s: %w", architecture, err)
+		return nil, events.Errorf(events.CodeDeviceUnavailable, "the kernels cannot be compiled for %s: %w", architecture, err)
 	}
 	code, err := kernels.Cubin(compiler, architecture, filepath.Join(o.CacheDir, "cuda"))
 	if err != nil {
@@ -70,14 +69,8 @@ func OpenKernels(r *cuda.Runtime, d *cuda.Device, o Options) (*kernels.GPU, erro
 // Name is the device's, as the driver says it.
 func (d *Device) Name() string { return d.identity.Name }
 
-// Virtual reports whether it is the virtual CUDA device (native/vcuda).
-func (d *Device) Virtual() bool { return strings.Contains(d.identity.Name, "virtual CUDA device") }
-
 // Memory returns the bytes of the device's memory that are free, of all processes, and its size.
 func (d *Device) Memory() (free, total int64, err error) { return d.device.Memory() }
-
-// Dead returns the error that killed the device's context, nil while it is alive.
-func (d *Device) Dead() error { return d.device.Dead() }
 
 // Close gives the device up. It may be called twice.
 func (d *Device) Close() error {

@@ -44,11 +44,6 @@ func (f *upFlags) check() error {
 	if f.port < 0 || f.port > math.MaxUint16 {
 		return usageError{fmt.Errorf("--port %d: expected 1 to %d, or 0 for a free one", f.port, math.MaxUint16)}
 	}
-	for _, device := range f.devices {
-		if err := checkServes("--devices", device); err != nil {
-			return err
-		}
-	}
 	if err := f.instanceFlags.check(); err != nil {
 		return err
 	}
@@ -79,6 +74,7 @@ func newUp(s *settings, signals *signals) *cobra.Command {
 	}
 	s.addModels(cmd)
 	s.addRuntime(cmd)
+	s.addONNXRuntime(cmd)
 	flags.add(cmd, 4222, filepath.Join(dataDir(), "jetstream"), allDevices)
 	return cmd
 }
@@ -128,6 +124,7 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 	}
 	s.addModels(cmd)
 	s.addRuntime(cmd)
+	s.addONNXRuntime(cmd)
 	server.add(cmd, 0, "", "CPU")
 	request.add(cmd)
 	return cmd
@@ -154,6 +151,9 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	}
 	hello := s.hello("")
 	if _, err := flags.virtual.apply(s, &hello); err != nil { // said before anything is started
+		return err
+	}
+	if err := flags.cuda.virtual.prepare(); err != nil {
 		return err
 	}
 	port := flags.port
