@@ -66,9 +66,6 @@ func OpenKernels(r *cuda.Runtime, d *cuda.Device, o Options) (*kernels.GPU, erro
 	return kernels.OpenGPU(d, code)
 }
 
-// Name is the device's, as the driver says it.
-func (d *Device) Name() string { return d.identity.Name }
-
 // Memory returns the bytes of the device's memory that are free, of all processes, and its size.
 func (d *Device) Memory() (free, total int64, err error) { return d.device.Memory() }
 

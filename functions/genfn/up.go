@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +44,11 @@ func (f *upFlags) add(cmd *cobra.Command, port int, store, devices string) {
 func (f *upFlags) check() error {
 	if f.port < 0 || f.port > math.MaxUint16 {
 		return usageError{fmt.Errorf("--port %d: expected 1 to %d, or 0 for a free one", f.port, math.MaxUint16)}
+	}
+	for i, device := range f.devices {
+		if strings.EqualFold(device, "CPU") {
+			f.devices[i] = "CPU"
+		}
 	}
 	if err := f.instanceFlags.check(); err != nil {
 		return err

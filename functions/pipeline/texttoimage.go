@@ -273,7 +273,11 @@ func staged(ctx context.Context, stage string, err error) error {
 	if err == nil {
 		return nil
 	}
-	e := events.AsError(err)
+	var e *events.Error
+	if !errors.As(err, &e) {
+		e = events.Errorf(events.CodeInternal, "the stage %s failed", stage)
+		e.Detail, e.Cause = err.Error(), err
+	}
 	if ctx.Err() != nil && e.Code != events.CodeCancelled && e.Code != events.CodeDeadlineExceeded {
 		return stopped(ctx, stage)
 	}

@@ -64,6 +64,19 @@ func (e *cudaEngine) open() error {
 	if err != nil {
 		return err
 	}
+	id, err := e.cuda.Identify(ordinal)
+	if err != nil {
+		return err
+	}
+	plan, err := e.plan(e.hello.Device, id.Name)
+	if err != nil {
+		return err
+	}
+	e.info.Tuning = plan.Settings
+	e.info.DeviceName = id.Name + ", ONNX Runtime" // what is learned is learned of both
+	if version := cuda.KernelDriver(); version != "" {
+		e.info.Versions["driver"] = version
+	}
 	if e.hello.Validate { // before any model is loaded
 		v, _ := e.validate(ordinal)
 		if e.info.Validation = v; v.Error != nil {
@@ -76,22 +89,13 @@ func (e *cudaEngine) open() error {
 	if err := e.openKernels(); err != nil {
 		return err
 	}
+	if err := cudadevice.CheckRuntime(e.onnx, id.Name); err != nil {
+		return events.Errorf(events.CodeDeviceUnavailable, "ONNX Runtime cannot use %s: %w", e.hello.Device, err)
+	}
 	if e.device, err = cudadevice.Open(e.cuda, ordinal, e.options()); err != nil {
 		return err
 	}
-	if err := cudadevice.CheckRuntime(e.onnx, e.device.Name()); err != nil {
-		return events.Errorf(events.CodeDeviceUnavailable, "ONNX Runtime cannot use %s: %w", e.hello.Device, err)
-	}
-	e.info.DeviceName = e.device.Name() + ", ONNX Runtime" // what is learned is learned of both
-	if version := cuda.KernelDriver(); version != "" {
-		e.info.Versions["driver"] = version
-	}
-	plan, err := e.plan(e.hello.Device, e.device.Name())
-	if err != nil {
-		return err
-	}
 	e.openTrials()
-	e.info.Tuning = plan.Settings
 	e.loader = session.NewLoader(e.openvino, session.Options{
 		ONNX: e.onnx, CUDA: e.device, Threads: e.hello.Threads, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
