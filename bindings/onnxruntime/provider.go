@@ -14,11 +14,14 @@ import (
 // providerLibrary is ONNX Runtime's CUDA provider, which lies beside its library.
 const providerLibrary = "libonnxruntime_providers_cuda.so"
 
+// cuDNN is the library of convolutions, which the provider's file does not name: it asks for it at run time.
+const cuDNN = "libcudnn.so.9"
+
 const cudaRemedy = "run `make onnxruntime-gpu`, or name the folder of an ONNX Runtime with its CUDA provider with --onnxruntime-dir or " + LibraryDirEnv
 
 // CheckCUDA makes sure that the CUDA provider is there, and loads the libraries of CUDA that it needs: they stay in the
-// process, where the provider finds them by their names wherever they lie. What is missing is a *dynlib.NotFoundError,
-// which says what to do.
+// process, where the provider finds them by their names wherever they lie. CUDA's runtime library is to be loaded before
+// (bindings/cuda). What is missing is a *dynlib.NotFoundError, which says what to do.
 func (r *Runtime) CheckCUDA() error {
 	if err := r.use(); err != nil {
 		return err
@@ -32,7 +35,7 @@ func (r *Runtime) CheckCUDA() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range needed {
+	for _, name := range append(needed, cuDNN) {
 		// Beside it as `make onnxruntime-gpu` puts them, in the wheels' own folders, along the loader's path.
 		_, err := dynlib.Open(name+", which the CUDA provider of ONNX Runtime needs,",
 			[]string{filepath.Join(dir, name), filepath.Join(dir, "..", "..", "nvidia", "*", "lib", name), name})
