@@ -25,7 +25,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu cuda nvml vcuda onnxruntime gpu-report not-run faults stress chaos chaos-short model test unit race check-native alerts lint bench clean
+.PHONY: help demo build native runtime vgpu cuda nvml vcuda onnxruntime onnxruntime-gpu gpu-report not-run faults stress chaos chaos-short model test unit race check-native alerts lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -86,6 +86,9 @@ onnxruntime: $(ORT)/.installed ## install ONNX Runtime for CPUs
 $(ORT)/.installed: $(wildcard deploy/onnxruntime/*) deploy/unpack.py deploy/wheels.sh
 	PYTHON=$(PYTHON) deploy/onnxruntime/install.sh $(@D)
 	touch $@
+
+onnxruntime-gpu: ## install ONNX Runtime for NVIDIA's GPUs, with cuBLAS and cuDNN (1.2 GB; for machines that have one)
+	PYTHON=$(PYTHON) deploy/onnxruntime-gpu/install.sh .runtime/onnxruntime-gpu
 
 # Everything in one folder, for a machine that has only a driver: programs without cgo, the runtime library, the
 # kernels' code for the usual architectures (NVRTC itself is used if the machine has it).

@@ -18,6 +18,12 @@ WANTED = {
     "intel_cmplr_lib_rt": ("libimf.so", "libintlc.so.5", "libirng.so", "libsvml.so"),
     "tbb": ("libtbb.so.12",),
     "onnxruntime": ("libonnxruntime.so.*", "libonnxruntime_providers_shared.so"),
+    "onnxruntime_gpu": ("libonnxruntime.so.*", "libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"),
+    "nvidia_cublas": ("libcublas.so.*", "libcublasLt.so.*"),
+    "nvidia_cudnn_cu13": ("libcudnn*.so.*",),
+    "nvidia_cufft": ("libcufft.so.*",),
+    "nvidia_curand": ("libcurand.so.*",),
+    "nvidia_nvjitlink": ("libnvJitLink.so.*",),
 }
 LICENCES = ("license", "third-party-programs", "thirdpartynotices", "eula", "_tpp")
 # The folders of libraries and headers in a wheel, with what they are called here.

@@ -82,7 +82,10 @@ func collect(ctx context.Context, folder string) (*gpuReport, error) {
 			return nil, err
 		}
 	}
-	return r, r.lookAtDevices(ctx, folder)
+	if err := r.lookAtDevices(ctx, folder); err != nil {
+		return nil, err
+	}
+	return r, r.generate(ctx, folder)
 }
 
 // lookAtDevices has `genfn devices` validate the devices, and counts that as a test.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -75,4 +77,25 @@ func TestJudgeDevices(t *testing.T) {
 		status, _ = judgeDevices([]byte(c.raw), 1, c.err)
 		require.Equal(t, statusFail, status)
 	}
+}
+
+func TestWhyNoModels(t *testing.T) {
+	const cuda = `{"name": "cuda:0", "tuning": [{"name": "models", "value": %q, "reason": "a reason"}]}`
+	serves, none := fmt.Sprintf(cuda, "ONNX"), fmt.Sprintf(cuda, "none")
+	require.Empty(t, whyNoModels([]byte(`{"devices": [{"name": "CPU"}, `+serves+`]}`)))
+	require.Equal(t, "a reason", whyNoModels([]byte(`{"devices": [{"name": "CPU"}, `+none+`]}`)))
+	require.Contains(t, whyNoModels([]byte(`{"devices": [`+serves+`]}`)), "make runtime")
+	require.Contains(t, whyNoModels([]byte(`{"devices": [{"name": "CPU"}]}`)), "does not know cuda:0")
+	require.Contains(t, whyNoModels([]byte(`no JSON`)), "said nothing")
+}
+
+func TestRelative(t *testing.T) {
+	apart, err := relative([]float32{1, -4}, []float32{1.5, -4})
+	require.NoError(t, err)
+	require.InDelta(t, 0.125, apart, 1e-9)
+	_, err = relative([]float32{1}, []float32{1, 2})
+	require.ErrorContains(t, err, "1 and 2 values")
+	apart, err = relative([]float32{float32(math.NaN())}, []float32{1})
+	require.NoError(t, err)
+	require.False(t, apart <= generateBound, "NaN is no agreement")
 }

@@ -17,6 +17,7 @@ const (
 // Buffer is memory of a device.
 type Buffer struct {
 	object
+	owner   string
 	address cudart.Address
 	bytes   int64
 }
@@ -43,7 +44,7 @@ func (d *Device) malloc(owner string, bytes int64, parent *object,
 	}); err != nil {
 		return nil, err
 	}
-	b := &Buffer{address: *address, bytes: bytes}
+	b := &Buffer{owner: owner, address: *address, bytes: bytes}
 	if parent == nil {
 		parent = &d.object
 	}
@@ -61,6 +62,24 @@ func (b *Buffer) Close() error {
 	}
 	return nil
 }
+
+// Retain keeps the memory beyond Close until the matching Release, for another library that shares it, and returns its
+// address on the device. It is ErrClosed after Close.
+func (b *Buffer) Retain() (address uintptr, err error) {
+	if err := b.use(); err != nil {
+		return 0, err
+	}
+	return uintptr(b.address), nil
+}
+
+// Release ends a Retain.
+func (b *Buffer) Release() { b.done() }
+
+// Owner returns the name that the memory is recorded under.
+func (b *Buffer) Owner() string { return b.owner }
+
+// Device returns the number of the device whose memory it is.
+func (b *Buffer) Device() int { return b.device.ordinal }
 
 // Bytes returns the size.
 func (b *Buffer) Bytes() int64 { return b.bytes }

@@ -41,6 +41,9 @@ func (s *Stream) use() error {
 	return s.object.use()
 }
 
+// Handle returns the cudaStream_t, for another library that works in the stream. It is good until Close.
+func (s *Stream) Handle() uintptr { return uintptr(s.handle) }
+
 // Close gives the stream up. Work in it goes on.
 func (s *Stream) Close() error {
 	if s != nil {

@@ -31,6 +31,7 @@ import (
 // Options say where ONNX Runtime is and who keeps the accounts.
 type Options struct {
 	LibraryDir string         // folder of an installation: a wheel's, an archive's, or that of the library; "" searches DefaultSearch()
+	CUDA       bool           // search first for what `make onnxruntime-gpu` fills, which has the CUDA provider
 	Ledger     *tensor.Ledger // nil for a private one
 }
 
@@ -46,7 +47,7 @@ type Runtime struct {
 // Open loads ONNX Runtime. A missing library is a *dynlib.NotFoundError, which says what to do; a release that is too
 // old is an error with the one that is needed.
 func Open(o Options) (*Runtime, error) {
-	library, err := find(o.LibraryDir)
+	library, err := find(o.LibraryDir, o.CUDA)
 	if err != nil {
 		return nil, err
 	}

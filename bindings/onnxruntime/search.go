@@ -21,11 +21,15 @@ func DefaultSearch() []string { return dynlib.InstallDirs(LibraryDirEnv, "onnxru
 // package folder, and the folder of the library itself.
 var layouts = []string{"lib", filepath.Join("onnxruntime", "capi"), "capi", "."}
 
-// find opens the library below dir, or if dir is "" below one of DefaultSearch.
-func find(dir string) (*dynlib.Library, error) {
+// find opens the library below dir, or if dir is "" below one of DefaultSearch. One with the CUDA provider comes first if
+// it is wanted.
+func find(dir string, withCUDA bool) (*dynlib.Library, error) {
 	roots := []string{dir}
 	if dir == "" {
 		roots = DefaultSearch()
+		if withCUDA {
+			roots = append(dynlib.InstallDirs(LibraryDirEnv, "onnxruntime-gpu"), roots...)
+		}
 	}
 	var candidates []string
 	for _, root := range roots {

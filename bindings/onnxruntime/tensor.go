@@ -47,7 +47,7 @@ func (r *Runtime) TensorOf(b *tensor.Buffer) (*Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	handle, err := r.value(capi.Address(uintptr(memory)), b.DType(), b.Shape())
+	handle, err := r.value(hostPlace, capi.Address(uintptr(memory)), b.DType(), b.Shape())
 	if err != nil {
 		return nil, errors.Join(err, b.Release())
 	}
@@ -59,20 +59,28 @@ func (r *Runtime) TensorOf(b *tensor.Buffer) (*Tensor, error) {
 	return t, nil
 }
 
-// value makes a native tensor over memory of the host.
-func (r *Runtime) value(memory capi.Address, dtype tensor.DType, shape tensor.Shape) (capi.Value, error) {
+// place is a kind of memory as ONNX Runtime names it.
+type place struct {
+	name   string
+	device int
+}
+
+var hostPlace = place{name: "Cpu"}
+
+// value makes a native tensor over memory.
+func (r *Runtime) value(p place, memory capi.Address, dtype tensor.DType, shape tensor.Shape) (capi.Value, error) {
 	bytes, err := shape.Bytes(dtype)
 	if err != nil {
 		return 0, fmt.Errorf("onnxruntime: %w", err)
 	}
-	place, handle, host := new(capi.MemoryInfo), new(capi.Value), []byte("Cpu\x00")
-	if err := r.check("name the host's memory", r.api.CreateMemoryInfo(&host[0], capi.DeviceAllocator, 0, capi.MemTypeDefault, place)); err != nil {
+	info, handle, name := new(capi.MemoryInfo), new(capi.Value), []byte(p.name+"\x00")
+	if err := r.check("name the memory "+p.name, r.api.CreateMemoryInfo(&name[0], capi.DeviceAllocator, int32(p.device), capi.MemTypeDefault, info)); err != nil { //nolint:gosec // a small number
 		return 0, err
 	}
-	defer r.api.ReleaseMemoryInfo(*place)
+	defer r.api.ReleaseMemoryInfo(*info)
 	dims := append(slices.Clone([]int64(shape)), 0) // with an address for a scalar too
 	err = r.check(fmt.Sprintf("create tensor %s%s", dtype, shape),
-		r.api.CreateTensorWithDataAsOrtValue(*place, memory, capi.Size(bytes), &dims[0], capi.Size(len(shape)), elementTypes[dtype], handle))
+		r.api.CreateTensorWithDataAsOrtValue(*info, memory, capi.Size(bytes), &dims[0], capi.Size(len(shape)), elementTypes[dtype], handle))
 	return *handle, err
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"genfn/bindings/kernels"
 	"genfn/functions/diffusion"
 )
 
@@ -250,9 +249,10 @@ func runOnce(t *testing.T, c *diffusion.Config, steps int) {
 		return
 	}
 	sample := []float32{0.1, -0.2, 0.3, -0.4, 0.5, -0.6}
+	r := start(t, s)
 	for i := range s.Timesteps() {
 		require.False(t, math.IsNaN(s.InputScale(i)))
 		noise := []float32{1, -1, 1, -1, 1, -1}
-		require.NoError(t, s.Step(kernels.Reference(), i, diffusion.StepInput{Sample: sample, Cond: []float32{1, 0, -1, 0, 1, 0}, Noise: noise}))
+		require.NoError(t, r.Step(i, hostInput{Sample: sample, Cond: []float32{1, 0, -1, 0, 1, 0}, Noise: noise}))
 	}
 }

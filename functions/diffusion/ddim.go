@@ -73,14 +73,6 @@ func (d *ddim) coefficients(alpha, previous float32) kernels.StepArgs {
 	}
 }
 
-// Step implements Scheduler.
-func (d *ddim) Step(k *kernels.Set, i int, in StepInput) error {
-	if err := d.enter(k, i, in, false); err != nil {
-		return err
-	}
-	return d.advance(k, d.plan[i], in, d.settings)
-}
-
 // clip is the bound on the denoised sample, 0 for none. Thresholding goes before clipping.
 func (s *settings) clip() float32 {
 	if s.clipSample && !s.thresholding {

@@ -106,7 +106,7 @@ func (d *dpm) Begin(steps, batch, elements int, o Options) error {
 	if err := d.begin(batch, elements, timesteps, sigmas); err != nil {
 		return err
 	}
-	d.keep(d.solverOrder)
+	d.kept = d.solverOrder
 	if err := d.setConversions(classDPM, n); err != nil {
 		d.reset()
 		return err
@@ -272,50 +272,49 @@ func (d *dpm) weights(to, from point, h float64, order int) dpmWeights {
 // NeedsNoise implements Scheduler.
 func (d *dpm) NeedsNoise(i int) bool { return d.stochastic && i < len(d.timesteps) }
 
-// Step implements Scheduler.
-func (d *dpm) Step(k *kernels.Set, i int, in StepInput) error {
-	if err := d.enter(k, i, in, d.stochastic); err != nil {
-		return err
+// stepDPM does everything in one pass where the converted output can be part of the combination as it is made.
+func (r *Run[V]) stepDPM(d *dpm, i int, in StepInput[V]) error {
+	newest, p := r.rotate(), &d.plan[i]
+	earlier := r.kept[1 : 1+len(p.HistoryCoef)]
+	onePass := d.inX0 && !d.thresholding
+	if !onePass {
+		if err := r.convertDPM(d, i, in, newest); err != nil {
+			return err
+		}
 	}
-	newest := d.rotate()
-	a := d.plan[i]
-	a.Sample, a.Prev = in.Sample, in.Sample
+	a := r.planned(p, in.Sample)
+	a.Prev = in.Sample
 	if a.NoiseCoef != 0 {
 		a.Noise = in.Noise
 	}
-	earlier := d.outputs[1 : 1+len(a.HistoryCoef)]
-	if d.inX0 && !d.thresholding {
+	if onePass {
 		c := d.conversions[i]
-		a.Cond, a.Uncond, a.Guidance = in.Cond, in.Uncond, in.Guidance
+		guide(a, in)
 		a.ConvSample, a.ConvOutput, a.Converted = float32(c.x0Sample), float32(c.x0Output), newest
 		a.History = earlier
-		d.current = newest
-		return k.Step(&a)
+		r.current = newest
+		return r.arrays.Step(a)
 	}
-	if err := d.convertNewest(k, i, in, newest); err != nil {
-		return err
-	}
-	a.History = append([][]float32{newest}, earlier...)
-	a.HistoryCoef = append([]float32{a.ConvertedCoef}, a.HistoryCoef...)
+	a.History = r.kept[:1+len(p.HistoryCoef)]
+	a.HistoryCoef = append(append(r.coefs[:0], p.ConvertedCoef), p.HistoryCoef...)
 	a.ConvertedCoef = 0
-	return k.Step(&a)
+	return r.arrays.Step(a)
 }
 
-// convertNewest fills newest and the denoised sample in the cases that do not fit into one pass. Thresholded
+// convertDPM fills newest and the denoised sample in the cases that do not fit into one pass. Thresholded
 // solvers of the noise go through the denoised sample: eps = (sample - alpha*x0)/sigma.
-func (d *dpm) convertNewest(k *kernels.Set, i int, in StepInput, newest []float32) error {
+func (r *Run[V]) convertDPM(d *dpm, i int, in StepInput[V], newest V) error {
 	if d.inX0 {
-		return d.convertX0(k, i, in, newest)
+		return r.convertX0(&d.multistep, i, in, newest)
 	}
-	if err := d.convertX0(k, i, in, d.denoised); err != nil {
+	if err := r.convertX0(&d.multistep, i, in, r.denoised); err != nil {
 		return err
 	}
 	c := d.conversions[i]
 	if !d.thresholding {
-		return convert(k, in, c.epsSample, c.epsOutput, newest)
+		return r.convert(in, c.epsSample, c.epsOutput, newest)
 	}
-	return k.Step(&kernels.StepArgs{
-		Sample: in.Sample, SampleCoef: float32(1 / c.sigma),
-		History: [][]float32{d.denoised}, HistoryCoef: []float32{float32(-c.alpha / c.sigma)}, Prev: newest,
-	})
+	r.history[0], r.coefs[0] = r.denoised, float32(-c.alpha/c.sigma)
+	r.args = kernels.StepArgsOf[V]{Sample: in.Sample, SampleCoef: float32(1 / c.sigma), History: r.history[:1], HistoryCoef: r.coefs[:1], Prev: newest}
+	return r.arrays.Step(&r.args)
 }

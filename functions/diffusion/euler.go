@@ -3,8 +3,6 @@ package diffusion
 import (
 	"math"
 	"slices"
-
-	"genfn/bindings/kernels"
 )
 
 // euler is EulerDiscreteScheduler: algorithm 2 of Karras et al. 2022 (arXiv:2206.00364) without churn.
@@ -96,14 +94,6 @@ func (e *euler) InitNoiseSigma() float64 { return initNoiseSigma(e.settings, e.s
 
 // InputScale implements Scheduler.
 func (e *euler) InputScale(i int) float64 { return eulerInputScale(e.sigmas, i) }
-
-// Step implements Scheduler.
-func (e *euler) Step(k *kernels.Set, i int, in StepInput) error {
-	if err := e.enter(k, i, in, false); err != nil {
-		return err
-	}
-	return e.advanceEuler(k, &e.plan[i], in, e.settings)
-}
 
 // initNoiseSigma is the largest sigma, or with leading spacing, whose schedule starts below the largest noise, the
 // standard deviation of signal and noise together.

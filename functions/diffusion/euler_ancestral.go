@@ -1,7 +1,5 @@
 package diffusion
 
-import "genfn/bindings/kernels"
-
 // eulerAncestral is EulerAncestralDiscreteScheduler: Euler steps that go below the next noise level and add fresh
 // noise up to it (sample_euler_ancestral of Crowson's k-diffusion).
 type eulerAncestral struct {
@@ -62,11 +60,3 @@ func (e *eulerAncestral) InputScale(i int) float64 { return eulerInputScale(e.si
 
 // NeedsNoise is true for the last step too, where the noise has no weight: diffusers draws it.
 func (e *eulerAncestral) NeedsNoise(i int) bool { return i < len(e.timesteps) }
-
-// Step implements Scheduler.
-func (e *eulerAncestral) Step(k *kernels.Set, i int, in StepInput) error {
-	if err := e.enter(k, i, in, true); err != nil {
-		return err
-	}
-	return e.advanceEuler(k, &e.plan[i], in, e.settings)
-}

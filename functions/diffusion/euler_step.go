@@ -48,23 +48,24 @@ func checkEuler(name string, plan []eulerStep) error {
 	return nil
 }
 
-// advanceEuler runs a planned step on in.Sample; the denoised sample goes to l.denoised.
-func (l *loop) advanceEuler(k *kernels.Set, s *eulerStep, in StepInput, settings *settings) error {
+// stepEuler runs a planned step on in.Sample; the denoised sample goes to r.denoised.
+func (r *Run[V]) stepEuler(s *eulerStep, in StepInput[V], settings *settings) error {
 	if !s.literal {
-		return l.advance(k, s.StepArgs, in, settings)
+		return r.advance(&s.StepArgs, in, settings)
 	}
-	if err := convert(k, in, float64(s.ConvSample), float64(s.ConvOutput), l.denoised); err != nil {
+	if err := r.convert(in, float64(s.ConvSample), float64(s.ConvOutput), r.denoised); err != nil {
 		return err
 	}
-	l.current = l.denoised
-	for i, x := range in.Sample {
-		derivative := (x - l.denoised[i]) / s.sigma
-		in.Sample[i] = x + float32(derivative*s.dt)
+	r.current = r.denoised
+	if err := r.arrays.OnHost(func(values ...[]float32) {
+		sample, denoised := values[0], values[1]
+		for i, x := range sample {
+			derivative := (x - denoised[i]) / s.sigma
+			sample[i] = x + float32(derivative*s.dt)
+		}
+	}, in.Sample, r.denoised); err != nil || s.NoiseCoef == 0 {
+		return err
 	}
-	if s.NoiseCoef == 0 {
-		return nil
-	}
-	return k.Step(&kernels.StepArgs{
-		Sample: in.Sample, SampleCoef: 1, Noise: in.Noise, NoiseCoef: s.NoiseCoef, Prev: in.Sample,
-	})
+	r.args = kernels.StepArgsOf[V]{Sample: in.Sample, SampleCoef: 1, Noise: in.Noise, NoiseCoef: s.NoiseCoef, Prev: in.Sample}
+	return r.arrays.Step(&r.args)
 }

@@ -158,11 +158,3 @@ func (f *flowMatch) coefficients(sigma, next, end float64) kernels.StepArgs {
 
 // NeedsNoise is true for every step of stochastic sampling, the last too: diffusers draws it.
 func (f *flowMatch) NeedsNoise(i int) bool { return f.stochastic && i < len(f.timesteps) }
-
-// Step implements Scheduler.
-func (f *flowMatch) Step(k *kernels.Set, i int, in StepInput) error {
-	if err := f.enter(k, i, in, f.stochastic); err != nil {
-		return err
-	}
-	return f.advance(k, f.plan[i], in, f.settings)
-}

@@ -15,7 +15,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/cuda"
 	"genfn/bindings/kernels"
+	"genfn/bindings/tensor/tensortest"
+	"genfn/functions/cudadevice"
+	"genfn/functions/cudadevice/cudadevicetest"
 	"genfn/functions/diffusion"
 )
 
@@ -51,16 +55,50 @@ func TestGoldens(t *testing.T) {
 	files, err := filepath.Glob("testdata/goldens/*.json.gz")
 	require.NoError(t, err)
 	require.Len(t, files, 9, "one file for each class and one for from_config: run testdata/make_goldens.py")
-	for name, set := range kernelSets(t) {
-		for _, file := range files {
-			cases := readGoldens(t, file)
-			require.GreaterOrEqual(t, len(cases), 5)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".json.gz")
+		cases := readGoldens(t, file)
+		require.GreaterOrEqual(t, len(cases), 5)
+		for kind, set := range kernelSets(t) {
 			for i, g := range cases {
-				t.Run(fmt.Sprintf("%s/%s/%d", name, strings.TrimSuffix(filepath.Base(file), ".json.gz"), i), func(t *testing.T) {
-					checkGolden(t, set, g)
-				})
+				t.Run(fmt.Sprintf("%s/%s/%d", kind, name, i), func(t *testing.T) { checkGolden(t, diffusion.Host(set), hostValues, g) })
 			}
 		}
+		t.Run("device/"+name, func(t *testing.T) {
+			d := cudadevicetest.Open(t, tensortest.NewLedger(t))
+			for _, g := range cases {
+				arrays := d.NewArrays()
+				checkGolden(t, arrays, deviceValues(arrays), g)
+				require.NoError(t, arrays.Close())
+			}
+		})
+	}
+}
+
+// values is how a test gets at the values of arrays.
+type values[V any] struct {
+	put func(t *testing.T, v []float32) V
+	get func(t *testing.T, v V) []float32
+}
+
+var hostValues = values[[]float32]{
+	func(_ *testing.T, v []float32) []float32 { return v },
+	func(_ *testing.T, v []float32) []float32 { return v },
+}
+
+func deviceValues(a *cudadevice.Arrays) values[cuda.View] {
+	return values[cuda.View]{
+		func(t *testing.T, v []float32) cuda.View {
+			out, err := a.Make(len(v))
+			require.NoError(t, err)
+			require.NoError(t, a.Write(out, v))
+			return out
+		},
+		func(t *testing.T, v cuda.View) []float32 {
+			out, err := a.Fetch(v)
+			require.NoError(t, err)
+			return out
+		},
 	}
 }
 
@@ -116,7 +154,7 @@ func (g *golden) scheduler(t *testing.T) diffusion.Scheduler {
 	return s
 }
 
-func checkGolden(t *testing.T, set *kernels.Set, g golden) {
+func checkGolden[V any](t *testing.T, arrays diffusion.Arrays[V], at values[V], g golden) {
 	s := g.scheduler(t)
 	options := diffusion.Options{Mu: g.Mu, Sigmas: g.GivenSigmas}
 	require.NoError(t, s.Begin(g.Steps, batch, elements, options), "%s", g.Config)
@@ -137,23 +175,26 @@ func checkGolden(t *testing.T, set *kernels.Set, g golden) {
 	}
 	want := decodeSamples(t, g.Samples)
 	require.Len(t, want, g.Kept)
-	sample := gaussian(streamSample, 0)
-	for j := range sample {
-		sample[j] *= float32(s.InitNoiseSigma())
+	initial := gaussian(streamSample, 0)
+	for j := range initial {
+		initial[j] *= float32(s.InitNoiseSigma())
 	}
+	run, err := diffusion.Start(s, arrays)
+	require.NoError(t, err)
+	sample := at.put(t, initial)
 	for i := range g.Timesteps {
-		in := diffusion.StepInput{Sample: sample, Cond: g.output(streamCond, i)}
+		in := diffusion.StepInput[V]{Sample: sample, Cond: at.put(t, g.output(streamCond, i))}
 		if g.Guidance > 1 {
-			in.Uncond, in.Guidance = g.output(streamUncond, i), g.Guidance
+			in.Uncond, in.Guidance = at.put(t, g.output(streamUncond, i)), g.Guidance
 		}
 		if s.NeedsNoise(i) {
-			in.Noise = gaussian(streamNoise, uint64(i))
+			in.Noise = at.put(t, gaussian(streamNoise, uint64(i)))
 		}
-		require.NoError(t, s.Step(set, i, in))
+		require.NoError(t, run.Step(i, in))
 		if k := i - (len(g.Timesteps) - g.Kept); k >= 0 {
-			requireClose(t, want[k], sample, tolerance, "sample after call %d of %d of %s", i, len(g.Timesteps), g.Config)
+			requireClose(t, want[k], at.get(t, sample), tolerance, "sample after call %d of %d of %s", i, len(g.Timesteps), g.Config)
 		}
-		require.Len(t, s.Denoised(), len(sample))
+		require.Equal(t, arrays.Len(sample), arrays.Len(run.Denoised()))
 	}
 }
 

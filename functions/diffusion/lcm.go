@@ -96,11 +96,3 @@ func (l *lcm) coefficients(t float64, alpha, next float32, last bool) kernels.St
 
 // NeedsNoise implements Scheduler.
 func (l *lcm) NeedsNoise(i int) bool { return i < len(l.timesteps)-1 }
-
-// Step implements Scheduler.
-func (l *lcm) Step(k *kernels.Set, i int, in StepInput) error {
-	if err := l.enter(k, i, in, l.NeedsNoise(i)); err != nil {
-		return err
-	}
-	return l.advance(k, l.plan[i], in, l.settings)
-}

@@ -3,18 +3,14 @@ package diffusion
 import (
 	"fmt"
 	"math"
-	"slices"
-
-	"genfn/bindings/kernels"
 )
 
-// multistep is what DPM-Solver and UniPC share: sigmas over a training table, model outputs converted to what the
-// solver integrates, and the newest of them kept.
+// multistep is what DPM-Solver and UniPC share: sigmas over a training table, and model outputs converted to what the
+// solver integrates, the newest of which a run keeps.
 type multistep struct {
 	*settings
 	loop
 	conversions []solverConversion
-	outputs     [][]float32 // converted outputs, newest first
 }
 
 // solverConversion is the conversion of one step. Solvers in x0 integrate the denoised sample, the others the noise.
@@ -48,36 +44,6 @@ func (m *multistep) setConversions(name string, n int) error {
 		}
 		m.conversions[i] = c
 	}
-	return nil
-}
-
-// keep sets the number of converted outputs that are kept, the current one included.
-func (m *multistep) keep(n int) {
-	m.outputs = slices.Grow(m.outputs[:0], n)[:n]
-	for i := range m.outputs {
-		m.outputs[i] = sized(m.outputs[i], m.size)
-	}
-}
-
-// rotate makes room for the newest output and gives its place.
-func (m *multistep) rotate() []float32 {
-	last := len(m.outputs) - 1
-	oldest := m.outputs[last]
-	copy(m.outputs[1:], m.outputs[:last])
-	m.outputs[0] = oldest
-	return oldest
-}
-
-// convertX0 writes the denoised sample to dst, thresholded where the settings say so.
-func (m *multistep) convertX0(k *kernels.Set, i int, in StepInput, dst []float32) error {
-	c := m.conversions[i]
-	if err := convert(k, in, c.x0Sample, c.x0Output, dst); err != nil {
-		return err
-	}
-	if m.thresholding {
-		thresholdSample(dst, m.batch, m.settings)
-	}
-	m.current = dst
 	return nil
 }
 

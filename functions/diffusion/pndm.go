@@ -12,9 +12,7 @@ import (
 type pndm struct {
 	*settings
 	loop
-	plan    []pndmCall
-	outputs [pndmSlots][]float32 // earlier model outputs, see pndmPlanner
-	saved   []float32            // the sample that several calls start from
+	plan []pndmCall
 }
 
 var _ Scheduler = (*pndm)(nil)
@@ -30,7 +28,7 @@ func pndmClass() *class {
 	}
 }
 
-// pndmSlots is the number of earlier outputs kept: four for the multistep formula, two for a Runge-Kutta group.
+// pndmSlots is the number of earlier outputs that a run keeps: four for the multistep formula, two for a Runge-Kutta group.
 const pndmSlots = 6
 
 // pndmCall is one model call: prev = SampleCoef*base + OutputCoef*output + weighted earlier outputs.
@@ -80,10 +78,7 @@ func (p *pndm) Begin(steps, batch, elements int, o Options) error {
 	if err := p.begin(batch, elements, planner.timesteps, nil); err != nil {
 		return err
 	}
-	p.saved = sized(p.saved, p.size)
-	for i := range p.outputs {
-		p.outputs[i] = sized(p.outputs[i], p.size)
-	}
+	p.kept, p.saves = pndmSlots, true
 	return nil
 }
 
@@ -95,31 +90,30 @@ func skippedTimesteps(t []float64) []float64 {
 	return append([]float64{t[0], t[1], t[1]}, t[2:]...)
 }
 
-// Step implements Scheduler.
-func (p *pndm) Step(k *kernels.Set, i int, in StepInput) error {
-	if err := p.enter(k, i, in, false); err != nil {
+func (r *Run[V]) stepPNDM(call *pndmCall, in StepInput[V]) error {
+	if err := r.convert(in, call.x0Sample, call.x0Output, r.denoised); err != nil {
 		return err
 	}
-	call := &p.plan[i]
-	if err := convert(k, in, call.x0Sample, call.x0Output, p.denoised); err != nil {
-		return err
-	}
-	p.current = p.denoised
+	r.current = r.denoised
 	if call.save {
-		copy(p.saved, in.Sample)
+		if err := r.arrays.Copy(r.saved, in.Sample); err != nil {
+			return err
+		}
 	}
-	a := call.StepArgs
-	a.Sample, a.Cond, a.Uncond, a.Guidance, a.Prev = in.Sample, in.Cond, in.Uncond, in.Guidance, in.Sample
+	a := r.planned(&call.StepArgs, in.Sample)
+	guide(a, in)
+	a.Prev = in.Sample
 	if call.fromSaved {
-		a.Sample = p.saved
+		a.Sample = r.saved
 	}
 	if call.store >= 0 {
-		a.ConvOutput, a.Converted = 1, p.outputs[call.store]
+		a.ConvOutput, a.Converted = 1, r.kept[call.store]
 	}
+	a.History = r.history[:0]
 	for _, slot := range call.history {
-		a.History = append(a.History, p.outputs[slot])
+		a.History = append(a.History, r.kept[slot])
 	}
-	return k.Step(&a)
+	return r.arrays.Step(a)
 }
 
 // pndmPlanner turns the state machine of step_prk and step_plms into a list of calls. Slots 0 to 3 hold the outputs

@@ -22,43 +22,61 @@ func scheduler(t *testing.T, model, name string) diffusion.Scheduler {
 	return s
 }
 
-// run denoises a fixed sample and returns what it ends at.
-func run(t *testing.T, s diffusion.Scheduler, steps int) []float32 {
+type (
+	hostRun   = diffusion.Run[[]float32]
+	hostInput = diffusion.StepInput[[]float32]
+)
+
+// start is a run of what s has planned, with the kernels in Go.
+func start(t *testing.T, s diffusion.Scheduler) *hostRun {
 	t.Helper()
-	require.NoError(t, s.Begin(steps, batch, elements, diffusion.Options{}))
-	sample := gaussian(streamSample, 0)
-	for i := range s.Timesteps() {
-		step(t, s, i, sample)
-	}
-	return sample
+	r, err := diffusion.Start(s, diffusion.Host(kernels.Reference()))
+	require.NoError(t, err)
+	return r
 }
 
-func step(t *testing.T, s diffusion.Scheduler, i int, sample []float32) {
+// denoise denoises a fixed sample and returns what it ends at.
+func denoise(t *testing.T, s diffusion.Scheduler, steps int) ([]float32, *hostRun) {
 	t.Helper()
-	in := diffusion.StepInput{Sample: sample, Cond: gaussian(streamCond, uint64(i))}
+	require.NoError(t, s.Begin(steps, batch, elements, diffusion.Options{}))
+	sample, r := gaussian(streamSample, 0), start(t, s)
+	for i := range s.Timesteps() {
+		step(t, s, r, i, sample)
+	}
+	return sample, r
+}
+
+func step(t *testing.T, s diffusion.Scheduler, r *hostRun, i int, sample []float32) {
+	t.Helper()
+	in := hostInput{Sample: sample, Cond: gaussian(streamCond, uint64(i))}
 	if s.NeedsNoise(i) {
 		in.Noise = gaussian(streamNoise, uint64(i))
 	}
-	require.NoError(t, s.Step(kernels.Reference(), i, in))
+	require.NoError(t, r.Step(i, in))
 }
 
 func TestBeginForgetsTheRunBefore(t *testing.T) {
 	for _, name := range diffusion.Names() {
-		want := run(t, scheduler(t, sd15, name), 6)
+		want, _ := denoise(t, scheduler(t, sd15, name), 6)
 
 		s := scheduler(t, sd15, name)
 		require.NoError(t, s.Begin(9, 1, 7, diffusion.Options{})) // another size, stopped in the middle
+		r := start(t, s)
+		in := hostInput{Sample: make([]float32, 7), Cond: []float32{1, 2, 3, 4, 5, 6, 7}, Noise: make([]float32, 7)}
 		for i := range 4 {
-			in := diffusion.StepInput{Sample: make([]float32, 7), Cond: []float32{1, 2, 3, 4, 5, 6, 7}, Noise: make([]float32, 7)}
-			require.NoError(t, s.Step(kernels.Reference(), i, in))
+			require.NoError(t, r.Step(i, in))
 		}
-		require.Len(t, s.Denoised(), 7)
+		require.Len(t, r.Denoised(), 7)
 		require.Error(t, s.Begin(0, 1, 7, diffusion.Options{}))
-		require.Nil(t, s.Timesteps(), "a failed Begin leaves no run")
-		require.Nil(t, s.Denoised())
+		require.Nil(t, s.Timesteps(), "a failed Begin leaves no plan")
+		require.ErrorContains(t, r.Step(4, in), "begun anew")
+		_, err := diffusion.Start(s, diffusion.Host(kernels.Reference()))
+		require.ErrorContains(t, err, "before Begin")
 
-		require.Equal(t, want, run(t, s, 6), name)
-		require.Equal(t, want, run(t, s, 6), name)
+		for range 2 {
+			got, _ := denoise(t, s, 6)
+			require.Equal(t, want, got, name)
+		}
 	}
 }
 
@@ -66,43 +84,43 @@ func TestStepChecksItsArguments(t *testing.T) {
 	noise := gaussian(streamNoise, 0)
 	for _, name := range diffusion.Names() {
 		s := scheduler(t, sd15, name)
-		good := diffusion.StepInput{Sample: gaussian(streamSample, 0), Cond: gaussian(streamCond, 0), Noise: noise}
-		k := kernels.Reference()
-		require.ErrorContains(t, s.Step(k, 0, good), "before Begin")
+		good := hostInput{Sample: gaussian(streamSample, 0), Cond: gaussian(streamCond, 0), Noise: noise}
 		require.NoError(t, s.Begin(4, batch, elements, diffusion.Options{}))
+		_, err := diffusion.Start[[]float32](s, nil)
+		require.ErrorContains(t, err, "without arrays")
+		r := start(t, s)
 		for _, c := range []struct {
 			part   string
-			change func(*diffusion.StepInput)
+			change func(*hostInput)
 		}{
-			{"Sample has 0", func(in *diffusion.StepInput) { in.Sample = nil }},
-			{"Sample has 1", func(in *diffusion.StepInput) { in.Sample = make([]float32, 1) }},
-			{"Cond has 0", func(in *diffusion.StepInput) { in.Cond = nil }},
-			{"Cond has 91", func(in *diffusion.StepInput) { in.Cond = make([]float32, 91) }},
-			{"Uncond has 2", func(in *diffusion.StepInput) { in.Uncond = make([]float32, 2) }},
-			{"guidance scale is NaN", func(in *diffusion.StepInput) {
+			{"Sample has 0", func(in *hostInput) { in.Sample = nil }},
+			{"Sample has 1", func(in *hostInput) { in.Sample = make([]float32, 1) }},
+			{"Cond has 0", func(in *hostInput) { in.Cond = nil }},
+			{"Cond has 91", func(in *hostInput) { in.Cond = make([]float32, 91) }},
+			{"Uncond has 2", func(in *hostInput) { in.Uncond = make([]float32, 2) }},
+			{"guidance scale is NaN", func(in *hostInput) {
 				in.Uncond, in.Guidance = in.Cond, float32(math.NaN())
 			}},
 		} {
 			in := good
 			c.change(&in)
-			require.ErrorContains(t, s.Step(k, 0, in), c.part, name)
+			require.ErrorContains(t, r.Step(0, in), c.part, name)
 		}
 		if s.NeedsNoise(0) {
 			in := good
 			in.Noise = nil
-			require.ErrorContains(t, s.Step(k, 0, in), "Noise has 0", name)
+			require.ErrorContains(t, r.Step(0, in), "Noise has 0", name)
 		}
-		require.ErrorContains(t, s.Step(nil, 0, good), "without kernels")
-		require.ErrorContains(t, s.Step(k, 1, good), "expected 0")
-		require.ErrorContains(t, s.Step(k, -1, good), "expected 0")
+		require.ErrorContains(t, r.Step(1, good), "expected 0")
+		require.ErrorContains(t, r.Step(-1, good), "expected 0")
 		require.Equal(t, gaussian(streamSample, 0), good.Sample, "refused steps change nothing")
-		require.Nil(t, s.Denoised())
+		require.Nil(t, r.Denoised())
 
 		last := len(s.Timesteps())
 		for i := range last {
-			step(t, s, i, good.Sample)
+			step(t, s, r, i, good.Sample)
 		}
-		require.Error(t, s.Step(k, last, good), name)
+		require.Error(t, r.Step(last, good), name)
 		require.False(t, s.NeedsNoise(last))
 		require.False(t, math.IsNaN(s.InputScale(last+5)+s.InputScale(-1)+s.InitNoiseSigma()))
 	}
@@ -114,9 +132,9 @@ func TestStepKeepsItsInputs(t *testing.T) {
 		s := scheduler(t, sd15, name)
 		require.NoError(t, s.Begin(5, batch, elements, diffusion.Options{}))
 		cond, uncond, noise := gaussian(streamCond, 0), gaussian(streamUncond, 0), gaussian(streamNoise, 0)
-		sample := gaussian(streamSample, 0)
+		sample, r := gaussian(streamSample, 0), start(t, s)
 		for i := range s.Timesteps() {
-			require.NoError(t, s.Step(kernels.Reference(), i, diffusion.StepInput{Sample: sample, Cond: cond, Uncond: uncond, Noise: noise, Guidance: 7.5}))
+			require.NoError(t, r.Step(i, hostInput{Sample: sample, Cond: cond, Uncond: uncond, Noise: noise, Guidance: 7.5}))
 		}
 		require.Equal(t, gaussian(streamCond, 0), cond)
 		require.Equal(t, gaussian(streamUncond, 0), uncond)
@@ -128,7 +146,8 @@ func TestStepKeepsItsInputs(t *testing.T) {
 func TestDenoisedIsWhereTheScheduleEnds(t *testing.T) {
 	for _, name := range []string{"euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "unipc", "flow_match_euler"} {
 		s := scheduler(t, sd15, name)
-		requireClose(t, run(t, s, 8), s.Denoised(), 1e-6, "%s", name)
+		sample, r := denoise(t, s, 8)
+		requireClose(t, sample, r.Denoised(), 1e-6, "%s", name)
 	}
 }
 
@@ -138,14 +157,30 @@ func TestDenoisedOfNoiseSolvers(t *testing.T) {
 		s, err := diffusion.New(parse(t, config))
 		require.NoError(t, err)
 		require.NoError(t, s.Begin(10, batch, elements, diffusion.Options{}))
-		step(t, s, 0, gaussian(streamSample, 0))
-		return slices.Clone(s.Denoised())
+		r := start(t, s)
+		step(t, s, r, 0, gaussian(streamSample, 0))
+		return slices.Clone(r.Denoised())
 	}
 	for _, rest := range []string{`"prediction_type":"epsilon"`, `"prediction_type":"v_prediction"`, `"prediction_type":"sample"`} {
 		const sigmaMin = `"final_sigmas_type":"sigma_min",`
 		want := first(`{"_class_name":"DPMSolverMultistepScheduler",` + sigmaMin + rest + `}`)
 		requireClose(t, want, first(`{"_class_name":"DPMSolverMultistepScheduler","algorithm_type":"dpmsolver",`+sigmaMin+rest+`}`), 1e-6, "%s", rest)
 		requireClose(t, want, first(`{"_class_name":"UniPCMultistepScheduler","predict_x0":false,`+sigmaMin+rest+`}`), 1e-6, "%s", rest)
+	}
+}
+
+func TestStepsAllocateNothing(t *testing.T) {
+	for _, name := range diffusion.Names() {
+		s := scheduler(t, sd15, name)
+		require.NoError(t, s.Begin(40, batch, elements, diffusion.Options{}))
+		r, i := start(t, s), 0
+		in := hostInput{Sample: gaussian(streamSample, 0), Cond: gaussian(streamCond, 0), Uncond: gaussian(streamUncond, 0), Noise: gaussian(streamNoise, 0), Guidance: 2}
+		require.Zero(t, testing.AllocsPerRun(30, func() {
+			if r.Step(i, in) != nil {
+				panic("a step failed")
+			}
+			i++
+		}), name)
 	}
 }
 
@@ -215,7 +250,7 @@ func TestNaNIsNotHidden(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, s.Begin(10, 1, 3, diffusion.Options{}))
 		sample := []float32{1, 2, 3}
-		require.NoError(t, s.Step(kernels.Reference(), 0, diffusion.StepInput{Sample: sample, Cond: []float32{0, float32(math.NaN()), 0}}))
+		require.NoError(t, start(t, s).Step(0, hostInput{Sample: sample, Cond: []float32{0, float32(math.NaN()), 0}}))
 		require.Positive(t, kernels.Reference().CountNonFinite(sample), config)
 	}
 }

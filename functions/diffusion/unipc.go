@@ -12,8 +12,7 @@ import (
 // given with the new model output (UniC), then predicts the next (UniP), both of order 1 to 3.
 type unipc struct {
 	multistep
-	plan   []unipcStep
-	sample []float32 // the corrected sample of the last step
+	plan []unipcStep
 }
 
 var _ Scheduler = (*unipc)(nil)
@@ -98,8 +97,7 @@ func (u *unipc) Begin(steps, batch, elements int, o Options) error {
 	if err := u.begin(batch, elements, timesteps, sigmas); err != nil {
 		return err
 	}
-	u.keep(u.solverOrder + 1)
-	u.sample = sized(u.sample, u.size)
+	u.kept, u.saves = u.solverOrder+1, true // the corrected sample of the last step
 	if err := u.setConversions(classUniPC, len(timesteps)); err != nil {
 		u.reset()
 		return err
@@ -302,37 +300,32 @@ func solve(rows [][]float64, right []float64) []float64 {
 	return x
 }
 
-// Step implements Scheduler.
-func (u *unipc) Step(k *kernels.Set, i int, in StepInput) error {
-	if err := u.enter(k, i, in, false); err != nil {
+func (r *Run[V]) stepUniPC(u *unipc, i int, in StepInput[V]) error {
+	if err := r.convertUniPC(u, i, in, r.rotate()); err != nil {
 		return err
 	}
-	newest := u.rotate()
-	if err := u.convertNewest(k, i, in, newest); err != nil {
-		return err
-	}
-	step := u.plan[i]
+	step := &u.plan[i]
 	if step.correct {
-		a := step.corrector
-		a.Sample, a.History, a.Prev = u.sample, u.outputs[:len(a.HistoryCoef)], u.sample
-		if err := k.Step(&a); err != nil {
+		a := r.planned(&step.corrector, r.saved)
+		a.History, a.Prev = r.kept[:len(a.HistoryCoef)], r.saved
+		if err := r.arrays.Step(a); err != nil {
 			return err
 		}
-	} else {
-		copy(u.sample, in.Sample)
+	} else if err := r.arrays.Copy(r.saved, in.Sample); err != nil {
+		return err
 	}
-	a := step.predict
-	a.Sample, a.History, a.Prev = u.sample, u.outputs[:len(a.HistoryCoef)], in.Sample
-	return k.Step(&a)
+	a := r.planned(&step.predict, r.saved)
+	a.History, a.Prev = r.kept[:len(a.HistoryCoef)], in.Sample
+	return r.arrays.Step(a)
 }
 
-func (u *unipc) convertNewest(k *kernels.Set, i int, in StepInput, newest []float32) error {
+func (r *Run[V]) convertUniPC(u *unipc, i int, in StepInput[V], newest V) error {
 	if u.predictX0 {
-		return u.convertX0(k, i, in, newest)
+		return r.convertX0(&u.multistep, i, in, newest)
 	}
-	if err := u.convertX0(k, i, in, u.denoised); err != nil {
+	if err := r.convertX0(&u.multistep, i, in, r.denoised); err != nil {
 		return err
 	}
 	c := u.conversions[i]
-	return convert(k, in, c.epsSample, c.epsOutput, newest)
+	return r.convert(in, c.epsSample, c.epsOutput, newest)
 }

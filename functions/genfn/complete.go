@@ -35,7 +35,7 @@ func (s *settings) addCompletion(cmd *cobra.Command) {
 		switch f.Name {
 		case "model", "preload":
 			complete = s.completeModel
-		case "models", "store-dir", "cache-dir", "openvino-dir", "onnxruntime-dir":
+		case "models", "store-dir", "cache-dir", "openvino-dir", "onnxruntime-dir", "cuda-dir":
 			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
 		case "out", "latents", "output-latents", "creds", "virtual-gpu-faults", "virtual-cuda-faults":
 			return // files

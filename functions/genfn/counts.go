@@ -72,15 +72,18 @@ func (f *upFlags) wantGPUs() error {
 	switch {
 	case !ok:
 		return nil
-	case n == 0 && f.virtual.on:
-		return usageError{errors.New("--instances gpu=0 and --virtual-gpu: expected one of them")}
+	case n == 0 && (f.virtual.on || f.cuda.virtual.on):
+		return usageError{errors.New("--instances gpu=0 and --virtual-gpu or --virtual-cuda: expected one of them")}
 	case n == 0:
 		f.devices = []string{"CPU"}
 	case slices.Equal(f.devices, []string{"CPU"}):
 		f.devices = []string{allDevices}
 	}
-	if f.virtual.on {
+	switch {
+	case f.virtual.on:
 		f.virtual.devices = max(f.virtual.devices, n)
+	case f.cuda.virtual.on:
+		f.cuda.virtual.devices = max(f.cuda.virtual.devices, n)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -45,8 +44,8 @@ func (f *cudaFlags) discover(ctx context.Context, s *settings, log *slog.Logger)
 		return nil
 	}
 	hello := s.hello("")
-	hello.Runtime, hello.LibraryDir = protocol.RuntimeCUDA, f.dir
-	found, err := process.Discover(ctx, process.Config{Hello: f.virtual.hello(hello), Env: f.virtual.env, Stderr: os.Stderr, Logger: log})
+	env := f.apply(s, &hello)
+	found, err := process.Discover(ctx, process.Config{Hello: hello, Env: env, Stderr: os.Stderr, Logger: log})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		var said *events.Error
 		words := err.Error()
@@ -58,10 +57,14 @@ func (f *cudaFlags) discover(ctx context.Context, s *settings, log *slog.Logger)
 	return found
 }
 
-// checkServes refuses a device that no model runs on yet.
-func checkServes(flag, device string) error {
-	if !strings.HasPrefix(strings.ToLower(device), protocol.RuntimeCUDA) {
-		return nil
+// apply has a runner use CUDA, where it is. It returns what to add to the runner's environment.
+func (f *cudaFlags) apply(s *settings, hello *protocol.Hello) (env []string) {
+	hello.Runtime, hello.CUDADir, hello.ONNXRuntimeDir = protocol.RuntimeCUDA, f.dir, s.onnx
+	if f.virtual.on {
+		hello.CUDADir = f.virtual.libraries
 	}
-	return usageError{fmt.Errorf("%s %s: no model runs on CUDA yet; genfn devices lists what can serve", flag, device)}
+	return f.virtual.env
 }
+
+// isCUDA reports whether a device is one of CUDA's, by its name.
+func isCUDA(device string) bool { return strings.HasPrefix(strings.ToLower(device), "cuda:") }

@@ -35,7 +35,10 @@ func (f *fleet) instance(device string, n int) (*instance.Instance, error) {
 	with := f.shared
 	if device != "CPU" {
 		flags.slots, flags.threads, flags.serveNoop, with.cpus = 1, 0, false, 0
-		flags.name += "-" + strings.ToLower(strings.ReplaceAll(device, ".", "-"))
+		flags.name += "-" + strings.ToLower(strings.NewReplacer(".", "-", ":", "-").Replace(device))
+		if isCUDA(device) { // these are for OpenVINO's GPUs
+			flags.properties, flags.precision, flags.streams = nil, "", 0
+		}
 	} else {
 		flags.properties, flags.precision, flags.virtual = nil, "", virtualFlags{}
 		if n > 1 {
@@ -51,7 +54,7 @@ func (f *fleet) addOthers(soft, hard context.Context) {
 	for n := 2; n <= f.shared.cpus; n++ {
 		f.others.Go(func() { f.serveAgain(soft, hard, "CPU", n) })
 	}
-	if slices.Equal(f.flags.devices, []string{"CPU"}) && !f.flags.virtual.on {
+	if slices.Equal(f.flags.devices, []string{"CPU"}) && !f.virtual() {
 		return
 	}
 	f.others.Go(func() {
@@ -67,6 +70,9 @@ func (f *fleet) addOthers(soft, hard context.Context) {
 		}
 	})
 }
+
+// virtual reports whether there are virtual GPUs, which are there to serve.
+func (f *fleet) virtual() bool { return f.flags.virtual.on || f.flags.cuda.virtual.on }
 
 // wait waits until the instances that addOthers started have ended.
 func (f *fleet) wait() { f.others.Wait() }
@@ -115,12 +121,17 @@ func (f *fleet) serve(soft, hard context.Context, device string, n int) error {
 // find returns the devices beside the CPU that are to serve. All are validated by a process of their own first;
 // one that is not well is logged with its reason.
 func (f *fleet) find(ctx context.Context) (devices []string) {
+	var ofCUDA []process.Found
+	var both sync.WaitGroup
+	both.Go(func() { ofCUDA = f.flags.cuda.discover(ctx, f.settings, f.log) })
 	found, err := f.settings.discover(ctx, &f.flags.virtual, f.log)
+	both.Wait()
+	found = append(found, ofCUDA...)
 	if err != nil && ctx.Err() == nil {
 		f.log.Warn("[GPU] devices cannot be looked for", "error", err)
 	}
 	wanted := func(name string) bool {
-		return slices.Contains(f.flags.devices, allDevices) || slices.Contains(f.flags.devices, name) || f.flags.virtual.on && slices.Equal(f.flags.devices, []string{"CPU"})
+		return slices.Contains(f.flags.devices, allDevices) || slices.Contains(f.flags.devices, name) || f.virtual() && slices.Equal(f.flags.devices, []string{"CPU"})
 	}
 	for _, d := range found {
 		switch {

@@ -42,6 +42,7 @@ type instanceFlags struct {
 	properties map[string]string
 	precision  string
 	virtual    virtualFlags
+	cuda       cudaFlags
 	metrics    string
 	topology   streamFlags
 }
@@ -78,9 +79,6 @@ func (f *instanceFlags) check() error {
 	if _, err := f.guidanceBatch(); err != nil {
 		return err
 	}
-	if err := checkServes("--device", f.device); err != nil {
-		return err
-	}
 	if err := f.checkRuntime(); err != nil {
 		return err
 	}
@@ -100,8 +98,9 @@ func (f *instanceFlags) checkRuntime() error {
 		return usageError{fmt.Errorf("--runtime %q: expected %s or %s", f.runtime, openvinoRuntime, protocol.RuntimeONNXRuntime)}
 	}
 	switch {
+	case isCUDA(f.device): // it is what runs there
 	case f.device != "CPU":
-		return usageError{fmt.Errorf("--runtime %s --device %s: ONNX Runtime serves the CPU only", f.runtime, f.device)}
+		return usageError{fmt.Errorf("--runtime %s --device %s: ONNX Runtime serves the CPU and CUDA devices only", f.runtime, f.device)}
 	case f.precision != "" && f.precision != "f32":
 		return usageError{fmt.Errorf("--runtime %s --precision %s: ONNX Runtime computes in f32 here", f.runtime, f.precision)}
 	case f.streams > 1:
@@ -138,6 +137,7 @@ func (f *instanceFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.precision, "precision", "", "inference precision: f32, f16, bf16, or auto for the fastest that the device has in hardware (default: f32 on the CPU, auto elsewhere)")
 	flags.StringVar(&f.metrics, "metrics", "", "address that serves Prometheus metrics under /metrics, such as 127.0.0.1:9464 (default: none)")
 	f.virtual.add(cmd)
+	f.cuda.add(cmd)
 	f.topology.add(cmd)
 	flags.BoolVar(&f.serveNoop, "serve-noop", false, "also serve the built-in model \"noop\", which makes a plain picture without native code, to measure overhead")
 }
@@ -186,8 +186,8 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 	s.addRuntime(cmd)
 	flags.add(cmd)
 	s.addONNXRuntime(cmd)
-	cmd.Flags().StringVar(&flags.device, "device", "CPU", "OpenVINO device, as the command devices lists them")
-	cmd.Flags().StringVar(&flags.runtime, "runtime", openvinoRuntime, "what runs the networks: openvino, or onnxruntime for their ONNX files on the CPU")
+	cmd.Flags().StringVar(&flags.device, "device", "CPU", "device as the command devices lists them: CPU, GPU, or cuda:0, which runs the ONNX files of the networks")
+	cmd.Flags().StringVar(&flags.runtime, "runtime", openvinoRuntime, "what runs the networks on the CPU: openvino, or onnxruntime for their ONNX files")
 	return cmd
 }
 
@@ -228,7 +228,7 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 		return nil, err
 	}
 	hello.Properties, hello.Precision, hello.Validate = flags.properties, flags.precision, len(flags.properties) > 0
-	env, err := flags.virtual.apply(s, &hello)
+	env, err := flags.prepare(s, &hello)
 	if err != nil {
 		return nil, err
 	}
@@ -249,6 +249,17 @@ func (s *settings) newInstance(b *broker.Broker, flags *instanceFlags, with shar
 		MemoryReserve: reserve, Thresholds: thresholds, CanaryEvery: flags.canary, IdleModels: flags.idle.models, IdleRunner: flags.idle.runner,
 		Slots: flags.slots, Sharers: with.cpus, Preload: flags.preload, BatchEvery: batch, Grace: grace, Logger: log,
 	})
+}
+
+// prepare completes what a runner is told with what its device needs, and returns what to add to its environment.
+func (f *instanceFlags) prepare(s *settings, hello *protocol.Hello) ([]string, error) {
+	if !isCUDA(hello.Device) {
+		return f.virtual.apply(s, hello)
+	}
+	if err := f.cuda.virtual.prepare(); err != nil {
+		return nil, err
+	}
+	return f.cuda.apply(s, hello), nil
 }
 
 // hello is what every runner of this program is told.

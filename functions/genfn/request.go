@@ -51,7 +51,7 @@ func (r *requestFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.id, "id", "", "request id; one that was used before gives the answer of then (default: a new one)")
 	f.StringVar(&r.tenant, "tenant", "default", "tenant whose subjects and bucket are used")
 	f.StringVar(&r.priority, "priority", "interactive", "interactive or batch")
-	f.StringVar(&r.device, "device", "", "where the work is to begin: auto, cpu, gpu, or a device such as GPU.0 (default: auto)")
+	f.StringVar(&r.device, "device", "", "where the work is to begin: auto, cpu, gpu, or a device such as GPU.0 or cuda:0 (default: auto)")
 	f.StringVar(&r.fallback, "fallback", "", "if that device fails: allowed (any other), never, or deadline (another only if it will finish within --timeout) (default: allowed)")
 	f.StringVar(&r.degrade, "degrade", "", "if memory runs out after all else was tried: allowed (a smaller size or fewer pictures) or never (default: never)")
 	f.DurationVar(&r.timeout, "timeout", 0, "give up when the work has not begun by then, such as 30s (default: wait for ever)")

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,9 +45,9 @@ func (f *upFlags) check() error {
 	if f.port < 0 || f.port > math.MaxUint16 {
 		return usageError{fmt.Errorf("--port %d: expected 1 to %d, or 0 for a free one", f.port, math.MaxUint16)}
 	}
-	for _, device := range f.devices {
-		if err := checkServes("--devices", device); err != nil {
-			return err
+	for i, device := range f.devices {
+		if strings.EqualFold(device, "CPU") {
+			f.devices[i] = "CPU"
 		}
 	}
 	if err := f.instanceFlags.check(); err != nil {
@@ -79,6 +80,7 @@ func newUp(s *settings, signals *signals) *cobra.Command {
 	}
 	s.addModels(cmd)
 	s.addRuntime(cmd)
+	s.addONNXRuntime(cmd)
 	flags.add(cmd, 4222, filepath.Join(dataDir(), "jetstream"), allDevices)
 	return cmd
 }
@@ -128,6 +130,7 @@ func newDemo(s *settings, signals *signals) *cobra.Command {
 	}
 	s.addModels(cmd)
 	s.addRuntime(cmd)
+	s.addONNXRuntime(cmd)
 	server.add(cmd, 0, "", "CPU")
 	request.add(cmd)
 	return cmd
@@ -154,6 +157,9 @@ func (s *settings) up(signals *signals, flags *upFlags, log *slog.Logger, use fu
 	}
 	hello := s.hello("")
 	if _, err := flags.virtual.apply(s, &hello); err != nil { // said before anything is started
+		return err
+	}
+	if err := flags.cuda.virtual.prepare(); err != nil {
 		return err
 	}
 	port := flags.port

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"genfn/functions/device/virtualcuda"
-	"genfn/functions/runner/protocol"
 )
 
 // virtualCUDAFlags say whether NVIDIA's devices are virtual ones.
@@ -52,12 +51,4 @@ func (f *virtualCUDAFlags) prepare() error {
 	f.libraries = installed.Libraries
 	f.env, err = installed.Env(o)
 	return err
-}
-
-// hello has a runner use the virtual device's libraries, if it is wanted.
-func (f *virtualCUDAFlags) hello(h protocol.Hello) protocol.Hello {
-	if f.on {
-		h.LibraryDir = f.libraries
-	}
-	return h
 }

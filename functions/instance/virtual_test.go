@@ -41,6 +41,9 @@ type virtual struct {
 	latents  string // checksum of what the request for it gives
 }
 
+// healthOfMatrix never sets an instance aside for long: the next fault is to meet it.
+var healthOfMatrix = device.Policy{Backoff: 10 * time.Millisecond, MaxBackoff: 10 * time.Millisecond, QuarantineAfter: 1 << 20, ShedAfter: 1 << 20}
+
 // startVirtual starts both over a virtual GPU with the given memory. also, which may be nil, changes both.
 func startVirtual(t *testing.T, o virtualgpu.Options, also func(*instance.Config)) *virtual {
 	v := &virtual{rig: newRig(t), folder: t.TempDir(), device: "GPU"}
@@ -70,7 +73,7 @@ func startVirtual(t *testing.T, o virtualgpu.Options, also func(*instance.Config
 			},
 		}
 		c.Budgets = instance.Budgets{Stage: time.Minute, Floor: 3 * time.Second, Factor: 10}
-		c.Health = device.Policy{Backoff: 10 * time.Millisecond, MaxBackoff: 10 * time.Millisecond, QuarantineAfter: 1 << 20, ShedAfter: 1 << 20}
+		c.Health = healthOfMatrix
 	}
 	v.gpu = v.start(func(s *settings) { s.Name = "gpu-1" })
 	return v
@@ -200,6 +203,13 @@ func (o outcome) latents() string {
 // ready has the GPU serve again: its canary passes, and a request works there.
 func (v *virtual) ready(before string) {
 	v.t.Helper()
+	v.serves(before)
+	require.Equal(v.t, "GPU", v.run(v.request(32)).device, before)
+}
+
+// serves waits until the GPU takes requests.
+func (v *virtual) serves(before string) {
+	v.t.Helper()
 	require.Eventually(v.t, func() bool {
 		list, err := v.broker.Devices(v.context(), time.Minute)
 		require.NoError(v.t, err)
@@ -207,7 +217,6 @@ func (v *virtual) ready(before string) {
 			return s.Instance == "gpu-1" && s.State == events.StateReady && s.Busy == 0
 		})
 	}, patience, 20*time.Millisecond, before)
-	require.Equal(v.t, "GPU", v.run(v.request(32)).device, before)
 }
 
 // memory is what all living processes have on the device, in bytes.

@@ -3,58 +3,63 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
 	"genfn/bindings/kernels"
-	"genfn/bindings/tensor"
 	"genfn/events"
 	"genfn/functions/diffusion"
 	"genfn/functions/model/session"
 )
 
 // denoiser is the loop's state. All its memory is there before the first step.
-type denoiser struct {
-	g             *generation
+type denoiser[V any] struct {
+	g             *generation[V]
+	run           *diffusion.Run[V]
 	unet          *session.Executable
 	source        kernels.NormalSource
-	sample        []float32 // [count, elements]
-	noise         []float32 // the same, nil if the scheduler takes none
-	cond, uncond  []float32 // the UNet's outputs, the same; uncond nil: no guidance
-	input, output []float32 // the UNet's buffers
-	states        []float32 // encoder_hidden_states
-	timestep      *tensor.Buffer
-	batch         int // of an inference
+	sample        V         // [count, elements]
+	noise         V         // the same, none if the scheduler takes none
+	drawn         []float32 // noise on the host, on its way to there
+	cond, uncond  V         // the UNet's outputs, the same; uncond none: no guidance
+	direct        bool      // these are the UNet's output itself
+	input, output V         // the UNet's
+	states        V         // encoder_hidden_states
+	timestep      V         // the UNet's
+	timesteps     V         // all of them, in the UNet's type
+	batch         int       // of an inference
+	counting      int       // call after which the latents are being counted; -1: none
 	infer, other  time.Duration
 }
 
 // denoise runs the scheduler's steps over all images of the request together: noise is drawn for all of them at
 // once, as diffusers does, so that one seed gives the same images.
-func (g *generation) denoise(ctx context.Context) error {
+func (g *generation[V]) denoise(ctx context.Context) error {
 	start := time.Now()
 	d, err := g.newDenoiser()
 	if err != nil {
 		return err
 	}
 	g.sample = d.sample
-	timesteps := g.job.scheduler.Timesteps()
-	times := make([]time.Duration, len(timesteps))
-	for i, t := range timesteps {
-		stage := fmt.Sprintf("%s step %d of %d", events.StageDenoise, i+1, len(timesteps))
+	calls := len(g.job.scheduler.Timesteps())
+	times := make([]time.Duration, calls)
+	for i := range calls {
 		inferred := d.infer
-		if err := d.step(ctx, i, t); err != nil {
-			return staged(ctx, stage, err)
+		if err := d.step(ctx, i); err != nil {
+			return staged(ctx, stageOf(i, calls), err)
 		}
 		times[i] = d.infer - inferred
 		before := time.Now()
-		g.observer.Step(i+1, len(timesteps))
-		if g.nets.decodes() && g.job.PreviewEvery > 0 && (i+1)%g.job.PreviewEvery == 0 && i+1 < len(timesteps) {
-			if err := g.preview(ctx); err != nil {
-				return staged(ctx, stage, err)
+		g.observer.Step(i+1, calls)
+		if g.nets.decodes() && g.job.PreviewEvery > 0 && (i+1)%g.job.PreviewEvery == 0 && i+1 < calls {
+			if err := d.preview(ctx); err != nil {
+				return staged(ctx, stageOf(i, calls), err)
 			}
 		}
 		d.other += time.Since(before)
+	}
+	if err := d.counted(true); err != nil {
+		return err
 	}
 	slices.Sort(times)
 	g.stepTime = times[len(times)/2]
@@ -65,140 +70,205 @@ func (g *generation) denoise(ctx context.Context) error {
 	return nil
 }
 
-func (g *generation) newDenoiser() (*denoiser, error) {
-	j, p := g.job, g.p
-	unet := g.nets.unet
-	n := j.Count * j.elements
-	d := &denoiser{
-		g: g, unet: unet, source: p.kernels.TorchNormal(j.Seed), sample: make([]float32, n),
-		input: unet.Buffer("sample").F32(), output: unet.Buffer(p.noise).F32(), states: unet.Buffer("encoder_hidden_states").F32(),
-		timestep: unet.Buffer("timestep"), batch: int(unet.Buffer("sample").Shape()[0]),
-	}
-	if j.Latents != nil {
-		copy(d.sample, j.Latents.Data)
-	} else {
-		d.source.Fill(d.sample)
-	}
-	if sigma := j.scheduler.InitNoiseSigma(); sigma != 1 {
-		if err := p.kernels.Scale(d.sample, d.sample, float32(sigma), 0); err != nil {
-			return nil, err
-		}
-	}
-	d.allocate()
-	return d, nil
+// stageOf names the stage of call i of so many.
+func stageOf(i, calls int) string {
+	return fmt.Sprintf("%s step %d of %d", events.StageDenoise, i+1, calls)
 }
 
-// allocate sets up the outputs and what stays the same in every inference.
-func (d *denoiser) allocate() {
-	j := d.g.job
+func (g *generation[V]) newDenoiser() (*denoiser[V], error) {
+	j, p, a, unet := g.job, g.p, g.arrays, g.nets.unet
+	d := &denoiser[V]{
+		g: g, unet: unet, source: p.kernels.TorchNormal(j.Seed), input: a.Of(unet, "sample"), output: a.Of(unet, p.noise),
+		states: a.Of(unet, "encoder_hidden_states"), timestep: a.Of(unet, "timestep"), batch: int(unet.Shape("sample")[0]), counting: -1,
+	}
+	var err error
+	if d.sample, err = a.Make(j.Count * j.elements); err != nil {
+		return nil, err
+	}
+	if d.run, err = diffusion.Start(j.scheduler, a); err != nil {
+		return nil, err
+	}
+	if err := d.allocate(); err != nil {
+		return nil, err
+	}
+	if err := d.begin(); err != nil {
+		return nil, err
+	}
+	return d, d.condition()
+}
+
+// allocate sets up noise, timesteps and outputs.
+func (d *denoiser[V]) allocate() (err error) {
+	j, a := d.g.job, d.g.arrays
+	n := j.Count * j.elements
 	for i := range j.scheduler.Timesteps() {
 		if j.scheduler.NeedsNoise(i) {
-			d.noise = make([]float32, len(d.sample))
+			d.drawn = make([]float32, n)
+			if d.noise, err = a.Make(n); err != nil {
+				return err
+			}
 			break
 		}
 	}
+	port, _ := d.g.p.unet.Input("timestep")
+	encoded := encodeTimesteps(port.DType, j.scheduler.Timesteps())
+	if d.timesteps, err = a.Make(len(encoded)); err != nil {
+		return err
+	}
+	if err := a.Write(d.timesteps, encoded); err != nil {
+		return err
+	}
 	switch {
-	case j.Count == 1 && j.guided && d.batch == 2: // the output buffer is already in the right order
-		d.uncond, d.cond = d.output[:j.elements], d.output[j.elements:]
+	case j.Count == 1 && j.guided && d.batch == 2: // the output is already in the right order
+		d.uncond, d.cond, d.direct = a.Slice(d.output, 0, j.elements), a.Slice(d.output, j.elements, j.elements), true
+		return nil
 	case j.Count == 1 && !j.guided && d.batch == 1:
-		d.cond = d.output
-	default:
-		d.cond = make([]float32, len(d.sample))
-		if j.guided {
-			d.uncond = make([]float32, len(d.sample))
-		}
+		d.cond, d.direct = d.output, true
+		return nil
 	}
-	width := len(d.g.embeds[0])
-	for row := range d.batch {
-		copy(d.states[row*width:], d.g.embeds[min(row, len(d.g.embeds)-1)])
+	if d.cond, err = a.Make(n); err == nil && j.guided {
+		d.uncond, err = a.Make(n)
 	}
-	if j.timestepCondition {
-		condition := d.unet.Buffer("timestep_cond").F32()
-		width := d.g.p.model.TimeCondProjDim
-		for row := range d.batch {
-			timestepCond(condition[row*width:(row+1)*width], j.GuidanceScale)
-		}
-	}
+	return err
 }
 
-// step runs the UNet on every image and the scheduler on all.
-func (d *denoiser) step(ctx context.Context, i int, t float64) error {
-	g := d.g
+// begin fills in the initial latents.
+func (d *denoiser[V]) begin() error {
+	j, a := d.g.job, d.g.arrays
+	initial := make([]float32, j.Count*j.elements)
+	if j.Latents != nil {
+		copy(initial, j.Latents.Data)
+	} else {
+		d.source.Fill(initial)
+	}
+	if err := a.Write(d.sample, initial); err != nil {
+		return err
+	}
+	if sigma := j.scheduler.InitNoiseSigma(); sigma != 1 {
+		return a.Scale(d.sample, d.sample, float32(sigma), 0)
+	}
+	return nil
+}
+
+// condition fills in the UNet's inputs that stay the same in every inference.
+func (d *denoiser[V]) condition() error {
+	j, a, embeds := d.g.job, d.g.arrays, d.g.embeds
+	width := a.Len(embeds[0])
+	for row := range d.batch {
+		if err := a.Copy(a.Slice(d.states, row*width, width), embeds[min(row, len(embeds)-1)]); err != nil {
+			return err
+		}
+	}
+	if !j.timestepCondition {
+		return nil
+	}
+	width = d.g.p.model.TimeCondProjDim
+	condition := make([]float32, d.batch*width)
+	for row := range d.batch {
+		timestepCond(condition[row*width:(row+1)*width], j.GuidanceScale)
+	}
+	return a.Write(a.Of(d.unet, "timestep_cond"), condition)
+}
+
+// step runs the UNet on every image and the scheduler on all. Nothing here waits for a device but the inferences, and
+// fresh noise, which comes right after one.
+func (d *denoiser[V]) step(ctx context.Context, i int) error {
+	j, a := d.g.job, d.g.arrays
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d.setTimestep(t)
-	scale := float32(g.job.scheduler.InputScale(i))
-	for image := range g.job.Count {
+	width := a.Len(d.timesteps) / len(j.scheduler.Timesteps())
+	if err := a.Copy(d.timestep, a.Slice(d.timesteps, i*width, width)); err != nil {
+		return err
+	}
+	scale := float32(j.scheduler.InputScale(i))
+	for image := range j.Count {
 		if err := d.predict(ctx, image, scale); err != nil {
 			return err
 		}
 	}
-	if g.job.scheduler.NeedsNoise(i) {
-		d.source.Fill(d.noise)
-	}
-	in := diffusion.StepInput{Sample: d.sample, Cond: d.cond, Uncond: d.uncond, Noise: d.noise, Guidance: float32(g.job.GuidanceScale)}
-	if err := g.job.scheduler.Step(g.p.kernels, i, in); err != nil {
+	if err := d.counted(true); err != nil {
 		return err
 	}
-	if n := g.p.kernels.CountNonFinite(d.sample); n > 0 {
-		return notFinite("the latents", n, len(d.sample))
+	if j.scheduler.NeedsNoise(i) {
+		d.source.Fill(d.drawn)
+		if err := a.Write(d.noise, d.drawn); err != nil {
+			return err
+		}
 	}
-	return nil
+	in := diffusion.StepInput[V]{Sample: d.sample, Cond: d.cond, Uncond: d.uncond, Noise: d.noise, Guidance: float32(j.GuidanceScale)}
+	if err := d.run.Step(i, in); err != nil {
+		return err
+	}
+	if err := a.Count(d.sample); err != nil {
+		return err
+	}
+	d.counting = i
+	return d.counted(false)
 }
 
-// setTimestep writes the timestep. Most exported UNets take whole numbers; some schedules have fractions.
-func (d *denoiser) setTimestep(t float64) {
-	switch d.timestep.DType() {
-	case tensor.I64:
-		d.timestep.I64()[0] = int64(math.RoundToEven(t))
-	case tensor.I32:
-		d.timestep.I32()[0] = int32(math.RoundToEven(t))
-	default:
-		d.timestep.F32()[0] = float32(t)
+// counted returns numerical_error for the step after which the latents were counted, if some were not finite. Without
+// wait it may have to be asked again.
+func (d *denoiser[V]) counted(wait bool) error {
+	if d.counting < 0 {
+		return nil
 	}
+	n, known, err := d.g.arrays.Counted(wait)
+	if err != nil || !known {
+		return err
+	}
+	i := d.counting
+	d.counting = -1
+	if n == 0 {
+		return nil
+	}
+	e := notFinite("the latents", n, d.g.arrays.Len(d.sample))
+	e.Stage = stageOf(i, len(d.g.job.scheduler.Timesteps()))
+	return e
 }
 
 // predict runs the UNet on one image: guided as one batch of two, unconditional first, or as two inferences if
 // the network's batch is fixed at 1.
-func (d *denoiser) predict(ctx context.Context, image int, scale float32) error {
-	j, n := d.g.job, d.g.job.elements
-	first := d.input[:n]
-	if err := d.g.p.kernels.Scale(first, d.sample[image*n:(image+1)*n], scale, 0); err != nil {
+func (d *denoiser[V]) predict(ctx context.Context, image int, scale float32) error {
+	j, a, n := d.g.job, d.g.arrays, d.g.job.elements
+	first := a.Slice(d.input, 0, n)
+	if err := a.Scale(first, a.Slice(d.sample, image*n, n), scale, 0); err != nil {
 		return err
 	}
 	if d.batch == 2 {
-		copy(d.input[n:], first)
+		if err := a.Copy(a.Slice(d.input, n, n), first); err != nil {
+			return err
+		}
 	}
 	if j.guided && d.batch == 1 {
 		return d.predictTwice(ctx, image)
 	}
-	if err := d.run(ctx); err != nil {
+	if err := d.inference(ctx); err != nil || d.direct {
 		return err
 	}
-	last := d.output[len(d.output)-n:]
-	if &d.cond[0] != &last[0] {
-		copy(d.cond[image*n:], last)
-		if j.guided {
-			copy(d.uncond[image*n:], d.output[:n])
-		}
+	if err := a.Copy(a.Slice(d.cond, image*n, n), a.Slice(d.output, a.Len(d.output)-n, n)); err != nil || !j.guided {
+		return err
 	}
-	return nil
+	return a.Copy(a.Slice(d.uncond, image*n, n), a.Slice(d.output, 0, n))
 }
 
-func (d *denoiser) predictTwice(ctx context.Context, image int) error {
-	n := d.g.job.elements
-	for k, to := range [][]float32{d.uncond, d.cond} {
-		copy(d.states, d.g.embeds[k])
-		if err := d.run(ctx); err != nil {
+func (d *denoiser[V]) predictTwice(ctx context.Context, image int) error {
+	a, n := d.g.arrays, d.g.job.elements
+	for k, to := range []V{d.uncond, d.cond} {
+		if err := a.Copy(d.states, d.g.embeds[k]); err != nil {
 			return err
 		}
-		copy(to[image*n:(image+1)*n], d.output)
+		if err := d.inference(ctx); err != nil {
+			return err
+		}
+		if err := a.Copy(a.Slice(to, image*n, n), d.output); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (d *denoiser) run(ctx context.Context) error {
+func (d *denoiser[V]) inference(ctx context.Context) error {
 	start := time.Now()
 	err := d.unet.Infer(ctx)
 	d.infer += time.Since(start)
@@ -206,13 +276,17 @@ func (d *denoiser) run(ctx context.Context) error {
 }
 
 // preview decodes the denoised estimate of every image.
-func (g *generation) preview(ctx context.Context) error {
-	estimate := g.job.scheduler.Denoised()
-	if estimate == nil || g.p.kernels.CountNonFinite(estimate) > 0 {
-		return nil
+func (d *denoiser[V]) preview(ctx context.Context) error {
+	g, estimate := d.g, d.run.Denoised()
+	if err := d.counted(true); err != nil { // before something else is counted
+		return err
+	}
+	n, err := g.count(estimate)
+	if err != nil || n > 0 {
+		return err
 	}
 	for i := range g.job.Count {
-		img, err := g.decodeOne(ctx, estimate[i*g.job.elements:(i+1)*g.job.elements])
+		img, err := g.decodeOne(ctx, g.arrays.Slice(estimate, i*g.job.elements, g.job.elements))
 		if err != nil {
 			return err
 		}

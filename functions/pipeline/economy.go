@@ -33,7 +33,7 @@ func (p *TextToImage) makeRoom(j *job, unet, vae session.Shapes) error {
 }
 
 // degradations names what was done differently.
-func (g *generation) degradations() []string {
+func (g *generation[V]) degradations() []string {
 	var words []string
 	for _, d := range []struct {
 		used bool
@@ -52,7 +52,7 @@ func (g *generation) degradations() []string {
 }
 
 // runTiled does the stages after loading; the VAE's tiles load their shapes themselves.
-func (g *generation) runTiled(ctx context.Context) error {
+func (g *generation[V]) runTiled(ctx context.Context) error {
 	if err := g.stage(ctx, events.StageTextEncoder, g.encodeText); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (g *generation) runTiled(ctx context.Context) error {
 
 // runOffloaded does the stages after tokenizing with at most one network compiled at a time. What compiling costs
 // is in the time of the load stage, and for each network in "load_" and its name.
-func (g *generation) runOffloaded(ctx context.Context) error {
+func (g *generation[V]) runOffloaded(ctx context.Context) error {
 	p := g.p
 	text, unet, vae := p.shapes(g.job)
 	g.nets = &networks{}
@@ -84,7 +84,7 @@ func (g *generation) runOffloaded(ctx context.Context) error {
 }
 
 // offloaded runs a stage between compiling its network and freeing it, whatever the outcome.
-func (g *generation) offloaded(ctx context.Context, n *session.Network, s session.Shapes, to **session.Executable, stage string, run func(context.Context) error) error {
+func (g *generation[V]) offloaded(ctx context.Context, n *session.Network, s session.Shapes, to **session.Executable, stage string, run func(context.Context) error) error {
 	e, err := g.loadOne(ctx, n, s)
 	if err == nil {
 		*to = e
@@ -95,7 +95,7 @@ func (g *generation) offloaded(ctx context.Context, n *session.Network, s sessio
 }
 
 // loadOne compiles one network as a stage of its own, after freeing its other shapes.
-func (g *generation) loadOne(ctx context.Context, n *session.Network, s session.Shapes) (e *session.Executable, err error) {
+func (g *generation[V]) loadOne(ctx context.Context, n *session.Network, s session.Shapes) (e *session.Executable, err error) {
 	if err := n.KeepOnly(s); err != nil {
 		return nil, err
 	}

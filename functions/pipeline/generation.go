@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,30 +16,45 @@ import (
 	"genfn/functions/model/session"
 )
 
-// generation is one run of a job.
-type generation struct {
+// generation is one run of a job. V is how arrays are named in the memory where the networks are.
+type generation[V any] struct {
 	p        *TextToImage
+	arrays   arrays[V]
 	job      *job
 	observer Observer
 	times    map[string]time.Duration
 	nets     *networks
 
-	ids       [][]int64   // token ids: unconditional first if guided, then conditional
-	embeds    [][]float32 // the same order; each MaxTokens x HiddenSize
+	ids       [][]int64 // token ids: unconditional first if guided, then conditional
+	embeds    []V       // the same order; each MaxTokens x HiddenSize
 	truncated bool
-	sample    []float32 // [count, channels, height, width]
+	sample    V // [count, channels, height, width]
 	images    []imagefile.Image
 
 	guidanceBatch int           // of the UNet; 0: no guidance
 	stepTime      time.Duration // median
 }
 
-func newGeneration(p *TextToImage, j *job, o Observer) *generation {
-	return &generation{p: p, job: j, observer: o, times: map[string]time.Duration{}}
+func newGeneration[V any](p *TextToImage, j *job, o Observer, in arrays[V]) *generation[V] {
+	return &generation[V]{p: p, arrays: in, job: j, observer: o, times: map[string]time.Duration{}}
+}
+
+// generate runs a job in arrays, which it closes.
+func generate[V any](ctx context.Context, p *TextToImage, j *job, o Observer, in arrays[V]) (result *ImageResult, err error) {
+	defer func() {
+		if closed := in.Close(); closed != nil {
+			err = errors.Join(err, closed)
+		}
+	}()
+	g := newGeneration(p, j, o, in)
+	if err := g.run(ctx); err != nil {
+		return nil, err
+	}
+	return g.result()
 }
 
 // run does the stages in order and gives the networks back.
-func (g *generation) run(ctx context.Context) error {
+func (g *generation[V]) run(ctx context.Context) error {
 	if err := g.stage(ctx, events.StageTokenize, g.tokenize); err != nil {
 		return err
 	}
@@ -71,7 +85,7 @@ func (g *generation) run(ctx context.Context) error {
 	return nil
 }
 
-func (g *generation) stage(ctx context.Context, name string, run func(context.Context) error) error {
+func (g *generation[V]) stage(ctx context.Context, name string, run func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return stopped(ctx, name)
 	}
@@ -82,12 +96,12 @@ func (g *generation) stage(ctx context.Context, name string, run func(context.Co
 	return staged(ctx, name, err)
 }
 
-func (g *generation) load(ctx context.Context) (err error) {
+func (g *generation[V]) load(ctx context.Context) (err error) {
 	g.nets, err = g.p.acquire(ctx, g.job)
 	return err
 }
 
-func (g *generation) tokenize(ctx context.Context) error {
+func (g *generation[V]) tokenize(ctx context.Context) error {
 	prompts := []string{g.job.Prompt}
 	if g.job.guided {
 		prompts = []string{g.job.NegativePrompt, g.job.Prompt}
@@ -104,38 +118,40 @@ func (g *generation) tokenize(ctx context.Context) error {
 }
 
 // encodeText runs both prompts as one batch, or one after the other where the network's batch is fixed.
-func (g *generation) encodeText(ctx context.Context) error {
-	in, out := g.nets.text.Buffer("input_ids"), g.nets.text.Buffer(g.p.embeddings).F32()
-	batch, width := int(in.Shape()[0]), g.p.model.MaxTokens*g.p.model.HiddenSize
+func (g *generation[V]) encodeText(ctx context.Context) error {
+	text, a := g.nets.text, g.arrays
+	in, out := a.Of(text, "input_ids"), a.Of(text, g.p.embeddings)
+	port, _ := g.p.textEncoder.Input("input_ids")
+	batch, width := int(text.Shape("input_ids")[0]), g.p.model.MaxTokens*g.p.model.HiddenSize
 	for first := 0; first < len(g.ids); first += batch {
+		var ids []int64
 		for row := range batch {
-			putIDs(in, row, g.ids[min(first+row, len(g.ids)-1)])
+			ids = append(ids, g.ids[min(first+row, len(g.ids)-1)]...)
 		}
-		if err := g.nets.text.Infer(ctx); err != nil {
+		if err := a.Write(in, wholes(port.DType, ids)); err != nil {
+			return err
+		}
+		if err := text.Infer(ctx); err != nil {
 			return err
 		}
 		for row := 0; row < batch && first+row < len(g.ids); row++ {
-			g.embeds = append(g.embeds, slices.Clone(out[row*width:(row+1)*width]))
+			embeds, err := a.Make(width)
+			if err != nil {
+				return err
+			}
+			if err := a.Copy(embeds, a.Slice(out, row*width, width)); err != nil {
+				return err
+			}
+			g.embeds = append(g.embeds, embeds)
 		}
 	}
 	return nil
 }
 
-func putIDs(b *tensor.Buffer, row int, ids []int64) {
-	if wide := b.I64(); wide != nil {
-		copy(wide[row*len(ids):], ids)
-		return
-	}
-	narrow := b.I32()[row*len(ids):]
-	for i, id := range ids {
-		narrow[i] = int32(id)
-	}
-}
-
 // decode turns the final latents into pictures.
-func (g *generation) decode(ctx context.Context) error {
+func (g *generation[V]) decode(ctx context.Context) error {
 	for i := range g.job.Count {
-		img, err := g.decodeOne(ctx, g.sample[i*g.job.elements:(i+1)*g.job.elements])
+		img, err := g.decodeOne(ctx, g.arrays.Slice(g.sample, i*g.job.elements, g.job.elements))
 		if err != nil {
 			return err
 		}
@@ -144,31 +160,45 @@ func (g *generation) decode(ctx context.Context) error {
 	return nil
 }
 
-func (g *generation) decodeOne(ctx context.Context, latents []float32) (imagefile.Image, error) {
-	m := g.p.model
-	img := imagefile.Image{Width: g.job.Width, Height: g.job.Height, Pix: make([]byte, 3*g.job.Width*g.job.Height)}
+func (g *generation[V]) decodeOne(ctx context.Context, latents V) (imagefile.Image, error) {
+	m, a := g.p.model, g.arrays
+	img := imagefile.Image{Width: g.job.Width, Height: g.job.Height}
 	vae, err := g.nets.decoder()
 	if err != nil {
 		return img, err
 	}
-	if err := g.p.kernels.Scale(vae.Buffer("latent_sample").F32(), latents, float32(1/m.ScalingFactor), float32(m.ShiftFactor)); err != nil {
+	if err := a.Scale(a.Of(vae, "latent_sample"), latents, float32(1/m.ScalingFactor), float32(m.ShiftFactor)); err != nil {
 		return img, err
 	}
 	if err := vae.Infer(ctx); err != nil {
 		return img, err
 	}
-	pixels := vae.Buffer(g.p.image).F32()
-	if n := g.p.kernels.CountNonFinite(pixels); n > 0 {
-		return img, notFinite("the VAE decoder's picture", n, len(pixels))
+	pixels := a.Of(vae, g.p.image)
+	n, err := g.count(pixels)
+	if err != nil {
+		return img, err
 	}
-	return img, g.p.kernels.ImageToU8(img.Pix, pixels, 3, img.Height, img.Width)
+	if n > 0 {
+		return img, notFinite("the VAE decoder's picture", n, a.Len(pixels))
+	}
+	img.Pix, err = a.Image(pixels, img.Height, img.Width)
+	return img, err
+}
+
+// count returns how many values of an array are NaN or infinite.
+func (g *generation[V]) count(v V) (int, error) {
+	if err := g.arrays.Count(v); err != nil {
+		return 0, err
+	}
+	n, _, err := g.arrays.Counted(true)
+	return n, err
 }
 
 func notFinite(what string, n, of int) *events.Error {
 	return events.Errorf(events.CodeNumericalError, "%s: %d of %d values are NaN or infinite", what, n, of)
 }
 
-func (g *generation) result() *ImageResult {
+func (g *generation[V]) result() (*ImageResult, error) {
 	r := &ImageResult{
 		Images: g.images, PromptTruncated: g.truncated, Scheduler: g.job.scheduler.Class(), Width: g.job.Width, Height: g.job.Height, Steps: g.job.Steps,
 		TimingsMS: map[string]float64{}, Degradations: g.degradations(), Precision: g.nets.unet.Precision(),
@@ -178,9 +208,13 @@ func (g *generation) result() *ImageResult {
 		r.TimingsMS[name] = float64(d.Microseconds()) / 1000
 	}
 	if g.job.OutputLatents {
-		r.Latents = &imagefile.Array{Shape: []int{g.job.Count, g.p.model.LatentChannels, g.job.latentH, g.job.latentW}, Data: g.sample}
+		latents, err := g.arrays.Fetch(g.sample)
+		if err != nil {
+			return nil, staged(context.Background(), events.StageVAEDecode, err)
+		}
+		r.Latents = &imagefile.Array{Shape: []int{g.job.Count, g.p.model.LatentChannels, g.job.latentH, g.job.latentW}, Data: latents}
 	}
-	return r
+	return r, nil
 }
 
 // networks are the compiled networks of a generation.

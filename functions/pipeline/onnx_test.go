@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +13,10 @@ import (
 
 	"genfn/bindings/checkout"
 	"genfn/bindings/onnxruntime"
+	"genfn/bindings/openvino"
+	"genfn/functions/cudadevice"
+	"genfn/functions/cudadevice/cudadevicetest"
+	"genfn/functions/diffusion"
 	"genfn/functions/model"
 	"genfn/functions/model/session"
 	"genfn/functions/pipeline"
@@ -20,12 +25,23 @@ import (
 // openONNX opens a model on ONNX Runtime, with OpenVINO's ledger.
 func openONNX(t testing.TB, dir string) bench {
 	t.Helper()
+	return openONNXOn(t, dir, newRuntime(t), nil)
+}
+
+// openCUDA opens a model on the virtual CUDA device.
+func openCUDA(t testing.TB, dir string) bench {
+	t.Helper()
+	r := newRuntime(t)
+	return openONNXOn(t, dir, r, cudadevicetest.Open(t, r.Ledger()))
+}
+
+func openONNXOn(t testing.TB, dir string, r *openvino.Runtime, d *cudadevice.Device) bench {
+	t.Helper()
 	m, err := model.Open(dir)
 	require.NoError(t, err)
-	r := newRuntime(t)
 	onnx, err := onnxruntime.Open(onnxruntime.Options{LibraryDir: checkout.Path(t, ".runtime", "onnxruntime"), Ledger: r.Ledger()})
 	require.NoError(t, err)
-	loader := session.NewLoader(r, session.Options{ONNX: onnx, Threads: 2})
+	loader := session.NewLoader(r, session.Options{ONNX: onnx, Threads: 2, CUDA: d})
 	t.Cleanup(func() { require.NoError(t, loader.Close()) })
 	p, err := pipeline.NewTextToImage(t.Context(), m, loader, kernelSet(t), pipeline.Options{})
 	require.NoError(t, err)
@@ -50,15 +66,24 @@ func emojiAsONNX(t testing.TB) string {
 	return dir
 }
 
-// TestRuntimesAgree: ONNX Runtime and OpenVINO make of the same ONNX files what diffusers makes of the checkpoint that
-// they were exported from, and the same as each other: latents within 1e-4 relative, pixels within 1 (measured: 3e-6 and 1).
+// TestRuntimesAgree: ONNX Runtime, on the CPU and with everything in a CUDA device's memory, and OpenVINO make of the same
+// ONNX files what diffusers makes of the checkpoint that they were exported from, and the same as each other: latents
+// within 1e-4 relative, pixels within 1 (measured: 3e-6 and 1). All schedulers are tried on the CUDA path, as many on
+// the others as find what is theirs.
 func TestRuntimesAgree(t *testing.T) {
-	dir := emojiAsONNX(t)
-	runtimes := []struct {
+	type on struct {
 		name string
 		bench
-	}{{"ONNX Runtime", openONNX(t, dir)}, {"OpenVINO", open(t, dir, session.Options{Threads: 2})}}
-	for _, c := range casesOf(t, "testdata/golden-emoji") {
+	}
+	dir := emojiAsONNX(t)
+	all := []on{{"CUDA", openCUDA(t, dir)}, {"ONNX Runtime", openONNX(t, dir)}, {"OpenVINO", open(t, dir, session.Options{Threads: 2})}}
+	cases := casesOf(t, "testdata/golden-emoji")
+	require.Len(t, cases, len(slices.DeleteFunc(diffusion.Names(), func(name string) bool { return strings.HasSuffix(name, "Scheduler") })))
+	for i, c := range cases {
+		runtimes := all
+		if i >= 3 {
+			runtimes = all[:1]
+		}
 		var latents [][]float32
 		for _, on := range runtimes {
 			r, err := on.Generate(t.Context(), c.request(t), nil)
@@ -74,7 +99,11 @@ func TestRuntimesAgree(t *testing.T) {
 			assert.LessOrEqual(t, worst, 1, on.name)
 			assert.Equal(t, "f32", r.Precision)
 		}
-		between := relative(latents[0], latents[1])
+		if len(latents) == 1 {
+			continue
+		}
+		assert.Equal(t, latents[0], latents[1], "of ONNX Runtime on the CPU and over the virtual device's memory, every bit is the same")
+		between := relative(latents[0], latents[2])
 		t.Logf("%s: runtimes differ by %.1e", c.Name, between)
 		assert.LessOrEqual(t, between, 1e-4)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"genfn/bindings/cuda"
 	"genfn/bindings/kernels"
 	"genfn/bindings/tensor"
 	"genfn/events"
@@ -272,7 +273,11 @@ func staged(ctx context.Context, stage string, err error) error {
 	if err == nil {
 		return nil
 	}
-	e := events.AsError(err)
+	var e *events.Error
+	if !errors.As(err, &e) {
+		e = events.Errorf(events.CodeInternal, "the stage %s failed", stage)
+		e.Detail, e.Cause = err.Error(), err
+	}
 	if ctx.Err() != nil && e.Code != events.CodeCancelled && e.Code != events.CodeDeadlineExceeded {
 		return stopped(ctx, stage)
 	}
@@ -351,11 +356,15 @@ func (p *TextToImage) Generate(ctx context.Context, r ImageRequest, o Observer) 
 		return nil, err
 	}
 	defer release()
-	g := newGeneration(p, j, o)
-	if err := g.run(ctx); err != nil {
+	var result *ImageResult
+	if d := p.loader.CUDA(); d != nil {
+		result, err = generate(ctx, p, j, o, arrays[cuda.View](deviceArrays{d.NewArrays()}))
+	} else {
+		result, err = generate(ctx, p, j, o, arrays[[]float32](newHostArrays(p.kernels)))
+	}
+	if err != nil {
 		return nil, err
 	}
-	result := g.result()
 	p.logger.Debug("generated", "model", p.model.Name, "images", j.Count, "width", j.Width, "height", j.Height, "milliseconds", result.TimingsMS)
 	return result, nil
 }

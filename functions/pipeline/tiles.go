@@ -34,13 +34,17 @@ func tiling(height, width, side int) [][]tile {
 	return rows
 }
 
-// decodeTiled turns the final latents into pictures, tile by tile. Tiles of one shape are decoded together, smaller
+// decodeTiled turns the final latents into pictures, tile by tile. Tiles are cut and blended on the host. Tiles of one shape are decoded together, smaller
 // shapes first, so that one shape is compiled at a time and the one of most tiles stays compiled.
-func (g *generation) decodeTiled(ctx context.Context) error {
+func (g *generation[V]) decodeTiled(ctx context.Context) error {
 	rows := tiling(g.job.latentH, g.job.latentW, g.job.tile)
-	latents := make([]float32, len(g.sample))
+	sample, err := g.arrays.Fetch(g.sample)
+	if err != nil {
+		return staged(ctx, events.StageVAEDecode, err)
+	}
+	latents := make([]float32, len(sample))
 	m := g.p.model
-	if err := g.p.kernels.Scale(latents, g.sample, float32(1/m.ScalingFactor), float32(m.ShiftFactor)); err != nil {
+	if err := g.p.kernels.Scale(latents, sample, float32(1/m.ScalingFactor), float32(m.ShiftFactor)); err != nil {
 		return err
 	}
 	for _, group := range byShape(rows) {
@@ -71,7 +75,7 @@ func byShape(rows [][]tile) [][]*tile {
 }
 
 // decodeGroup compiles the VAE decoder for the shape of the tiles and decodes them, of all images.
-func (g *generation) decodeGroup(ctx context.Context, group []*tile, latents []float32) error {
+func (g *generation[V]) decodeGroup(ctx context.Context, group []*tile, latents []float32) error {
 	vae, err := g.loadOne(ctx, g.p.vae, g.p.tileShapes(group[0]))
 	if err != nil {
 		return err
@@ -95,9 +99,10 @@ func (p *TextToImage) tileShapes(t *tile) session.Shapes {
 	}
 }
 
-func (g *generation) decodeTile(ctx context.Context, vae *session.Executable, t *tile, latents []float32) error {
-	in, out := vae.Buffer("latent_sample").F32(), vae.Buffer(g.p.image).F32()
-	t.pixels = make([]float32, 0, g.job.Count*len(out))
+func (g *generation[V]) decodeTile(ctx context.Context, vae *session.Executable, t *tile, latents []float32) error {
+	a := g.arrays
+	in, out := make([]float32, a.Len(a.Of(vae, "latent_sample"))), a.Of(vae, g.p.image)
+	t.pixels = make([]float32, 0, g.job.Count*a.Len(out))
 	for i := range g.job.Count {
 		for c := range g.p.model.LatentChannels {
 			plane := latents[i*g.job.elements+c*g.job.latentH*g.job.latentW:]
@@ -106,19 +111,26 @@ func (g *generation) decodeTile(ctx context.Context, vae *session.Executable, t 
 				copy(in[(c*t.height+y)*t.width:], plane[from:from+t.width])
 			}
 		}
+		if err := a.Write(a.Of(vae, "latent_sample"), in); err != nil {
+			return err
+		}
 		if err := vae.Infer(ctx); err != nil {
 			return err
 		}
-		if n := g.p.kernels.CountNonFinite(out); n > 0 {
-			return notFinite("a tile of the VAE decoder's picture", n, len(out))
+		pixels, err := a.Fetch(out)
+		if err != nil {
+			return err
 		}
-		t.pixels = append(t.pixels, out...)
+		if n := g.p.kernels.CountNonFinite(pixels); n > 0 {
+			return notFinite("a tile of the VAE decoder's picture", n, len(pixels))
+		}
+		t.pixels = append(t.pixels, pixels...)
 	}
 	return nil
 }
 
 // assemble blends the tiles and puts them together.
-func (g *generation) assemble(rows [][]tile) error {
+func (g *generation[V]) assemble(rows [][]tile) error {
 	pixels := make([]float32, 3*g.job.Width*g.job.Height)
 	for i := range g.job.Count {
 		if err := g.p.join(rows, i, g.job.tile, pixels, g.job.Width, g.job.Height); err != nil {

@@ -68,7 +68,7 @@ func TestTilesEqualDiffusers(t *testing.T) {
 			j := &job{latentH: latents.Shape[2], latentW: latents.Shape[3], tile: c.Tile / p.model.VAEScale}
 			j.Count, j.Height, j.Width = latents.Shape[0], want.Shape[2], want.Shape[3]
 			j.elements = len(latents.Data) / j.Count
-			g := newGeneration(p, j, quiet{})
+			g := newGeneration(p, j, quiet{}, arrays[[]float32](newHostArrays(p.kernels)))
 			rows := tiling(j.latentH, j.latentW, j.tile)
 			g.nets = &networks{}
 			for _, group := range byShape(rows) {

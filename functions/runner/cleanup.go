@@ -71,8 +71,11 @@ func (r *runner) cleanup(ctx context.Context) (before protocol.Memory, err error
 	return before, nil
 }
 
-// deviceClass is a device's name without its number: "GPU" for GPU.0.
+// deviceClass is a device's name without its number: "GPU" for GPU.0, "CUDA" for cuda:0.
 func deviceClass(device string) string {
-	class, _, _ := strings.Cut(device, ".")
-	return class
+	end := strings.IndexAny(device, ".:")
+	if end < 0 {
+		end = len(device)
+	}
+	return strings.ToUpper(device[:end])
 }

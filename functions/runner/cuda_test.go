@@ -8,19 +8,25 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"genfn/bindings/checkout"
 	"genfn/bindings/cuda"
 	"genfn/bindings/cuda/cudatest"
 	"genfn/bindings/cuda/nvrtc"
 	"genfn/events"
 	"genfn/functions/device/fault"
+	"genfn/functions/model"
 	"genfn/functions/runner/protocol"
 )
+
+func log(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
+
+func onnxDir(t *testing.T) string { return checkout.Path(t, ".runtime", "onnxruntime") }
 
 // openFake opens CUDA's engine on a machine with the fake.
 func openFake(t *testing.T, m cudatest.Machine) *cudaEngine {
 	t.Helper()
 	o := cudatest.New(t, m)
-	e, err := openCUDA(&protocol.Hello{Runtime: protocol.RuntimeCUDA, LibraryDir: o.LibraryDir, CacheDir: t.TempDir()}, o)
+	e, err := openCUDA(&protocol.Hello{Runtime: protocol.RuntimeCUDA, CUDADir: o.LibraryDir, ONNXRuntimeDir: onnxDir(t), CacheDir: t.TempDir()}, o, log(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, e.Close(), "everything native is freed") })
 	return e
@@ -41,7 +47,7 @@ func TestCUDADevices(t *testing.T) {
 	require.Empty(t, list)
 }
 
-// TestCUDAValidation: a well device passes every check, and is said to serve no model.
+// TestCUDAValidation: a well device passes every check, and is said to serve no model without the provider.
 func TestCUDAValidation(t *testing.T) {
 	e := openFake(t, cudatest.Machine{Devices: 1})
 	list, err := e.Devices(t.Context(), "cuda:0")
@@ -63,15 +69,90 @@ func TestCUDAValidation(t *testing.T) {
 		names = append(names, c.Name)
 	}
 	require.Equal(t, []string{checkDriver, checkProperties, checkMemory, checkComputation, checkHardware}, names)
-	require.Equal(t, "models", v.Tuning[0].Name)
-	require.Contains(t, v.Tuning[0].Reason, "no model runs on CUDA yet")
+	require.Equal(t, "networks", v.Tuning[0].Name)
+	require.Equal(t, "CUDA", v.Tuning[0].Value)
+	models := v.Tuning[len(v.Tuning)-1]
+	require.Equal(t, "models", models.Name)
+	require.Equal(t, "none", models.Value)
+	require.Contains(t, models.Reason, "the CUDA provider of ONNX Runtime not found; searched "+onnxDir(t))
+	require.Contains(t, models.Reason, "make onnxruntime-gpu")
 	bytes, peak := e.Ledger()
 	require.Zero(t, bytes)
 	require.Positive(t, peak)
 	model := protocol.Model{Name: "emoji", Dir: "/m"}
-	require.ErrorContains(t, e.Load(t.Context(), model, nil), "no model runs on CUDA yet")
-	_, err = e.Generate(t.Context(), Input{Model: model}, nil)
-	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})
+	require.ErrorContains(t, e.Load(t.Context(), model, nil), "without a device")
+	require.Nil(t, e.DeviceMemory())
+}
+
+// openVirtualCUDA opens CUDA's engine on the virtual device.
+func openVirtualCUDA(t *testing.T, change func(*protocol.Hello)) (*cudaEngine, error) {
+	t.Helper()
+	o, h := cudatest.Virtual(t), hello(t, "cuda:0")
+	h.Runtime, h.CUDADir, h.ONNXRuntimeDir = protocol.RuntimeCUDA, o.LibraryDir, onnxDir(t)
+	if change != nil {
+		change(h)
+	}
+	e, err := openCUDA(h, o, log(t))
+	if err == nil {
+		t.Cleanup(func() { require.NoError(t, e.Close(), "everything native is freed") })
+	}
+	return e, err
+}
+
+// TestCUDAGenerates: the demo model on the virtual device, whose memory is what it was once the model is unloaded.
+func TestCUDAGenerates(t *testing.T) {
+	e, err := openVirtualCUDA(t, func(h *protocol.Hello) { h.Validate = true })
+	require.NoError(t, err)
+	require.Equal(t, "genfn virtual CUDA device, ONNX Runtime", e.Info().DeviceName)
+	require.Equal(t, "1.31.1", e.Info().Versions["onnxruntime"])
+	require.Nil(t, e.Info().Validation.Error)
+	require.Equal(t, "networks", e.Info().Tuning[0].Name)
+	before := *e.DeviceMemory()
+
+	in := emojiInput(t)
+	require.NoError(t, e.Load(t.Context(), in.Model, watch(t)))
+	loaded := *e.DeviceMemory()
+	require.Greater(t, loaded.Used, before.Used)
+	var latents [][]float32
+	for _, economy := range []model.Economy{{}, {}, {SequentialGuidance: true, OffloadModels: true}} {
+		in.Request.Economy = economy
+		out, err := e.Generate(t.Context(), in, watch(t))
+		require.NoError(t, err)
+		require.Equal(t, "f32", out.Precision)
+		latents = append(latents, out.Latents.Data)
+		bytes, peak := e.Ledger()
+		require.Equal(t, e.Resident(), bytes)
+		require.Greater(t, peak, bytes)
+	}
+	require.Equal(t, latents[0], latents[1])
+	require.InDeltaSlice(t, latents[0], latents[2], 1e-4)
+	require.NoError(t, e.Cleanup(t.Context()))
+	require.NoError(t, e.Unload(in.Model.Name))
+	require.Equal(t, before.Used, e.DeviceMemory().Used)
+}
+
+func TestCUDADevicesThatCannotServe(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*protocol.Hello)
+		code   events.Code
+		part   string
+	}{
+		"no such device": {func(h *protocol.Hello) { h.Device = "cuda:7" }, events.CodeDeviceUnavailable, "CUDA sees no device cuda:7 here"},
+		"not a device":   {func(h *protocol.Hello) { h.Device = "cuda:x" }, events.CodeDeviceUnavailable, "no device cuda:x"},
+		"half precision": {func(h *protocol.Hello) { h.Precision = "f16" }, events.CodeInvalidRequest, "not in f16"},
+		"streams":        {func(h *protocol.Hello) { h.Streams = 2 }, events.CodeInvalidRequest, "in one stream"},
+		"properties":     {func(h *protocol.Hello) { h.Properties = map[string]string{"A": "B"} }, events.CodeInvalidRequest, "a CUDA device has none"},
+		"no ONNX Runtime": {
+			func(h *protocol.Hello) { h.ONNXRuntimeDir = t.TempDir() }, events.CodeDeviceUnavailable, "run `make onnxruntime`",
+		},
+		"no tokenizers": {func(h *protocol.Hello) { h.LibraryDir = t.TempDir() }, events.CodeDeviceUnavailable, "OpenVINO, which tokenizes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := openVirtualCUDA(t, c.change)
+			require.ErrorIs(t, err, &events.Error{Code: c.code})
+			require.ErrorContains(t, err, c.part)
+		})
+	}
 }
 
 // TestSickCUDADevices: what is wrong is found by the check that it belongs to, and told with the classifier's words.
@@ -114,11 +195,9 @@ func TestSickCUDADevices(t *testing.T) {
 
 func TestCUDAThatIsNotThere(t *testing.T) {
 	dir := t.TempDir()
-	_, err := openCUDA(&protocol.Hello{}, cuda.Options{LibraryDir: dir, DriverLibrary: dir + "/libcuda.so.1"})
+	_, err := openCUDA(&protocol.Hello{}, cuda.Options{LibraryDir: dir, DriverLibrary: dir + "/libcuda.so.1"}, log(t))
 	require.ErrorIs(t, err, &events.Error{Code: events.CodeDeviceUnavailable})
 	require.ErrorContains(t, err, "install the NVIDIA driver")
-	_, err = Open(t.Context(), &protocol.Hello{Runtime: protocol.RuntimeCUDA, Device: "cuda:0"}, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "no model runs on CUDA yet")
 	_, err = Open(t.Context(), &protocol.Hello{Runtime: "abacus"}, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, `the runtime "abacus"`)
 }

@@ -21,9 +21,11 @@ import (
 	"sync"
 	"time"
 
+	"genfn/bindings/cuda"
 	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/events"
+	"genfn/functions/cudadevice"
 	"genfn/functions/model"
 )
 
@@ -52,6 +54,8 @@ type Options struct {
 	// ONNX runs the networks on ONNX Runtime; OpenVINO then has the tokenizers only. Of the options above Threads,
 	// MaxShapes and those of the cache count, the latter for tokenizers. nil: OpenVINO runs all.
 	ONNX *onnxruntime.Runtime
+	// CUDA has the inputs and outputs of networks in this device's memory, and ONNX run them there. nil: the host.
+	CUDA *cudadevice.Device
 }
 
 // Loader opens networks on one device. It is safe for concurrent use.
@@ -103,6 +107,9 @@ func (l *Loader) Prepare() {
 
 // Device returns OpenVINO's name of the device.
 func (l *Loader) Device() string { return l.options.Device }
+
+// CUDA returns the device whose memory networks have their inputs and outputs in, nil for the host.
+func (l *Loader) CUDA() *cudadevice.Device { return l.options.CUDA }
 
 // SupportedProperties lists the properties that the device has.
 func (l *Loader) SupportedProperties() ([]string, error) {
@@ -198,6 +205,7 @@ func loadFailed(c model.Component, doing string, err error) *events.Error {
 	var (
 		native *openvino.Error
 		onnx   *onnxruntime.Error
+		gpu    *cuda.Error
 	)
 	runtime, code, text := "OpenVINO", "", ""
 	switch {
@@ -205,6 +213,8 @@ func loadFailed(c model.Component, doing string, err error) *events.Error {
 		code, text = strconv.Itoa(native.Status), native.Detail
 	case errors.As(err, &onnx):
 		runtime, code, text = "ONNX Runtime", strconv.Itoa(onnx.Code), onnx.Text
+	case errors.As(err, &gpu):
+		runtime, code, text = "CUDA", strconv.Itoa(gpu.Code), gpu.Text
 	}
 	e := events.Errorf(events.CodeModelLoadFailed, "%s: %s could not %s %s", c.Name, runtime, doing, filepath.Base(c.Path))
 	e.Detail, e.Cause, e.DriverCode, e.DriverText = err.Error(), err, code, text

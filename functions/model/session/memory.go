@@ -99,7 +99,7 @@ func (n *Network) Resident() int64 {
 	var total int64
 	for _, e := range n.ready {
 		for _, b := range e.buffers {
-			total += b.Mapped()
+			total += b.bytes()
 		}
 	}
 	return total

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"genfn/bindings/cuda"
 	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/bindings/tensor"
@@ -392,19 +393,33 @@ type Executable struct {
 	busy      bool   // guarded by network.mu
 	unkept    string // its key in the cache while it is not there; guarded by network.mu
 	infer     func(context.Context) error
-	buffers   map[string]*tensor.Buffer
+	buffers   map[string]memory
 	closers   []func() error // of the request and what is bound to it
 }
 
-// request is a runtime's own object for inferences of a network, with what it takes to run it on our buffers.
+// memory is that of an input or output: the host's or a CUDA device's.
+type memory struct {
+	host   *tensor.Buffer
+	device *cuda.Buffer
+}
+
+// bytes are those that the ledger has.
+func (m memory) bytes() int64 {
+	if m.device != nil {
+		return m.device.Bytes()
+	}
+	return m.host.Mapped()
+}
+
+// request is a runtime's own object for inferences of a network, with what it takes to run it on our memory.
 type request struct {
 	infer               func(context.Context) error
-	setInput, setOutput func(i int, b *tensor.Buffer) error
+	setInput, setOutput func(i int, p tensor.Port, shape tensor.Shape) error
 }
 
 // bind makes the request and binds buffers to it.
 func (e *Executable) bind() error {
-	e.buffers = map[string]*tensor.Buffer{}
+	e.buffers = map[string]memory{}
 	open := e.requestOpenVINO
 	if e.network.onnx != nil {
 		open = e.requestONNX
@@ -440,8 +455,12 @@ func (e *Executable) requestOpenVINO() (request, error) {
 	e.closers = append(e.closers, q.Close)
 	// A device without the property has nothing to say about it.
 	e.precision, _ = e.compiled.Property("INFERENCE_PRECISION_HINT")
-	with := func(set func(int, *openvino.Tensor) error) func(int, *tensor.Buffer) error {
-		return func(i int, b *tensor.Buffer) error {
+	with := func(set func(int, *openvino.Tensor) error) func(int, tensor.Port, tensor.Shape) error {
+		return func(i int, p tensor.Port, shape tensor.Shape) error {
+			b, err := e.hostMemory(p, shape)
+			if err != nil {
+				return err
+			}
 			t, err := e.network.loader.runtime.TensorOf(b)
 			if err != nil {
 				return err
@@ -453,27 +472,59 @@ func (e *Executable) requestOpenVINO() (request, error) {
 	return request{q.Infer, with(q.SetInput), with(q.SetOutput)}, nil
 }
 
-// attach gives the i-th input or output a buffer of the shape it has in shapes.
-func (e *Executable) attach(i int, p tensor.Port, shapes map[string]tensor.Shape, set func(int, *tensor.Buffer) error) error {
+// attach gives the i-th input or output memory of the shape it has in shapes.
+func (e *Executable) attach(i int, p tensor.Port, shapes map[string]tensor.Shape, set func(int, tensor.Port, tensor.Shape) error) error {
 	c := e.network.component
 	shape, ok := shapes[p.Name]
 	if !ok {
 		return loadFailed(c, "run", fmt.Errorf("nothing is known of the input %q", p.Name))
 	}
-	buffer, err := tensor.New(e.network.loader.runtime.Ledger(), c.Name+"/"+p.Name, p.DType, shape)
-	if err != nil {
-		return events.Errorf(events.CodeHostOutOfMemory, "%s: %w", c.Name, err)
+	err := set(i, p, shape)
+	if said := (*events.Error)(nil); err == nil || errors.As(err, &said) {
+		return err
 	}
-	e.buffers[p.Name] = buffer
-	e.closers = append(e.closers, buffer.Close)
-	if err := set(i, buffer); err != nil {
-		return loadFailed(c, "bind a tensor to", err)
-	}
-	return nil
+	return loadFailed(c, "bind a tensor to", err)
 }
 
-// Buffer returns the memory of an input or bound output; nil for a name that is neither. It is the executable's.
-func (e *Executable) Buffer(name string) *tensor.Buffer { return e.buffers[name] }
+// owner names the memory of an input or output in the ledger.
+func (e *Executable) owner(p tensor.Port) string { return e.network.component.Name + "/" + p.Name }
+
+// hostMemory makes the memory of an input or output on the host.
+func (e *Executable) hostMemory(p tensor.Port, shape tensor.Shape) (*tensor.Buffer, error) {
+	b, err := tensor.New(e.network.loader.runtime.Ledger(), e.owner(p), p.DType, shape)
+	if err != nil {
+		return nil, events.Errorf(events.CodeHostOutOfMemory, "%s: %w", e.network.component.Name, err)
+	}
+	e.buffers[p.Name] = memory{host: b}
+	e.closers = append(e.closers, b.Close)
+	return b, nil
+}
+
+// deviceMemory makes it on a CUDA device.
+func (e *Executable) deviceMemory(p tensor.Port, shape tensor.Shape) (*cuda.Buffer, error) {
+	b, err := e.network.loader.options.CUDA.Malloc(e.owner(p), p.DType, shape)
+	if err != nil {
+		return nil, err
+	}
+	e.buffers[p.Name] = memory{device: b}
+	e.closers = append(e.closers, b.Close)
+	return b, nil
+}
+
+// Buffer returns the memory of an input or bound output; nil for a name that is neither, and for memory of a device. It
+// is the executable's.
+func (e *Executable) Buffer(name string) *tensor.Buffer { return e.buffers[name].host }
+
+// DeviceBuffer returns what Buffer does for memory of a CUDA device.
+func (e *Executable) DeviceBuffer(name string) *cuda.Buffer { return e.buffers[name].device }
+
+// Shape returns the shape of an input or bound output.
+func (e *Executable) Shape(name string) tensor.Shape {
+	if s, ok := e.shapes.Inputs[name]; ok {
+		return s
+	}
+	return e.shapes.Outputs[name]
+}
 
 // Dynamic says why the network was compiled with open dimensions, "" if it is static.
 func (e *Executable) Dynamic() string { return e.dynamic }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"sync"
 
@@ -77,8 +78,12 @@ func (n *Network) readONNX() error {
 		return nil
 	}
 	env, err := n.loader.onnx.get()
+	o := onnxruntime.SessionOptions{Threads: n.loader.options.Threads, NoSpinning: true}
+	if d := n.loader.options.CUDA; d != nil && err == nil {
+		o, err = d.NetworkOptions(o)
+	}
 	if err == nil {
-		n.onnx, err = env.NewSession(n.component.Path, onnxruntime.SessionOptions{Threads: n.loader.options.Threads, NoSpinning: true})
+		n.onnx, err = env.NewSession(n.component.Path, o)
 	}
 	if err != nil {
 		return loadFailed(n.component, "read", err)
@@ -104,15 +109,36 @@ func (e *Executable) requestONNX() (request, error) {
 		return request{}, err
 	}
 	e.closers = append(e.closers, b.Close)
-	e.precision = "f32" // the buffers' type is the file's, and ONNX Runtime computes in it
-	with := func(set func(int, *onnxruntime.Tensor) error) func(int, *tensor.Buffer) error {
-		return func(i int, buffer *tensor.Buffer) error {
-			t, err := e.network.loader.onnx.runtime.TensorOf(buffer)
+	e.precision = "f32" // the memory's type is the file's, and ONNX Runtime computes in it
+	with := func(set func(int, *onnxruntime.Tensor) error) func(int, tensor.Port, tensor.Shape) error {
+		return func(i int, p tensor.Port, shape tensor.Shape) error {
+			t, err := e.tensorONNX(p, shape)
 			if err != nil {
 				return err
 			}
 			return errors.Join(set(i, t), t.Close()) // the binding keeps it
 		}
 	}
-	return request{b.Run, with(b.SetInput), with(b.SetOutput)}, nil
+	infer := b.Run
+	if d := e.network.loader.options.CUDA; d != nil {
+		infer = func(ctx context.Context) error { return d.Run(ctx, b) }
+	}
+	return request{infer, with(b.SetInput), with(b.SetOutput)}, nil
+}
+
+// tensorONNX makes the memory of an input or output, with ONNX Runtime's handle on it.
+func (e *Executable) tensorONNX(p tensor.Port, shape tensor.Shape) (*onnxruntime.Tensor, error) {
+	runtime, d := e.network.loader.onnx.runtime, e.network.loader.options.CUDA
+	if d == nil {
+		b, err := e.hostMemory(p, shape)
+		if err != nil {
+			return nil, err
+		}
+		return runtime.TensorOf(b)
+	}
+	b, err := e.deviceMemory(p, shape)
+	if err != nil {
+		return nil, err
+	}
+	return d.TensorOf(runtime, b, p.DType, shape)
 }

@@ -127,13 +127,14 @@ func newMessage(k Kind) Message {
 // Hello is the first message to a runner: everything it needs to know to start.
 type Hello struct {
 	Protocol          int    `json:"protocol"`
-	Device            string `json:"device,omitempty"`             // OpenVINO device name (CPU, GPU.0); empty: own no device, only list them
+	Device            string `json:"device,omitempty"`             // as the runtime names it (CPU, GPU.0, cuda:0); empty: own no device, only list them
 	Slots             int    `json:"slots,omitempty"`              // runners that share the device, this one among them; 0: 1
 	Slot              int    `json:"slot"`                         // which of the device's slots to lock; AnySlot: the first free one
 	RuntimeDir        string `json:"runtime_dir,omitempty"`        // where the lock files are; required with a device
 	CacheDir          string `json:"cache_dir,omitempty"`          // compiled models, kernels, compile journals
 	Runtime           string `json:"runtime,omitempty"`            // whose devices: RuntimeONNXRuntime, RuntimeCUDA; empty: OpenVINO
-	LibraryDir        string `json:"library_dir,omitempty"`        // of OpenVINO or CUDA; empty: searched for
+	LibraryDir        string `json:"library_dir,omitempty"`        // of OpenVINO; empty: searched for
+	CUDADir           string `json:"cuda_dir,omitempty"`           // of CUDA; empty: searched for
 	ONNXRuntimeDir    string `json:"onnxruntime_dir,omitempty"`    // of ONNX Runtime; empty: searched for
 	TokenizersLibrary string `json:"tokenizers_library,omitempty"` // OpenVINO tokenizers; empty: beside OpenVINO
 	MaxModels         int    `json:"max_models,omitempty"`         // models kept loaded; 0: 1
@@ -152,7 +153,8 @@ type Hello struct {
 // RuntimeONNXRuntime as Hello.Runtime runs the networks on ONNX Runtime, and their tokenizers on OpenVINO.
 const RuntimeONNXRuntime = "onnxruntime"
 
-// RuntimeCUDA as Hello.Runtime looks at NVIDIA's devices. No model runs on them yet.
+// RuntimeCUDA as Hello.Runtime is for NVIDIA's devices: ONNX Runtime runs the networks on them, OpenVINO their tokenizers
+// on the CPU.
 const RuntimeCUDA = "cuda"
 
 // DefaultCleanupEvery is how many generations a runner makes between two forced clean-ups unless it is told.
