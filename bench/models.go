@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -59,6 +62,17 @@ func (m imageModel) in(precision string) string { return fmt.Sprintf("%s, %s", m
 func (h *harness) needPython() string {
 	if _, err := os.Stat(h.python); err != nil {
 		return h.python + " is not there: run `make peers`, or name a Python that has openvino-genai with --python"
+	}
+	return ""
+}
+
+// needNATS says why the Python worker cannot run; "" if it can.
+func (h *harness) needNATS(ctx context.Context) string {
+	if why := h.needPython(); why != "" {
+		return why
+	}
+	if text, err := exec.CommandContext(ctx, h.python, "-c", "import nats").CombinedOutput(); err != nil {
+		return fmt.Sprintf("%s: %v: %s", h.python, err, bytes.TrimSpace(text))
 	}
 	return ""
 }
