@@ -21,8 +21,8 @@ type imageModel struct {
 	hostGoal  float64 // milliseconds of the host's own work in a step; 0: no goal
 }
 
-// imageModels are the demo model and the tiny Stable Diffusion of the conformance tests. A missing one is told in
-// notRun.
+// imageModels are the demo model and, but in a short run, the tiny Stable Diffusion of the conformance tests. A missing one
+// is told in notRun.
 func (h *harness) imageModels() (found []imageModel, notRun []string) {
 	tiny := h.path("functions", "pipeline", "testdata", "tiny-sd")
 	for _, m := range []imageModel{
@@ -34,6 +34,9 @@ func (h *harness) imageModels() (found []imageModel, notRun []string) {
 			continue
 		}
 		found = append(found, m)
+	}
+	if h.short {
+		found = found[:min(1, len(found))]
 	}
 	return found, notRun
 }
