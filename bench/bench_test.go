@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,20 +18,20 @@ import (
 )
 
 // shortRun measures one part in its short form and reads the report back.
-func shortRun(t *testing.T, part string) report.Group {
+func shortRun(t *testing.T, part string, flags ...string) report.Group {
 	t.Helper()
-	g, _ := shortRunIn(t, part)
+	g, _ := shortRunIn(t, part, flags...)
 	return g
 }
 
 // shortRunIn also returns the folder of the report.
-func shortRunIn(t *testing.T, part string) (g report.Group, dir string) {
+func shortRunIn(t *testing.T, part string, flags ...string) (g report.Group, dir string) {
 	t.Helper()
 	require.FileExists(t, "../bin/genfn", "the harness measures the built program: run `make build`")
 	require.DirExists(t, "../.runtime/openvino", "the harness needs the pinned OpenVINO: run `make runtime`")
 	dir = t.TempDir()
 	var stdout, stderr bytes.Buffer
-	require.NoError(t, run(t.Context(), []string{part, "--short", "--out", dir}, &stdout, &stderr), stderr.String())
+	require.NoError(t, run(t.Context(), append([]string{part, "--short", "--out", dir}, flags...), &stdout, &stderr), stderr.String())
 	assert.Contains(t, stdout.String(), "## "+part)
 
 	r, err := report.Read(filepath.Join(dir, "report.json"))
@@ -59,7 +60,7 @@ func compareAndRender(t *testing.T, dir string) {
 	require.NoError(t, err)
 	samples := make([]float64, 25)
 	for i := range samples {
-		samples[i] = float64(1 + i)
+		samples[i] = float64(1 + 7*i%25)
 	}
 	r.Groups = append(r.Groups, report.Group{Name: "planted", Rows: []report.Row{report.Alone("time", "ms", samples).FromProcesses(25)}})
 	require.NoError(t, r.Write(dir))
@@ -131,6 +132,10 @@ func TestBindings(t *testing.T) {
 	} else {
 		require.NotContains(t, notRun, "beside cgo")
 		for _, c := range hotCalls {
+			if c.peer == "" {
+				assert.True(t, slices.ContainsFunc(g.Rows, func(r report.Row) bool { return r.Name == c.about && r.Unit == "ns" && r.Ours.Median > 0 }), c.about)
+				continue
+			}
 			assert.Positive(t, rowNamed(t, g, c.about, "ns").Ratio.Median)
 			rowNamed(t, g, c.about, "allocations")
 		}
@@ -142,9 +147,51 @@ func TestBindings(t *testing.T) {
 	}
 }
 
-func TestEvents(t *testing.T) {
-	g := shortRun(t, "events")
+// noPeers has a part run without its peers in Python, which are not installed for tests.
+var noPeers = []string{"--python", "missing", "--torch-python", "missing", "--sdcpp-python", "missing"}
+
+// TestPipeline: peers that are not there, and those that cannot load, are told, the latter with their own words, and genfn
+// is measured all the same.
+func TestPipeline(t *testing.T) {
+	python := filepath.Join(t.TempDir(), "python")
+	require.NoError(t, os.WriteFile(python, []byte("#!/bin/sh\necho '{\"error\": \"no such model\"}'\n"), 0o755))
+	g := shortRun(t, "pipeline", "--python", python, "--torch-python", "missing", "--sdcpp-python", python)
+	const what = "demo model, 64 px, 25 steps"
+	notRun := strings.Join(g.NotRun, "\n")
+	for _, peer := range []string{"GenAI", "GenAI reshaped", "stable-diffusion.cpp"} {
+		assert.Contains(t, notRun, what+", f32 beside "+peer+": "+peer+": no such model")
+	}
+	assert.Contains(t, notRun, what+" beside diffusers: missing is not there")
+	value := map[string]float64{}
+	for _, row := range g.Rows {
+		value[row.Name] = row.Ours.Median
+	}
+	for _, figure := range []string{"wall per picture", "cpu per picture", "host's time per step"} {
+		assert.Positive(t, value[what+", f32: "+figure])
+	}
+}
+
+func TestStartup(t *testing.T) {
+	g := shortRun(t, "startup", noPeers...)
+	require.Len(t, g.NotRun, 2)
+	for _, how := range []string{"cold", "warm"} {
+		assert.True(t, slices.ContainsFunc(g.Rows, func(r report.Row) bool {
+			return strings.HasSuffix(r.Name, how+": process start to exit") && r.Ours.Median > 0
+		}), how)
+	}
+}
+
+func TestMemory(t *testing.T) {
+	g := shortRun(t, "memory")
 	require.Empty(t, g.NotRun)
+	require.Len(t, g.Rows, 4)
+	assert.Positive(t, g.Rows[1].Ours.Median)
+	assert.Equal(t, &report.Course{What: "generation", From: 5, To: 15}, g.Rows[1].Over)
+}
+
+func TestEvents(t *testing.T) {
+	g := shortRun(t, "events", noPeers...)
+	require.Len(t, g.NotRun, 2, "only the Python worker, in both modes")
 	for _, mode := range []string{"with sync", "without sync"} {
 		accepted := rowNamed(t, g, "request → accepted, "+mode, "ms")
 		terminal := rowNamed(t, g, "no-op request → terminal event, "+mode, "ms")

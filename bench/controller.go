@@ -38,44 +38,69 @@ type crowd struct {
 	decided   map[string]chan struct{}
 }
 
+// controllerProcesses is how often server, controller and instances are started anew.
+const controllerProcesses = 8
+
+// controllerSamples are what the processes gave, of each as many, one after the other.
+type controllerSamples struct{ one, all, memory, share []float64 }
+
 func measureController(ctx context.Context, h *harness) (g report.Group, err error) {
-	n := h.rounds(controlledInstances, 50)
+	n, processes := h.rounds(controlledInstances, 50), h.rounds(controllerProcesses, 1)
 	g.About = fmt.Sprintf("`genfn controller` with %d simulated instances that say how they are every %s, with memory, versions and settings as real ones do, through a real server with sync. "+
 		"A decision: milliseconds from a change of state, published, to the decision on it, stored and heard. One after the other while all heartbeats go on; then all instances at once. "+
-		"Memory is the resident memory of the controller's process, CPU its share of a core, of which heartbeats are nearly all.", n, heartbeatEvery)
+		"Memory is the resident memory of the controller's process, CPU its share of a core, of which heartbeats are nearly all. Server and controller were started anew %d times.", n, heartbeatEvery, processes)
 	if err := h.needGenfn(); err != nil {
 		return g, err
 	}
-	server := embedded.New(embedded.Config{Port: embedded.AnyPort, StoreDir: filepath.Join(h.work, "controller-js")})
+	var s controllerSamples
+	for i := range processes {
+		if err := h.controllerOnce(ctx, &s, n, max(1, n/processes), filepath.Join(h.work, fmt.Sprintf("controller-js-%d", i))); err != nil {
+			return g, err
+		}
+		h.progress("controller")(i+1, processes)
+	}
+	g.Rows = append(g.Rows,
+		report.Alone("one at a time: change of state → decision stored and heard", "ms", s.one).FromProcesses(processes),
+		report.Alone(fmt.Sprintf("one at a time: the same, p99 of %d", len(s.one)), "ms", []float64{quantileOf(s.one, 0.99)}).AtMost(goalDecision),
+		report.Alone("all at once: change of state → decision stored and heard", "ms", s.all).FromProcesses(processes),
+		report.Alone(fmt.Sprintf("all at once: the same, p99 of %d", len(s.all)), "ms", []float64{quantileOf(s.all, 0.99)}),
+		report.Alone("resident memory of the controller", "MiB", s.memory).AtMost(goalController).FromProcesses(processes),
+		report.Alone("CPU of the controller while nothing happens", "% of a core", s.share).FromProcesses(processes),
+	)
+	return g, nil
+}
+
+// controllerOnce adds what one controller gives, with changes of changing of its instances one at a time.
+func (h *harness) controllerOnce(ctx context.Context, s *controllerSamples, instances, changing int, store string) (err error) {
+	server := embedded.New(embedded.Config{Port: embedded.AnyPort, StoreDir: store})
 	defer server.Close()
 	if err := server.Start(); err != nil {
-		return g, err
+		return err
 	}
 	b, err := broker.Connect(server.URL(), broker.Options{Name: "genfn bench"})
 	if err != nil {
-		return g, err
+		return err
 	}
 	defer b.Close()
 	if err := b.Setup(ctx, broker.DefaultConfig()); err != nil {
-		return g, err
+		return err
 	}
 	cmd := exec.CommandContext(ctx, h.genfn, "controller", "--nats", server.URL(), "--name", "bench", "--log-level", "error")
 	cmd.Stderr = h.stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Start(); err != nil {
-		return g, err
+		return err
 	}
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended, which Wait tells
 		err = errors.Join(err, cmd.Wait())
 	}()
-	c, stop, err := newCrowd(ctx, b, n)
+	c, stop, err := newCrowd(ctx, b, instances)
 	if err != nil {
-		return g, err
+		return err
 	}
 	defer stop()
-	err = c.measure(ctx, &g, cmd.Process.Pid)
-	return g, err
+	return c.measure(ctx, s, changing, cmd.Process.Pid)
 }
 
 // newCrowd makes instances and waits until all are admitted. Their heartbeats go on until stop is called.
@@ -163,14 +188,13 @@ func (c *crowd) await(ctx context.Context, instance string) error {
 	}
 }
 
-func (c *crowd) measure(ctx context.Context, g *report.Group, pid int) error {
+func (c *crowd) measure(ctx context.Context, s *controllerSamples, changing, pid int) error {
 	before, began := cpuTime(pid), time.Now()
-	if !pause(ctx, 5*heartbeatEvery) {
+	if !pause(ctx, 2*heartbeatEvery) {
 		return ctx.Err()
 	}
-	share := 100 * (cpuTime(pid) - before).Seconds() / time.Since(began).Seconds()
-	var one, all []float64
-	for i := range c.instances {
+	s.share = append(s.share, 100*(cpuTime(pid)-before).Seconds()/time.Since(began).Seconds())
+	for i := range changing {
 		for _, state := range []string{events.StateSuspect, events.StateReady} {
 			began := time.Now()
 			if err := c.say(i, state); err != nil {
@@ -179,7 +203,7 @@ func (c *crowd) measure(ctx context.Context, g *report.Group, pid int) error {
 			if err := c.await(ctx, c.instances[i].Instance); err != nil {
 				return err
 			}
-			one = append(one, milliseconds(time.Since(began)))
+			s.one = append(s.one, milliseconds(time.Since(began)))
 		}
 	}
 	for _, state := range []string{events.StateSuspect, events.StateReady} {
@@ -187,21 +211,11 @@ func (c *crowd) measure(ctx context.Context, g *report.Group, pid int) error {
 		if err != nil {
 			return err
 		}
-		all = append(all, took...)
+		s.all = append(s.all, took...)
 	}
 	rss, err := residentBytes(pid)
-	if err != nil {
-		return err
-	}
-	g.Rows = append(g.Rows,
-		report.Alone("one at a time: change of state → decision stored and heard", "ms", one),
-		report.Alone(fmt.Sprintf("one at a time: the same, p99 of %d", len(one)), "ms", []float64{quantileOf(one, 0.99)}).AtMost(goalDecision),
-		report.Alone("all at once: change of state → decision stored and heard", "ms", all),
-		report.Alone(fmt.Sprintf("all at once: the same, p99 of %d", len(all)), "ms", []float64{quantileOf(all, 0.99)}),
-		report.Alone("resident memory of the controller", "MiB", []float64{rss / (1 << 20)}).AtMost(goalController),
-		report.Alone("CPU of the controller while nothing happens", "% of a core", []float64{share}),
-	)
-	return nil
+	s.memory = append(s.memory, rss/(1<<20))
+	return err
 }
 
 // together has all instances change their state at once and returns how long the decision on each took.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,6 +32,8 @@ func measureEvents(ctx context.Context, h *harness) (report.Group, error) {
 		"through queue, attempt record, runner process, PNG, object store and terminal event. Peer: the same embedded server, where somebody fetches the request, publishes one message to a stream in memory " +
 		"(beside `accepted`) and one to a stream on disk (beside the terminal event; heard by its client before it is on disk). Floor: the same with everything that genfn writes, in its order, and nothing else: " +
 		"before `accepted` the attempt record, before the terminal event the picture's chunk and what tells of it; the event is heard once it is stored. " +
+		"Python worker: the raw JetStream's server with somebody in a process of his own, in Python with nats-py, who fetches, publishes and acknowledges the same. " +
+		"All processes are started anew again and again. " +
 		"With sync every write reaches the disk before it is confirmed."}
 	if err := h.needGenfn(); err != nil {
 		return g, err
@@ -39,54 +43,127 @@ func measureEvents(ctx context.Context, h *harness) (report.Group, error) {
 		return g, err
 	}
 	for _, sync := range []bool{true, false} {
-		rows, err := h.roundTrips(ctx, self, sync)
-		if err != nil {
+		if err := h.roundTrips(ctx, &g, self, sync); err != nil {
 			return g, err
 		}
-		g.Rows = append(g.Rows, rows...)
 	}
 	return g, nil
 }
 
-// roundTrips measures genfn and the floor in one mode.
-func (h *harness) roundTrips(ctx context.Context, self string, sync bool) (rows []report.Row, err error) {
-	mode, flag := "without sync", "--sync="+strconv.FormatBool(sync)
+// eventProcesses is how often the processes of all sides are started anew.
+const eventProcesses = 10
+
+// roundTrips measures genfn, the floor and the peers in one mode. A Python worker that cannot run is told in the group.
+func (h *harness) roundTrips(ctx context.Context, g *report.Group, self string, sync bool) error {
+	mode := "without sync"
 	if sync {
 		mode = "with sync"
 	}
-	up, err := h.up(ctx, "genfn-"+flag, flag, "--serve-noop", "--models", h.work, "--cache-dir", h.work)
-	if err != nil {
-		return nil, err
+	python := h.needNATS(ctx)
+	if python != "" {
+		g.NotRun = append(g.NotRun, "round trips "+mode+" beside a Python worker: "+python)
 	}
-	defer func() { err = errors.Join(err, up.stop()) }()
+	t, processes, what := turns{}, h.rounds(eventProcesses, 1), "round trips "+mode
+	for i := range processes {
+		e := &eventSides{h: h, self: self, sync: sync, python: python == "", n: i}
+		err := e.start(ctx)
+		if err == nil {
+			err = h.inTurn(ctx, t, what, h.rounds(20, 5), h.rounds(100, 20), e.sides...)
+		}
+		if err = errors.Join(err, e.stop()); err != nil {
+			return err
+		}
+	}
+	s := t[what]
+	for _, event := range []struct {
+		about, name string
+		goal        float64
+	}{{"request → accepted, " + mode, "accepted", goalAccepted}, {"no-op request → terminal event, " + mode, "terminal", goalTerminal}} {
+		row := report.Against(event.about, "ms", s[0][event.name], "raw JetStream", s[1][event.name]).AtMost(event.goal).OnFloor("the same writes", s[2][event.name])
+		g.Rows = append(g.Rows, row.FromProcesses(processes))
+		if len(s) > 3 {
+			g.Rows = append(g.Rows, report.Against(event.about, "ms", s[0][event.name], "Python worker", s[3][event.name]).FromProcesses(processes))
+		}
+	}
+	return nil
+}
+
+// eventSides are the running processes of all sides, and clients of them.
+type eventSides struct {
+	h      *harness
+	self   string
+	sync   bool
+	python bool // is there
+	n      int  // of times that they were started before
+	sides  []measure.Side
+	stops  []func() error
+}
+
+func (e *eventSides) start(ctx context.Context) error {
+	flag := "--sync=" + strconv.FormatBool(e.sync)
+	up, err := e.h.up(ctx, fmt.Sprintf("genfn%s-%d", flag, e.n), flag, "--serve-noop", "--models", e.h.work, "--cache-dir", e.h.work)
+	if err != nil {
+		return err
+	}
+	e.stops = append(e.stops, up.stop)
 	c, b, err := up.client()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer b.Close()
+	e.stops = append(e.stops, func() error { b.Close(); return nil })
+	e.sides = []measure.Side{{Name: "genfn", Run: func(ctx context.Context) (map[string]float64, error) { return roundTrip(ctx, c) }}}
+	for _, raw := range []struct{ name, heard, flag string }{
+		{"raw JetStream", rawFinal, "--writes=false"}, {"the same writes", rawAnswer, "--writes"}, {"Python worker", rawFinal, "--answer=false"},
+	} {
+		if raw.flag == "--answer=false" && !e.python {
+			continue
+		}
+		store := filepath.Join(e.h.work, fmt.Sprintf("%s%s-%d", raw.name, flag, e.n))
+		url, err := e.startRaw(ctx, raw.name, raw.heard, []string{e.self, "worker", "broker", "--store-dir", store, flag, raw.flag})
+		if err == nil && raw.flag == "--answer=false" {
+			err = e.startWorker(ctx, raw.name, []string{e.h.python, "-B", e.h.path("bench", "peers", "nats_worker.py"), url})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-	sides := []measure.Side{{Name: "genfn", Run: func(ctx context.Context) (map[string]float64, error) { return roundTrip(ctx, c) }}}
-	for _, raw := range []struct{ name, heard, writes string }{{"raw JetStream", rawFinal, "--writes=false"}, {"the same writes", rawAnswer, "--writes"}} {
-		w, err := worker.Start(ctx, raw.name, self, "worker", "broker", "--store-dir", h.work+"/"+raw.name+flag, flag, raw.writes)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, w.Close()) }()
-		r, err := connectRaw(w.Ready().Texts["url"], raw.heard)
-		if err != nil {
-			return nil, err
-		}
-		defer r.nc.Close()
-		sides = append(sides, measure.Side{Name: raw.name, Run: r.roundTrip})
-	}
-	s, err := h.compare(ctx, "round trips "+mode, h.rounds(100, 5), h.rounds(1000, 20), sides...)
+// startRaw starts a broker worker and a client of it, and returns its address.
+func (e *eventSides) startRaw(ctx context.Context, name, heard string, command []string) (url string, err error) {
+	w, err := worker.Start(ctx, name, command...)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	row := func(about, event string, goal float64) report.Row {
-		return report.Against(about+", "+mode, "ms", s[0][event], sides[1].Name, s[1][event]).AtMost(goal).OnFloor(sides[2].Name, s[2][event])
+	e.stops = append(e.stops, w.Close)
+	url = w.Ready().Texts["url"]
+	r, err := connectRaw(url, heard)
+	if err != nil {
+		return "", err
 	}
-	return []report.Row{row("request → accepted", "accepted", goalAccepted), row("no-op request → terminal event", "terminal", goalTerminal)}, nil
+	e.stops = append(e.stops, func() error { r.nc.Close(); return nil })
+	e.sides = append(e.sides, measure.Side{Name: name, Run: r.roundTrip})
+	return url, nil
+}
+
+// startWorker starts somebody who answers the requests of a broker worker.
+func (e *eventSides) startWorker(ctx context.Context, name string, command []string) error {
+	w, err := worker.Start(ctx, name, command...)
+	if err != nil {
+		return err
+	}
+	e.stops = append(e.stops, w.Close)
+	return nil
+}
+
+// stop ends all in the opposite order.
+func (e *eventSides) stop() error {
+	var errs []error
+	for _, stop := range slices.Backward(e.stops) {
+		errs = append(errs, stop())
+	}
+	return errors.Join(errs...)
 }
 
 // noopRequest asks for nothing that takes time.

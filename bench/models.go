@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -18,8 +21,8 @@ type imageModel struct {
 	hostGoal  float64 // milliseconds of the host's own work in a step; 0: no goal
 }
 
-// imageModels are the demo model and the tiny Stable Diffusion of the conformance tests. A missing one is told in
-// notRun.
+// imageModels are the demo model and, but in a short run, the tiny Stable Diffusion of the conformance tests. A missing one
+// is told in notRun.
 func (h *harness) imageModels() (found []imageModel, notRun []string) {
 	tiny := h.path("functions", "pipeline", "testdata", "tiny-sd")
 	for _, m := range []imageModel{
@@ -31,6 +34,9 @@ func (h *harness) imageModels() (found []imageModel, notRun []string) {
 			continue
 		}
 		found = append(found, m)
+	}
+	if h.short {
+		found = found[:min(1, len(found))]
 	}
 	return found, notRun
 }
@@ -59,6 +65,17 @@ func (m imageModel) in(precision string) string { return fmt.Sprintf("%s, %s", m
 func (h *harness) needPython() string {
 	if _, err := os.Stat(h.python); err != nil {
 		return h.python + " is not there: run `make peers`, or name a Python that has openvino-genai with --python"
+	}
+	return ""
+}
+
+// needNATS says why the Python worker cannot run; "" if it can.
+func (h *harness) needNATS(ctx context.Context) string {
+	if why := h.needPython(); why != "" {
+		return why
+	}
+	if text, err := exec.CommandContext(ctx, h.python, "-c", "import nats").CombinedOutput(); err != nil {
+		return fmt.Sprintf("%s: %v: %s", h.python, err, bytes.TrimSpace(text))
 	}
 	return ""
 }

@@ -72,7 +72,11 @@ func (h *harness) starts(ctx context.Context, g *report.Group, self string, m im
 			return h.startPython(ctx, m, warm, cache("python"))
 		}})
 	}
-	s, err := h.compare(ctx, about, 1, h.rounds(15, 2), sides...)
+	warmup := 1
+	if !warm {
+		warmup = h.rounds(1, 0)
+	}
+	s, err := h.compare(ctx, about, warmup, h.rounds(15, 1), sides...)
 	if err != nil {
 		return nil, err
 	}

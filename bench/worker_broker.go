@@ -29,7 +29,7 @@ const (
 // way, in the same order: a record before it says so; before it answers, a picture and what tells of it.
 func newBrokerWorker() *cobra.Command {
 	var store string
-	var sync, writes bool
+	var sync, writes, answer bool
 	cmd := &cobra.Command{Use: "broker", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		server := embedded.New(embedded.Config{Port: embedded.AnyPort, StoreDir: store, NoSync: !sync})
 		if err := server.Start(); err != nil {
@@ -48,7 +48,14 @@ func newBrokerWorker() *cobra.Command {
 			return err
 		}
 		ended := make(chan error, 1)
-		go func() { ended <- rawAnswers(ctx, nc, requests, writes) }()
+		go func() {
+			if !answer {
+				<-ctx.Done()
+				ended <- nil
+				return
+			}
+			ended <- rawAnswers(ctx, nc, requests, writes)
+		}()
 		err = worker.Serve(os.Stdin, os.Stdout, worker.Answer{Texts: map[string]string{"url": server.URL()}},
 			func(json.RawMessage) (map[string]float64, error) { return nil, errors.New("this worker only runs") })
 		cancel()
@@ -59,6 +66,7 @@ func newBrokerWorker() *cobra.Command {
 	}}
 	cmd.Flags().StringVar(&store, "store-dir", "", "folder of JetStream's files")
 	cmd.Flags().BoolVar(&sync, "sync", true, "sync every write to disk")
+	cmd.Flags().BoolVar(&answer, "answer", true, "take the requests; otherwise another process does")
 	cmd.Flags().BoolVar(&writes, "writes", false, "store what genfn stores")
 	return cmd
 }

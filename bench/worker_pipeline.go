@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -44,6 +45,7 @@ func newPipelineWorker() *cobra.Command {
 	g := &generator{}
 	cmd := &cobra.Command{Use: "pipeline", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
 		defer func() { err = errors.Join(err, g.close()) }()
+		runtime.GOMAXPROCS(1) // as a runner
 		if err := g.open(); err != nil {
 			return err
 		}

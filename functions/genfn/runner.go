@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"runtime"
+
 	"github.com/spf13/cobra"
 
 	"genfn/functions/runner"
@@ -17,6 +20,11 @@ func newRunner(s *settings) *cobra.Command {
 			log, err := s.logger(cmd)
 			if err != nil {
 				return err
+			}
+			if os.Getenv("GOMAXPROCS") == "" {
+				// Go code has little to do here. With one processor of its own Go's runtime stops looking after a call into C
+				// at once, with several after 10 ms: the inferences of a small network took 5 % less CPU time on two cores.
+				runtime.GOMAXPROCS(1)
 			}
 			return runner.Main(cmd.Context(), runner.Options{Logger: log})
 		},
