@@ -196,7 +196,7 @@ func (h *harness) kernelBandwidth(ctx context.Context, t turns, ours *worker.Pro
 	}
 	for _, values := range kernelValues {
 		for _, k := range kernelFloors {
-			request := callRequest{Call: "bandwidth_" + k.name, N: 40_000_000 / values, Values: values}
+			request := callRequest{Call: "bandwidth_" + k.name, N: 20_000_000 / values, Values: values}
 			if k.goal == 0 {
 				request.N /= 10
 			}
