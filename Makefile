@@ -26,7 +26,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu cuda nvml vcuda onnxruntime onnxruntime-gpu gpu-report not-run faults stress chaos chaos-short model test unit race check-native alerts lint peers bench clean
+.PHONY: help demo build native runtime vgpu cuda nvml vcuda onnxruntime onnxruntime-gpu gpu-report not-run faults stress chaos chaos-short model test unit race check-native check-arm alerts lint peers bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -162,6 +162,9 @@ check-native: ## the C tests of the native kernels and of both virtual devices u
 	$(MAKE) -C native/kernels CC=$(CC) check
 	$(MAKE) -C native/vgpu CC=$(CC) check
 	$(MAKE) -C native/vcuda CC=$(CC) check
+
+check-arm: ## the C tests of the native kernels on an emulated arm64 (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
+	$(MAKE) -C native/kernels check-arm
 
 alerts: $(PROM)/.installed ## check the alert rules of deploy/alerts and pass their tests, with promtool
 	$(PROM)/promtool check rules --lint=all --lint-fatal deploy/alerts/genfn.yml

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -25,12 +26,14 @@ type caller struct {
 	request *openvino.Request
 	input   *openvino.Tensor
 	closers []func() error
+
+	bandwidths map[int]map[string]bandwidthCall // by the number of values
 }
 
 func newCallsWorker() *cobra.Command {
 	var checkout, cacheDir string
 	cmd := &cobra.Command{Use: "calls", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
-		c := &caller{}
+		c := &caller{bandwidths: map[int]map[string]bandwidthCall{}}
 		defer func() { err = errors.Join(err, c.close()) }()
 		model := filepath.Join(checkout, "bindings", "openvino", "testdata", "affine.xml")
 		if err := c.open(cacheDir, filepath.Join(checkout, ".runtime", "openvino"), model); err != nil {
@@ -164,22 +167,22 @@ func multistep(n int) *kernels.StepArgs {
 	return a
 }
 
+// bandwidthCall is a kernel over arrays, and the bytes that it reads and writes for each of their values.
+type bandwidthCall struct {
+	bytes float64
+	call  func() error
+}
+
 // bandwidth returns gigabytes read and written a second.
 func (c *caller) bandwidth(r callRequest) (map[string]float64, error) {
-	n := r.Values
-	a, b := ramp(n), ramp(n)
-	pixels, first, second := make([]uint8, 3*(n/3)), euler(n), multistep(n)
-	kernel := map[string]struct {
-		bytes int // of one value
-		call  func() error
-	}{
-		"bandwidth_memcpy":           {8, func() error { copy(a, b); return nil }},
-		"bandwidth_scale":            {8, func() error { return c.kernels.Scale(a, b, 2, 1) }},
-		"bandwidth_step_euler":       {16, func() error { return c.kernels.Step(first) }},
-		"bandwidth_step_multistep":   {24, func() error { return c.kernels.Step(second) }},
-		"bandwidth_count_non_finite": {4, func() error { return finite(c.kernels.CountNonFinite(a)) }},
-		"bandwidth_image_to_u8":      {5, func() error { return c.kernels.ImageToU8(pixels, a[:len(pixels)], 3, 1, n/3) }},
-	}[r.Call]
+	calls := c.bandwidths[r.Values]
+	if calls == nil {
+		calls = c.bandwidthCalls(r.Values)
+		maps.Copy(calls, c.bandwidthCallsF16(r.Values))
+		maps.Copy(calls, c.bandwidthCallsU8(r.Values))
+		c.bandwidths[r.Values] = calls
+	}
+	kernel := calls[r.Call]
 	if kernel.call == nil {
 		return nil, fmt.Errorf("unknown call %q", r.Call)
 	}
@@ -187,7 +190,87 @@ func (c *caller) bandwidth(r callRequest) (map[string]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]float64{"gb_per_s": float64(kernel.bytes*n) / figures["ns"]}, nil
+	return map[string]float64{"gb_per_s": kernel.bytes * float64(r.Values) / figures["ns"]}, nil
+}
+
+func (c *caller) bandwidthCalls(n int) map[string]bandwidthCall {
+	k, a, b, d := c.kernels, ramp(n), ramp(n), ramp(n)
+	first, second, whole := euler(n), multistep(n), n/4*4
+	philox, torch := k.TorchCUDANormal(1, kernels.CUDADevice{Multiprocessors: 132, ThreadsPerMultiprocessor: 2048}), k.TorchNormal(1)
+	return map[string]bandwidthCall{
+		"bandwidth_memcpy":           {8, func() error { copy(a, b); return nil }},
+		"bandwidth_scale":            {8, func() error { return k.Scale(a, b, 2, 1) }},
+		"bandwidth_step_euler":       {16, func() error { return k.Step(first) }},
+		"bandwidth_step_multistep":   {24, func() error { return k.Step(second) }},
+		"bandwidth_mix":              {12, func() error { return k.Mix(a, b, d, 0.3) }},
+		"bandwidth_composite":        {13, func() error { return k.Composite(a[:whole], b[:whole], d[:whole], first.Cond[:whole/4], 4) }},
+		"bandwidth_count_non_finite": {4, func() error { return finite(k.CountNonFinite(b)) }},
+		"bandwidth_checksum":         {4, func() error { _ = k.Checksum(b); return nil }},
+		"bandwidth_difference":       {8, func() error { _, err := k.Difference(b, d); return err }},
+		"bandwidth_philox":           {4, func() error { philox.Fill(a); return nil }},
+		"bandwidth_torch":            {4, func() error { torch.Fill(a); return nil }},
+	}
+}
+
+// halves are the values of v.
+func halves(v []float32) []kernels.Float16 {
+	out := make([]kernels.Float16, len(v))
+	for i, x := range v {
+		out[i] = kernels.ToFloat16(x)
+	}
+	return out
+}
+
+// stepInHalves is the same step in float16.
+func stepInHalves(a *kernels.StepArgs) *kernels.StepArgsOf[[]kernels.Float16] {
+	out := &kernels.StepArgsOf[[]kernels.Float16]{
+		Sample: halves(a.Sample), Cond: halves(a.Cond), Uncond: halves(a.Uncond), Guidance: a.Guidance,
+		ConvSample: a.ConvSample, ConvOutput: a.ConvOutput, SampleCoef: a.SampleCoef, OutputCoef: a.OutputCoef, ConvertedCoef: a.ConvertedCoef,
+		HistoryCoef: a.HistoryCoef,
+	}
+	out.Prev = out.Sample
+	if a.Converted != nil {
+		out.Converted = halves(a.Converted)
+	}
+	for _, h := range a.History {
+		out.History = append(out.History, halves(h))
+	}
+	return out
+}
+
+func (c *caller) bandwidthCallsF16(n int) map[string]bandwidthCall {
+	k, wide := c.kernels, ramp(n)
+	a, b, d := halves(wide), halves(wide), halves(wide)
+	first, second, whole := stepInHalves(euler(n)), stepInHalves(multistep(n)), n/4*4
+	return map[string]bandwidthCall{
+		"bandwidth_scale_f16":            {4, func() error { return k.ScaleF16(a, b, 2, 1) }},
+		"bandwidth_step_euler_f16":       {8, func() error { return k.StepF16(first) }},
+		"bandwidth_step_multistep_f16":   {12, func() error { return k.StepF16(second) }},
+		"bandwidth_mix_f16":              {6, func() error { return k.MixF16(a, b, d, 0.3) }},
+		"bandwidth_composite_f16":        {6.5, func() error { return k.CompositeF16(a[:whole], b[:whole], d[:whole], first.Cond[:whole/4], 4) }},
+		"bandwidth_f16_to_f32":           {6, func() error { return k.F16ToF32(wide, b) }},
+		"bandwidth_f32_to_f16":           {6, func() error { return k.F32ToF16(a, wide) }},
+		"bandwidth_count_non_finite_f16": {2, func() error { return finite(k.CountNonFiniteF16(b)) }},
+	}
+}
+
+func (c *caller) bandwidthCallsU8(n int) map[string]bandwidthCall {
+	k, pixels := c.kernels, n/3
+	values, bytes, other, out := ramp(3*pixels), make([]uint8, 3*pixels), make([]uint8, 3*pixels), make([]uint8, 3*pixels)
+	half, mask := halves(values), make([]uint8, pixels)
+	side := int(math.Sqrt(float64(n / 3)))
+	square := bytes[:3*side*side]
+	return map[string]bandwidthCall{
+		"bandwidth_image_to_u8":     {5, func() error { return k.ImageToU8(bytes, values, 3, 1, pixels) }},
+		"bandwidth_image_to_u8_f16": {3, func() error { return k.ImageF16ToU8(bytes, half, 3, 1, pixels) }},
+		"bandwidth_u8_to_image":     {5, func() error { return k.U8ToImage(values, bytes, 3, 1, pixels) }},
+		"bandwidth_u8_to_image_f16": {3, func() error { return k.U8ToImageF16(half, bytes, 3, 1, pixels) }},
+		"bandwidth_composite_u8":    {10. / 3, func() error { return k.CompositeU8(out, bytes, other, mask, 3) }},
+		"bandwidth_resize_u8": {1.25, func() error {
+			_, err := k.ResizeU8(square, 3, side, side, side/2, side/2, kernels.Bicubic)
+			return err
+		}},
+	}
 }
 
 func finite(bad int) error {

@@ -152,7 +152,7 @@ func TestStepF16RoundsOnce(t *testing.T) {
 	one, prev, converted := []Float16{0x3c00}, make([]Float16, 1), make([]Float16, 1)
 	for name, s := range sets(t) {
 		require.NoError(t, s.StepF16(&StepArgsOf[[]Float16]{Sample: one, ConvSample: 2049, ConvertedCoef: 2, SampleCoef: 1, Converted: converted, Prev: prev}), name)
-		require.Equal(t, float32(2048), converted[0].Float32(), name)
-		require.Equal(t, float32(4100), prev[0].Float32(), "4099 of the exact 2049, %s", name)
+		requireSameHalves(t, []Float16{ToFloat16(2048)}, converted, name)
+		requireSameHalves(t, []Float16{ToFloat16(4100)}, prev, "4099 of the exact 2049, ", name)
 	}
 }

@@ -130,6 +130,11 @@ func compareToCopy(b *testing.B, l *gpuLab, g *GPU, n int, suffix string) {
 		{"step euler", 16 * n, func() error { return g.Step(l.stream, &euler) }},
 		{"step multistep", 24 * n, func() error { return g.Step(l.stream, &multistep) }},
 		{"count non-finite", 4 * n, func() error { return g.CountNonFinite(l.stream, count, sample) }},
+		{"scale f16", 4 * n, func() error { return g.ScaleF16(l.stream, part(prev, 2*n), part(sample, 2*n), 2, 1) }},
+		{"mix", 12 * n, func() error { return g.Mix(l.stream, prev, cond, uncond, 0.3) }},
+		{"checksum", 4 * n, func() error { return g.Checksum(l.stream, count, sample) }},
+		{"difference", 8 * n, func() error { return g.Difference(l.stream, part(prev, DifferenceBytes), cond, uncond) }},
+		{"torch cuda normal", 4 * n, func() error { _, err := g.TorchCUDANormal(l.stream, prev, 1, 0, h100); return err }},
 		{"image to u8", 5 * values, func() error { return g.ImageToU8(l.stream, bytes, image, 3, height, width) }},
 	} {
 		b.Run(fmt.Sprintf("%s/%d%s", c.name, n, suffix), func(b *testing.B) {

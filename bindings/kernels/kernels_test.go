@@ -355,8 +355,9 @@ func TestHotCallsDoNotAllocate(t *testing.T) {
 	step := &StepArgs{Sample: v(), Cond: v(), Uncond: v(), Guidance: 7.5, SampleCoef: 1, OutputCoef: -0.1, History: [][]float32{v()}, HistoryCoef: []float32{1}, Noise: v(), Prev: v(), Converted: v()}
 	pixels := make([]uint8, n)
 	region := &BlendArgs{Dst: v(), DstRow: 16, Src: v(), SrcRow: 16, Planes: 1, Rows: 16, Columns: 16}
+	half := inHalves(step)
 	for name, s := range sets(t) {
-		torch, std := s.TorchNormal(1), s.StdNormal(1)
+		torch, std, philox := s.TorchNormal(1), s.StdNormal(1), s.TorchCUDANormal(1, h100)
 		for call, f := range map[string]func(){
 			"Step":           func() { _ = s.Step(step) },
 			"Scale":          func() { _ = s.Scale(step.Prev, step.Sample, 2, 1) },
@@ -365,6 +366,18 @@ func TestHotCallsDoNotAllocate(t *testing.T) {
 			"Blend":          func() { _ = s.Blend(region) },
 			"TorchNormal":    func() { torch.Fill(step.Noise) },
 			"StdNormal":      func() { std.Fill(step.Noise) },
+			"Philox":         func() { philox.Fill(step.Noise) },
+			"Mix":            func() { _ = s.Mix(step.Prev, step.Sample, step.Noise, 0.5) },
+			"Composite":      func() { _ = s.Composite(step.Prev, step.Sample, step.Noise, step.Cond, 1) },
+			"U8ToImage":      func() { _ = s.U8ToImage(step.Prev, pixels, 1, 16, 16) },
+			"Checksum":       func() { s.Checksum(step.Sample) },
+			"Difference":     func() { _, _ = s.Difference(step.Sample, step.Noise) },
+			"F32ToF16":       func() { _ = s.F32ToF16(half.Sample, step.Sample) },
+			"StepF16": func() {
+				if s.native != nil { // the reference converts whole arrays
+					_ = s.StepF16(half)
+				}
+			},
 		} {
 			require.LessOrEqual(t, testing.AllocsPerRun(200, f), allowed, "%s of %s", call, name)
 		}

@@ -56,7 +56,8 @@ func (s *Set) Difference(a, b []float32) (Difference, error) {
 	if s.native != nil {
 		return nativeDifference(s.native, s.native.table.Difference, a, b), nil
 	}
-	return differ(a, b).of(len(a)), nil
+	d := differ(a, b)
+	return d.of(len(a)), nil
 }
 
 // DifferenceF16 is Difference for values in float16, whose differences are in float32.
@@ -67,7 +68,8 @@ func (s *Set) DifferenceF16(a, b []Float16) (Difference, error) {
 	if s.native != nil {
 		return nativeDifference(s.native, s.native.table.DifferenceF16, a, b), nil
 	}
-	return differ(widened(a), widened(b)).of(len(a)), nil
+	d := differ(widened(a), widened(b))
+	return d.of(len(a)), nil
 }
 
 func checkDifference(a, b int) error {
@@ -98,9 +100,8 @@ func nativeDifference[T value](l *library, function uintptr, a, b []T) Differenc
 	return result.of(len(a))
 }
 
-func differ(a, b []float32) *difference {
+func differ(a, b []float32) (d difference) {
 	const most = 2147483520 // the float32 before 2^31
-	d := new(difference)
 	for i := range a {
 		bits := math.Float32bits(a[i]-b[i]) & 0x7fffffff
 		if bits >= 0x7f800000 {

@@ -64,8 +64,8 @@ type Resampling struct {
 	fixed         []int32   // the same in steps of 2^-22
 }
 
-// maxAxis keeps the sums of bytes times weights within 32 bits, and products of sizes within 63.
-const maxAxis = 1 << 20
+// maxAxis keeps the sums of bytes times rounded weights within 32 bits, and products of sizes within 63.
+const maxAxis = 1 << 16
 
 // NewResampling makes the weights for an axis.
 func NewResampling(f Filter, in, out int) (*Resampling, error) {

@@ -76,7 +76,7 @@ func TestResizeRefusesBadArguments(t *testing.T) {
 		_, err := s.Resize(make([]float32, 5), 1, 2, 3, 4, 4, Bicubic)
 		require.ErrorContains(t, err, "5 values, expected 1 channels of 2 rows of 3")
 		_, err = s.ResizeU8(make([]uint8, 6), 1, 2, 3, 4, 0, Bicubic)
-		require.ErrorContains(t, err, "resampling of 3 values to 0, expected 1 to 1048576")
+		require.ErrorContains(t, err, "resampling of 3 values to 0, expected 1 to 65536")
 		_, err = s.ResizeU8(make([]uint8, 6), 1, 2, 3, 4, 4, Filter(9))
 		require.ErrorContains(t, err, "unknown filter 9")
 		r, err := NewResampling(Lanczos, 3, 4)

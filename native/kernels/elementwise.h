@@ -38,8 +38,33 @@ INLINE void read_term(float *sum, float c, const void *x, int64_t i, int lanes, 
 		add_term(sum, c, read(held, x, i, lanes, type), lanes);
 }
 
+#ifdef __F16C__
+/* Guidance and one step of Euler's, the commonest. */
+INLINE int is_euler(const struct genfn_step_args *a)
+{
+	return a->uncond && a->prev && !a->converted && a->converted_coef == 0 && a->history_n == 0 && !(a->noise && a->noise_coef != 0) &&
+	       a->sample_coef != 0 && a->output_coef != 0;
+}
+
+INLINE void euler_of(const struct genfn_step_args *a, int64_t i, enum type type)
+{
+	const __m256 guidance = _mm256_set1_ps(a->guidance), keep = _mm256_set1_ps(a->sample_coef), coef = _mm256_set1_ps(a->output_coef);
+	for (int l = 0; l < LANES; l += 8) {
+		const __m256 sample = load8(a->sample, i + l, type), cond = load8(a->cond, i + l, type), uncond = load8(a->uncond, i + l, type);
+		const __m256 e = _mm256_add_ps(uncond, _mm256_mul_ps(guidance, _mm256_sub_ps(cond, uncond)));
+		store8(a->prev, i + l, _mm256_add_ps(_mm256_mul_ps(keep, sample), _mm256_mul_ps(coef, e)), type);
+	}
+}
+#endif
+
 INLINE void step_of(const struct genfn_step_args *a, int64_t i, int lanes, enum type type)
 {
+#ifdef __F16C__
+	if (lanes == LANES && is_euler(a)) {
+		euler_of(a, i, type);
+		return;
+	}
+#endif
 	float held[LANES], buffer[LANES], m[LANES], prev[LANES];
 	const float *sample = read(held, a->sample, i, lanes, type), *e = buffer;
 

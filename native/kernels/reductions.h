@@ -38,23 +38,26 @@ INLINE void difference_of(const struct genfn_difference_args *args, int64_t i, i
 {
 	float held[2][LANES];
 	const float *a = read(held[0], args->a, i, lanes, type), *b = read(held[1], args->b, i, lanes, type);
-	uint32_t most = t->most, least_inverted = t->least_inverted;
+	uint32_t bits[LANES], inverted[LANES], most = t->most, least_inverted = t->least_inverted;
 	int64_t whole = 0, fraction = 0;
-	int32_t not_finite = 0;
+	int32_t finite = 0;
 	EACH(l) {
-		const uint32_t bits = bits32(a[l] - b[l]) & 0x7fffffff; /* ordered as the numbers are */
-		const uint32_t finite = bits < 0x7f800000 ? 0xffffffff : 0;
-		most = most > (bits & finite) ? most : bits & finite;
-		least_inverted = least_inverted > (~bits & finite) ? least_inverted : ~bits & finite;
-		float d = float32(bits & finite);
-		d = d < 2147483520.0f ? d : 2147483520.0f;
+		const uint32_t b32 = bits32(a[l] - b[l]) & 0x7fffffff; /* ordered as the numbers are */
+		const uint32_t mask = -(uint32_t)(b32 < 0x7f800000);
+		bits[l] = b32 & mask;
+		inverted[l] = ~b32 & mask;
+		finite -= (int32_t)mask;
+	}
+	EACH(l) most = most > bits[l] ? most : bits[l];
+	EACH(l) least_inverted = least_inverted > inverted[l] ? least_inverted : inverted[l];
+	EACH(l) {
+		const float d = float32(bits[l] < 0x4effffff ? bits[l] : 0x4effffff); /* 2147483520 */
 		const int32_t part = (int32_t)d;
 		whole += part;
 		fraction += (int32_t)((d - (float)part) * 0x1p31f);
-		not_finite += !finite;
 	}
 	t->most = most, t->least_inverted = least_inverted;
-	t->whole += (uint64_t)whole, t->fraction += (uint64_t)fraction, t->not_finite += (uint32_t)not_finite;
+	t->whole += (uint64_t)whole, t->fraction += (uint64_t)fraction, t->not_finite += (uint32_t)(lanes - finite);
 }
 
 INLINE void finish_difference(const struct genfn_difference_args *a, const struct genfn_difference *t)
