@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
 	"genfn/bindings/onnxruntime"
@@ -50,7 +51,7 @@ func (l *Loader) ChecksShapes() bool { return l.options.ONNX == nil }
 
 // openONNX reads the ONNX form of a network.
 func (l *Loader) openONNX(c model.Component) (*Network, error) {
-	c, err := c.InONNX()
+	c, err := c.InONNX(l.options.Precision)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,9 @@ func (l *Loader) openONNX(c model.Component) (*Network, error) {
 	if err := n.readONNX(); err != nil {
 		return nil, err
 	}
-	n.inputs, n.outputs = portsOf(n.onnx.Inputs()), portsOf(n.onnx.Outputs())
+	inputs, outputs := portsOf(n.onnx.Inputs()), portsOf(n.onnx.Outputs())
+	n.half = slices.ContainsFunc(slices.Concat(inputs, outputs), func(p tensor.Port) bool { return p.DType == tensor.F16 })
+	n.inputs, n.outputs = widened(inputs), widened(outputs)
 	return n, nil
 }
 
@@ -104,9 +107,17 @@ func (e *Executable) requestONNX() (request, error) {
 		return request{}, err
 	}
 	e.closers = append(e.closers, b.Close)
-	e.precision = "f32" // the buffers' type is the file's, and ONNX Runtime computes in it
-	with := func(set func(int, *onnxruntime.Tensor) error) func(int, *tensor.Buffer) error {
+	e.precision = "f32" // the file's, and ONNX Runtime computes in it
+	if e.network.half {
+		e.precision = precisionF16
+	}
+	h := &edge{}
+	with := func(ports []onnxruntime.Port, set func(int, *onnxruntime.Tensor) error, pairs *[]pair) func(int, *tensor.Buffer) error {
 		return func(i int, buffer *tensor.Buffer) error {
+			buffer, err := e.narrowed(ports[i].DType, buffer, pairs)
+			if err != nil {
+				return err
+			}
 			t, err := e.network.loader.onnx.runtime.TensorOf(buffer)
 			if err != nil {
 				return err
@@ -114,5 +125,6 @@ func (e *Executable) requestONNX() (request, error) {
 			return errors.Join(set(i, t), t.Close()) // the binding keeps it
 		}
 	}
-	return request{b.Run, with(b.SetInput), with(b.SetOutput)}, nil
+	n := e.network.onnx
+	return request{h.run(b.Run), with(n.Inputs(), b.SetInput, &h.inputs), with(n.Outputs(), b.SetOutput, &h.outputs)}, nil
 }
