@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 
 	"genfn/bindings/onnxruntime"
@@ -98,7 +99,7 @@ func (e *onnxEngine) tune() (threads int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	e.info.Tuning, e.uses = append(plan.Settings, precision), plan.Properties
+	e.info.Tuning, e.uses = slices.Concat(plan.Settings, []events.DeviceSetting{precision}), plan.Properties
 	n, chosen := plan.Properties[tuning.PropertyThreads]
 	if !chosen {
 		return 0, nil
