@@ -90,7 +90,7 @@ $(ORT)/.installed: $(wildcard deploy/onnxruntime/*) deploy/unpack.py deploy/whee
 # Everything in one folder, for a machine that has only a driver: programs without cgo, the runtime library, the
 # kernels' code for the usual architectures (NVRTC itself is used if the machine has it).
 REPORT := bin/gpu-report
-GPUTESTS := ./bindings/cuda ./bindings/kernels
+GPUTESTS := ./bindings/cuda ./bindings/kernels ./bindings/nvml
 
 gpu-report: native $(CUDA) ## build a folder that tries the CUDA parts on a machine with an NVIDIA GPU, and try it here: ARGS="--out FOLDER"
 	rm -rf $(REPORT)
