@@ -94,7 +94,7 @@ onnxruntime-gpu: ## install ONNX Runtime for NVIDIA's GPUs, with cuBLAS and cuDN
 # Everything in one folder, for a machine that has only a driver: programs without cgo, the runtime library, the
 # kernels' code for the usual architectures (NVRTC itself is used if the machine has it).
 REPORT := bin/gpu-report
-GPUTESTS := ./bindings/cuda ./bindings/kernels
+GPUTESTS := ./bindings/cuda ./bindings/kernels ./bindings/nvml
 
 gpu-report: native $(CUDA) ## build a folder that tries the CUDA parts on a machine with an NVIDIA GPU, and try it here: ARGS="--out FOLDER"
 	rm -rf $(REPORT)

@@ -136,6 +136,9 @@ func (b *Buffer) Bytes() []byte {
 // F32 returns the elements of an F32 buffer; nil if it is of another type or closed. So do the others.
 func (b *Buffer) F32() []float32 { return view[float32](b, F32) }
 
+// F16 returns the elements of an F16 buffer, as their bits.
+func (b *Buffer) F16() []uint16 { return view[uint16](b, F16) }
+
 // I32 returns the elements of an I32 buffer.
 func (b *Buffer) I32() []int32 { return view[int32](b, I32) }
 
@@ -145,7 +148,7 @@ func (b *Buffer) I64() []int64 { return view[int64](b, I64) }
 // U8 returns the elements of a U8 buffer.
 func (b *Buffer) U8() []uint8 { return view[uint8](b, U8) }
 
-func view[T float32 | int32 | int64 | uint8](b *Buffer, dtype DType) []T {
+func view[T float32 | uint16 | int32 | int64 | uint8](b *Buffer, dtype DType) []T {
 	if b.dtype != dtype {
 		return nil
 	}

@@ -67,3 +67,13 @@ func (d *Device) Run(ctx context.Context, b *onnxruntime.Binding) error {
 	}
 	return b.Run(ctx)
 }
+
+// Narrow queues the conversion of float32 values to float16.
+func (d *Device) Narrow(dst, src *cuda.Buffer) error {
+	return d.kernels.F32ToF16(d.stream, dst.All(), src.All())
+}
+
+// Widen queues the conversion of float16 values to float32.
+func (d *Device) Widen(dst, src *cuda.Buffer) error {
+	return d.kernels.F16ToF32(d.stream, dst.All(), src.All())
+}

@@ -58,7 +58,7 @@ func newDevices(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "devices",
 		Short: "The devices of this machine, looked at one by one, and those of running instances",
-		Long: "The devices of this machine, each validated by a process of its own: driver, properties, memory, and a small known computation. A driver that crashes or hangs harms nobody. " +
+		Long: "The devices of this machine, each validated by a process of its own: driver, properties, memory, a small known computation, and of NVIDIA's what their driver tells of the hardware. A driver that crashes or hangs harms nobody. " +
 			"NVIDIA's devices are looked at where there is a driver and CUDA's runtime library; the line models says whether they can serve here. --virtual-cuda shows virtual ones in their place.\n\n" +
 			"Below them the instances of a NATS server, if one answers: the state of each one's device and why, memory, generations and faults; and what is decided on them, since when, by whom and why.",
 		Args: noArgs,

@@ -101,8 +101,8 @@ func (f *instanceFlags) checkRuntime() error {
 	case isCUDA(f.device): // it is what runs there
 	case f.device != "CPU":
 		return usageError{fmt.Errorf("--runtime %s --device %s: ONNX Runtime serves the CPU and CUDA devices only", f.runtime, f.device)}
-	case f.precision != "" && f.precision != "f32":
-		return usageError{fmt.Errorf("--runtime %s --precision %s: ONNX Runtime computes in f32 here", f.runtime, f.precision)}
+	case !slices.Contains([]string{"", "f32", "f16"}, f.precision):
+		return usageError{fmt.Errorf("--runtime %s --precision %s: ONNX Runtime computes in f32, or in f16 with the model_fp16.onnx of each network", f.runtime, f.precision)}
 	case f.streams > 1:
 		return usageError{fmt.Errorf("--runtime %s --streams %d: ONNX Runtime has no streams on the CPU", f.runtime, f.streams)}
 	}

@@ -63,21 +63,30 @@ func (c *Component) readIR(file string) (map[string]string, error) {
 	return n.info, nil
 }
 
-// InONNX returns the ONNX form of a network: itself, or the model.onnx beside the IR. A folder without one is
-// model_invalid.
-func (c Component) InONNX() (Component, error) {
-	if c.ONNX() {
+// InONNX returns the ONNX form of a network that computes in a precision: for "f16" the model_fp16.onnx in its folder, else
+// itself or the model.onnx beside the IR. A folder without one is model_invalid.
+func (c Component) InONNX(precision string) (Component, error) {
+	file := onnxFile
+	if precision == "f16" {
+		file = onnxFileF16
+	} else if c.ONNX() {
 		return c, nil
 	}
-	path := filepath.Join(filepath.Dir(c.Path), onnxFile)
+	path := filepath.Join(filepath.Dir(c.Path), file)
 	st, err := os.Stat(path)
 	if err != nil || !st.Mode().IsRegular() || st.Size() == 0 {
-		e := invalid(c.Name+"/"+onnxFile, "", "the file is missing or empty", "the network as ONNX, which ONNX Runtime needs")
+		e := invalid(c.Name+"/"+file, "", "the file is missing or empty", "the network as ONNX, which ONNX Runtime needs")
 		e.Advice, e.Cause = "Export the model as ONNX too, or serve it on OpenVINO, which runs both.", err
+		if precision == "f16" {
+			e.Expected, e.Advice = "the network as ONNX in float16, as --precision f16 asks for", "Export the model in float16 too, or serve it with --precision f32."
+		}
 		return c, e
 	}
 	return Component{Name: c.Name, Path: path, Bytes: st.Size(), WeightBytes: st.Size()}, nil
 }
 
-// onnxFile is the name of a network in ONNX in its folder.
-const onnxFile = "model.onnx"
+// Names of a network in ONNX in its folder. The second is what transformers.js and the models of onnx-community call it.
+const (
+	onnxFile    = "model.onnx"
+	onnxFileF16 = "model_fp16.onnx"
+)

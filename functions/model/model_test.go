@@ -148,6 +148,17 @@ func TestONNXFolder(t *testing.T) {
 	assert.Equal(t, filepath.Join(dir, "unet/model.onnx"), m.UNet.Path)
 	assert.Empty(t, m.UNet.Weights)
 
+	half, err := m.UNet.InONNX("f16")
+	requireInvalid(t, err, "unet/model_fp16.onnx", "missing or empty")
+	require.Equal(t, m.UNet, half)
+	write(t, dir, "unet/model_fp16.onnx", "xy")
+	half, err = m.UNet.InONNX("f16")
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(dir, "unet/model_fp16.onnx"), half.Path)
+	same, err := m.UNet.InONNX("f32")
+	require.NoError(t, err)
+	assert.Equal(t, m.UNet, same)
+
 	write(t, dir, "unet/model.onnx", "")
 	_, err = model.Open(dir)
 	requireInvalid(t, err, "unet/model.onnx", "empty")

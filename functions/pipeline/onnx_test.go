@@ -22,26 +22,26 @@ import (
 	"genfn/functions/pipeline"
 )
 
-// openONNX opens a model on ONNX Runtime, with OpenVINO's ledger.
-func openONNX(t testing.TB, dir string) bench {
+// openONNX opens a model on ONNX Runtime in a precision, with OpenVINO's ledger.
+func openONNX(t testing.TB, dir, precision string) bench {
 	t.Helper()
-	return openONNXOn(t, dir, newRuntime(t), nil)
+	return openONNXOn(t, dir, precision, newRuntime(t), nil)
 }
 
 // openCUDA opens a model on the virtual CUDA device.
-func openCUDA(t testing.TB, dir string) bench {
+func openCUDA(t testing.TB, dir, precision string) bench {
 	t.Helper()
 	r := newRuntime(t)
-	return openONNXOn(t, dir, r, cudadevicetest.Open(t, r.Ledger()))
+	return openONNXOn(t, dir, precision, r, cudadevicetest.Open(t, r.Ledger()))
 }
 
-func openONNXOn(t testing.TB, dir string, r *openvino.Runtime, d *cudadevice.Device) bench {
+func openONNXOn(t testing.TB, dir, precision string, r *openvino.Runtime, d *cudadevice.Device) bench {
 	t.Helper()
 	m, err := model.Open(dir)
 	require.NoError(t, err)
 	onnx, err := onnxruntime.Open(onnxruntime.Options{LibraryDir: checkout.Path(t, ".runtime", "onnxruntime"), Ledger: r.Ledger()})
 	require.NoError(t, err)
-	loader := session.NewLoader(r, session.Options{ONNX: onnx, Threads: 2, CUDA: d})
+	loader := session.NewLoader(r, session.Options{ONNX: onnx, Threads: 2, CUDA: d, Precision: precision})
 	t.Cleanup(func() { require.NoError(t, loader.Close()) })
 	p, err := pipeline.NewTextToImage(t.Context(), m, loader, kernelSet(t), pipeline.Options{})
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestRuntimesAgree(t *testing.T) {
 		bench
 	}
 	dir := emojiAsONNX(t)
-	all := []on{{"CUDA", openCUDA(t, dir)}, {"ONNX Runtime", openONNX(t, dir)}, {"OpenVINO", open(t, dir, session.Options{Threads: 2})}}
+	all := []on{{"CUDA", openCUDA(t, dir, "")}, {"ONNX Runtime", openONNX(t, dir, "")}, {"OpenVINO", open(t, dir, session.Options{Threads: 2})}}
 	cases := casesOf(t, "testdata/golden-emoji")
 	require.Len(t, cases, len(slices.DeleteFunc(diffusion.Names(), func(name string) bool { return strings.HasSuffix(name, "Scheduler") })))
 	for i, c := range cases {
@@ -107,4 +107,33 @@ func TestRuntimesAgree(t *testing.T) {
 		t.Logf("%s: runtimes differ by %.1e", c.Name, between)
 		assert.LessOrEqual(t, between, 1e-4)
 	}
+}
+
+// TestFloat16 compares the demo model's float16 files, on ONNX Runtime on the CPU and over a CUDA device's memory, with what diffusers makes of the checkpoint in
+// float32: latents within 5e-3 relative, pixels within 3 (measured: 1e-3 and 1). Outside of the networks all is float32.
+func TestFloat16(t *testing.T) {
+	dir := emojiAsONNX(t)
+	cpu, device := openONNX(t, dir, "f16"), openCUDA(t, dir, "f16")
+	compared := 0
+	for _, c := range casesOf(t, "testdata/golden-emoji") {
+		if c.Name != "ddim" && c.Name != "euler_ancestral" { // with and without noise at each step
+			continue
+		}
+		compared++
+		r, err := cpu.Generate(t.Context(), c.request(t), nil)
+		require.NoError(t, err)
+		same, err := device.Generate(t.Context(), c.request(t), nil)
+		require.NoError(t, err)
+		assert.Equal(t, r.Latents.Data, same.Latents.Data, "the device's kernels round as the host does")
+		diff, worst := relative(r.Latents.Data, c.array(t, "final").Data), 0
+		for i, img := range r.Images {
+			worst = max(worst, worstPixel(img.Pix, c.image(t, i).Pix))
+		}
+		t.Logf("%s: latents differ by %.1e, pixels by %d; milliseconds %v", c.Name, diff, worst, r.TimingsMS)
+		assert.LessOrEqual(t, diff, 5e-3)
+		assert.LessOrEqual(t, worst, 3)
+		assert.Positive(t, diff, "it is float16")
+		assert.Equal(t, "f16", r.Precision)
+	}
+	require.Equal(t, 2, compared)
 }

@@ -97,7 +97,7 @@ func (e *cudaEngine) open() error {
 	}
 	e.openTrials()
 	e.loader = session.NewLoader(e.openvino, session.Options{
-		ONNX: e.onnx, CUDA: e.device, Threads: e.hello.Threads, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
+		ONNX: e.onnx, CUDA: e.device, Threads: e.hello.Threads, Precision: e.hello.Precision, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
 	e.loader.Prepare()
 	return nil

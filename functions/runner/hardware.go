@@ -93,7 +93,7 @@ func hardwareState(err error) string {
 	return ""
 }
 
-// look is a look at a device that is being taken. The first error that is more than a lack of support ends it.
+// look is a look at a device that is being taken. A device that does not answer any more ends it.
 type look struct {
 	events.Hardware
 	err error

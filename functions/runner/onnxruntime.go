@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 
 	"genfn/bindings/onnxruntime"
@@ -65,7 +66,7 @@ func (e *onnxEngine) open() (err error) {
 		return err
 	}
 	e.loader = session.NewLoader(e.openvino, session.Options{
-		ONNX: e.runtime, Threads: threads, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
+		ONNX: e.runtime, Threads: threads, Precision: e.hello.Precision, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
 	})
 	e.loader.Prepare()
 	processor, err := e.loader.DeviceName()
@@ -94,7 +95,11 @@ func (e *onnxEngine) tune() (threads int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	e.info.Tuning, e.uses = plan.Settings, plan.Properties
+	precision, err := onnxPrecision(e.hello.Precision)
+	if err != nil {
+		return 0, err
+	}
+	e.info.Tuning, e.uses = slices.Concat(plan.Settings, []events.DeviceSetting{precision}), plan.Properties
 	n, chosen := plan.Properties[tuning.PropertyThreads]
 	if !chosen {
 		return 0, nil
@@ -105,6 +110,19 @@ func (e *onnxEngine) tune() (threads int, err error) {
 		return 0, f
 	}
 	return threads, nil
+}
+
+// onnxPrecision says in which files of the networks ONNX Runtime finds the precision that is asked for.
+func onnxPrecision(asked string) (events.DeviceSetting, error) {
+	switch asked {
+	case "", "f32":
+		return events.DeviceSetting{Name: tuning.Precision, Value: "f32", Reason: "the model.onnx of each network"}, nil
+	case "f16":
+		return events.DeviceSetting{Name: tuning.Precision, Value: asked, Reason: "the model_fp16.onnx of each network, as asked for; a CPU computes most of it in f32 and rounds"}, nil
+	}
+	f := events.Errorf(events.CodeInvalidRequest, "ONNX Runtime does not compute in %s here", asked)
+	f.Field, f.Expected = "precision", "f32 or f16"
+	return events.DeviceSetting{}, f
 }
 
 // validate says what there is. The CPU is not suspected of computing wrong.

@@ -71,6 +71,30 @@ func TestONNXRuntimeGenerates(t *testing.T) {
 	require.Zero(t, bytes)
 }
 
+// TestONNXRuntimeInFloat16: the networks' float16 files are used if they are asked for, with nothing else in the ledger, and
+// a model without them is refused.
+func TestONNXRuntimeInFloat16(t *testing.T) {
+	h := helloONNX(t)
+	h.Precision = "f16"
+	e := openONNX(t, h)
+	require.Contains(t, e.Info().Tuning, events.DeviceSetting{Name: "precision", Value: "f16", Reason: "the model_fp16.onnx of each network, as asked for; a CPU computes most of it in f32 and rounds"})
+	out, err := e.Generate(t.Context(), emojiInput(t), watch(t))
+	require.NoError(t, err)
+	require.Equal(t, "f16", out.Precision)
+	bytes, _ := e.Ledger()
+	require.Equal(t, e.Resident(), bytes, "nothing but what belongs to the networks")
+	require.NoError(t, e.Cleanup(t.Context()))
+	require.NoError(t, e.Unload("emoji"))
+	bytes, _ = e.Ledger()
+	require.Zero(t, bytes)
+
+	in := emojiInput(t)
+	in.Model = protocol.Model{Name: "nano", Dir: checkout.Path(t, "functions", "instance", "testdata", "nano-sd")}
+	_, err = e.Generate(t.Context(), in, watch(t))
+	require.ErrorIs(t, err, &events.Error{Code: events.CodeModelInvalid})
+	require.ErrorContains(t, err, "model_fp16.onnx")
+}
+
 func TestONNXRuntimeRefuses(t *testing.T) {
 	e := openONNX(t, helloONNX(t))
 	in := emojiInput(t)
@@ -100,6 +124,7 @@ func TestONNXRuntimeThatIsNotThere(t *testing.T) {
 		"tokenizers": {func(h *protocol.Hello) { h.LibraryDir = t.TempDir() }, events.CodeDeviceUnavailable, "OpenVINO, which tokenizes"},
 		"device":     {func(h *protocol.Hello) { h.Device = "cuda:0" }, events.CodeDeviceUnavailable, "on cuda:0 yet"},
 		"property":   {func(h *protocol.Hello) { h.Properties = map[string]string{"CACHE_MODE": "x"} }, events.CodeInvalidRequest, "INFERENCE_NUM_THREADS"},
+		"precision":  {func(h *protocol.Hello) { h.Precision = "bf16" }, events.CodeInvalidRequest, "does not compute in bf16"},
 		"threads":    {func(h *protocol.Hello) { h.Properties = map[string]string{"INFERENCE_NUM_THREADS": "many"} }, events.CodeInvalidRequest, "no number of threads"},
 	} {
 		t.Run(name, func(t *testing.T) {

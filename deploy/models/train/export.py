@@ -1,14 +1,16 @@
 """Exports the checkpoint (a diffusers pipeline folder, float16) as OpenVINO IR and ONNX, side by side.
 
-The result is the folder layout of optimum-intel and OpenVINO GenAI, with model.onnx beside each IR. Both formats hold
-the checkpoint's float16 weights and compute in float32. Constants that float16 cannot hold exactly (the frequency
+The result is the folder layout of optimum-intel and OpenVINO GenAI, with model.onnx beside each IR, and model_fp16.onnx
+beside that, as transformers.js and the models of onnx-community have it. IR and model.onnx hold the checkpoint's float16
+weights and compute in float32; model_fp16.onnx computes in float16, as diffusers does with a float16 pipeline, and has its
+weights in model.onnx (ONNX's external data), where they are the same bytes. Constants that float16 cannot hold exactly (the frequency
 table of the timestep embedding above all) stay float32: rounding that table alone costs 8e-4 of the UNet's output.
 """
 
 import argparse
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -150,8 +152,8 @@ def compress_constants(model):
             target.replace_source_output(converted.output(0))
 
 
-def export_onnx(component, path):
-    """Writes path, weights inside."""
+def trace_onnx(component, path):
+    """Writes path as torch traces it."""
     examples = tuple(example for _, example in component.inputs.values())
     axis_names = {0: "batch", 2: "height", 3: "width"}
     dynamic_axes = {name: {axis: axis_names[axis] for axis, size in enumerate(shape) if size == -1}
@@ -159,6 +161,11 @@ def export_onnx(component, path):
     dynamic_axes.update({name: {0: "batch"} for name in component.outputs})
     torch.onnx.export(component.module, examples, path, input_names=list(component.inputs),
                       output_names=component.outputs, dynamic_axes=dynamic_axes, opset_version=ONNX_OPSET, dynamo=False)
+
+
+def export_onnx(component, path):
+    """Writes path, weights inside."""
+    trace_onnx(component, path)
     model = onnx.load(path)
     compress_initializers(model.graph)
     onnx.checker.check_model(model)
@@ -183,6 +190,39 @@ def compress_initializers(graph):
     graph.node.extend(nodes)
 
 
+def export_onnx_float16(component, path, weights):
+    """Writes path, computing in float16, with inputs and outputs in float16. The module is left in float16.
+
+    Of the constants, those that float32 is asked for by the module stay float32: the frequency table of the timestep
+    embedding. weights is the float32 network's file, which holds the same weights.
+    """
+    component.module.half()
+    examples = {name: (shape, example.half() if example.is_floating_point() else example)
+                for name, (shape, example) in component.inputs.items()}
+    trace_onnx(replace(component, inputs=examples), path)
+    model = onnx.load(path)
+    share_initializers(model.graph, weights)
+    onnx.save(model, path)
+    onnx.checker.check_model(path)
+
+
+def share_initializers(graph, weights):
+    """Has float16 initializers lie in another file of the folder, whose bytes contain theirs."""
+    contents = weights.read_bytes()
+    for initializer in graph.initializer:
+        values = numpy_helper.to_array(initializer)
+        if initializer.data_type != onnx.TensorProto.FLOAT16 or values.size < MIN_COMPRESSED_ELEMENTS:
+            continue
+        offset = contents.find(values.tobytes())
+        if offset < 0:
+            raise ValueError(f"{weights}: no bytes of {initializer.name}")
+        place = {"location": weights.name, "offset": offset, "length": values.nbytes}
+        initializer.ClearField("raw_data")
+        initializer.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in place.items():
+            initializer.external_data.add(key=key, value=str(value))
+
+
 def export_tokenizer(pipeline, checkpoint, folder):
     """Copies the tokenizer's files and adds the OpenVINO tokenizer (no detokenizer: nothing is decoded)."""
     shutil.copytree(checkpoint / "tokenizer", folder)
@@ -205,6 +245,8 @@ def main():
         with torch.no_grad():
             export_openvino(component, folder / "openvino_model.xml")
             export_onnx(component, folder / "model.onnx")
+            if component.folder != "vae_encoder":  # which nothing runs yet
+                export_onnx_float16(component, folder / "model_fp16.onnx", folder / "model.onnx")
         config = {key: value for key, value in component.config.items() if key != "_name_or_path"}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         print({file.name: file.stat().st_size for file in sorted(folder.iterdir())})

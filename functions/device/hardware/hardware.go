@@ -109,8 +109,8 @@ func temperatures(h events.Hardware) string {
 	return words
 }
 
-// hold is how long a warning stays after it was true last: clocks go up and down many times a minute.
-const hold = 30 * time.Second
+// linger is how long a warning stays after it was true last: clocks go up and down many times a minute.
+const linger = 30 * time.Second
 
 // Monitor follows one device. Safe for concurrent use.
 type Monitor struct {
@@ -169,7 +169,7 @@ func (m *Monitor) Observe(h events.Hardware) (v Verdict) {
 		}
 	}
 	for kind, c := range m.conditions {
-		stays := kind == events.ConditionXid || c.Level == events.LevelWarning && now.Sub(c.seen) < hold
+		stays := kind == events.ConditionXid || c.Level == events.LevelWarning && now.Sub(c.seen) < linger
 		if !stays && !slices.ContainsFunc(found, func(f Finding) bool { return f.Type == kind }) {
 			delete(m.conditions, kind)
 			v.Changed = true

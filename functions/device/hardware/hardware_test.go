@@ -134,10 +134,10 @@ func TestMonitor(t *testing.T) {
 	hot := events.Hardware{Throttling: []string{events.ThrottleSoftwareThermal}}
 	require.True(t, m.Observe(hot).Changed)
 	since := m.Conditions()[0].Since
-	clock.at = clock.at.Add(hold - time.Second)
+	clock.at = clock.at.Add(linger - time.Second)
 	require.False(t, m.Observe(events.Hardware{}).Changed, "clocks go up and down")
 	require.False(t, m.Observe(hot).Changed)
-	clock.at = clock.at.Add(hold - time.Second)
+	clock.at = clock.at.Add(linger - time.Second)
 	require.False(t, m.Observe(events.Hardware{}).Changed)
 	require.Equal(t, since, m.Conditions()[0].Since)
 	clock.at = clock.at.Add(time.Second)

@@ -1,6 +1,8 @@
 package tuning
 
 import (
+	"slices"
+
 	"genfn/events"
 )
 
@@ -20,13 +22,17 @@ type CUDA struct {
 func ChooseCUDA(d CUDA, w Wishes) (Plan, error) {
 	p := &plan{device: Device{Name: d.Name}, wishes: w, Plan: Plan{Properties: map[string]string{}}}
 	p.say(Networks, d.RunsOn, "%s", d.Reason)
-	p.say(Precision, "f32", "that of the model's ONNX files, without TF32: the same picture as on other devices, within rounding")
+	if w.Precision == "f16" {
+		p.say(Precision, w.Precision, "the model_fp16.onnx of each network, as asked for; latents and scheduler stay in f32")
+	} else {
+		p.say(Precision, "f32", "that of the model's ONNX files, without TF32: the same picture as on other devices, within rounding")
+	}
 	p.streams()
 	p.say(Arena, "as requested", "it grows by what networks ask for, up to what is free when they are loaded")
 	p.guidance()
 	switch {
-	case w.Precision != "" && w.Precision != "f32" && w.Precision != PrecisionAuto:
-		return p.Plan, refuseCUDA(d.Name, "precision", "f32", "networks run in %s on CUDA, not in %s", "f32", w.Precision)
+	case !slices.Contains([]string{"", "f32", "f16", PrecisionAuto}, w.Precision):
+		return p.Plan, refuseCUDA(d.Name, "precision", "f32 or f16", "networks run in f32 or f16 on CUDA, not in %s", w.Precision)
 	case w.Streams > 1:
 		return p.Plan, refuseCUDA(d.Name, "streams", "1", "a runner works in one stream on CUDA, not in %d", w.Streams)
 	case len(w.Properties) > 0:

@@ -34,7 +34,8 @@ type Options struct {
 	Device  string // OpenVINO's name; "": CPU
 	Threads int    // of an inference on the CPU; 0: OpenVINO chooses
 	// Precision is OpenVINO's INFERENCE_PRECISION_HINT: f32, f16 or bf16. "": f32 on the CPU, so that results
-	// do not depend on the processor, and the device's own choice elsewhere.
+	// do not depend on the processor, and the device's own choice elsewhere. With ONNX, f16 takes the networks' files that
+	// compute in it.
 	Precision string
 	// Properties are more of the device's, which must have them; they win over what is set otherwise.
 	Properties map[string]string
@@ -51,7 +52,7 @@ type Options struct {
 	// OnCompile, if not nil, is told of each compilation before it begins.
 	OnCompile func(component string, shapes string, static bool)
 	Logger    *slog.Logger // nil: none
-	// ONNX runs the networks on ONNX Runtime; OpenVINO then has the tokenizers only. Of the options above Threads,
+	// ONNX runs the networks on ONNX Runtime; OpenVINO then has the tokenizers only. Of the options above Threads, Precision,
 	// MaxShapes and those of the cache count, the latter for tokenizers. nil: OpenVINO runs all.
 	ONNX *onnxruntime.Runtime
 	// CUDA has the inputs and outputs of networks in this device's memory, and ONNX run them there. nil: the host.

@@ -43,6 +43,7 @@ type Network struct {
 	read    *openvino.Model // as read, until the first compilation takes it; nil also if the cache knew the ports
 	ready   []*Executable   // least recently used first
 	dynamic *openvino.CompiledModel
+	half    bool                 // on ONNX Runtime, with inputs or outputs in float16
 	onnx    *onnxruntime.Session // for all shapes; nil: OpenVINO runs the network, or it is trimmed
 	open    bool                 // some shape needed open dimensions, so all shapes run with them
 	unkept  string               // key of the dynamic form in the cache while it is not there

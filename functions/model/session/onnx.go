@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"genfn/bindings/onnxruntime"
@@ -51,7 +52,7 @@ func (l *Loader) ChecksShapes() bool { return l.options.ONNX == nil }
 
 // openONNX reads the ONNX form of a network.
 func (l *Loader) openONNX(c model.Component) (*Network, error) {
-	c, err := c.InONNX()
+	c, err := c.InONNX(l.options.Precision)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,9 @@ func (l *Loader) openONNX(c model.Component) (*Network, error) {
 	if err := n.readONNX(); err != nil {
 		return nil, err
 	}
-	n.inputs, n.outputs = portsOf(n.onnx.Inputs()), portsOf(n.onnx.Outputs())
+	inputs, outputs := portsOf(n.onnx.Inputs()), portsOf(n.onnx.Outputs())
+	n.half = slices.ContainsFunc(slices.Concat(inputs, outputs), func(p tensor.Port) bool { return p.DType == tensor.F16 })
+	n.inputs, n.outputs = widened(inputs), widened(outputs)
 	return n, nil
 }
 
@@ -104,15 +107,20 @@ func (n *Network) useONNX(s Shapes) (*Executable, error) {
 
 // requestONNX makes a binding of the session.
 func (e *Executable) requestONNX() (request, error) {
-	b, err := e.network.onnx.NewBinding()
+	n := e.network.onnx
+	b, err := n.NewBinding()
 	if err != nil {
 		return request{}, err
 	}
 	e.closers = append(e.closers, b.Close)
-	e.precision = "f32" // the memory's type is the file's, and ONNX Runtime computes in it
-	with := func(set func(int, *onnxruntime.Tensor) error) func(int, tensor.Port, tensor.Shape) error {
+	e.precision = "f32" // the file's, and ONNX Runtime computes in it
+	if e.network.half {
+		e.precision = precisionF16
+	}
+	h := &edge{device: e.network.loader.options.CUDA}
+	with := func(ports []onnxruntime.Port, set func(int, *onnxruntime.Tensor) error, pairs *[]pair) func(int, tensor.Port, tensor.Shape) error {
 		return func(i int, p tensor.Port, shape tensor.Shape) error {
-			t, err := e.tensorONNX(p, shape)
+			t, err := e.tensorONNX(p, ports[i].DType, shape, pairs)
 			if err != nil {
 				return err
 			}
@@ -120,25 +128,38 @@ func (e *Executable) requestONNX() (request, error) {
 		}
 	}
 	infer := b.Run
-	if d := e.network.loader.options.CUDA; d != nil {
-		infer = func(ctx context.Context) error { return d.Run(ctx, b) }
+	if h.device != nil {
+		infer = func(ctx context.Context) error { return h.device.Run(ctx, b) }
 	}
-	return request{infer, with(b.SetInput), with(b.SetOutput)}, nil
+	return request{h.run(infer), with(n.Inputs(), b.SetInput, &h.inputs), with(n.Outputs(), b.SetOutput, &h.outputs)}, nil
 }
 
-// tensorONNX makes the memory of an input or output, with ONNX Runtime's handle on it.
-func (e *Executable) tensorONNX(p tensor.Port, shape tensor.Shape) (*onnxruntime.Tensor, error) {
-	runtime, d := e.network.loader.onnx.runtime, e.network.loader.options.CUDA
-	if d == nil {
-		b, err := e.hostMemory(p, shape)
-		if err != nil {
-			return nil, err
+// tensorONNX makes the memory of an input or output, and ONNX Runtime's handle on it; if the file has another type than
+// users see, on memory beside it, which is noted.
+func (e *Executable) tensorONNX(p tensor.Port, file tensor.DType, shape tensor.Shape, pairs *[]pair) (*onnxruntime.Tensor, error) {
+	bound, err := e.memoryONNX(p, shape)
+	if err == nil && file != p.DType {
+		wide := bound
+		if bound, err = e.memoryONNX(tensor.Port{Name: p.Name + " in f16", DType: file}, shape); err == nil {
+			*pairs = append(*pairs, pair{wide, bound})
 		}
-		return runtime.TensorOf(b)
 	}
-	b, err := e.deviceMemory(p, shape)
 	if err != nil {
 		return nil, err
 	}
-	return d.TensorOf(runtime, b, p.DType, shape)
+	runtime := e.network.loader.onnx.runtime
+	if bound.device != nil {
+		return e.network.loader.options.CUDA.TensorOf(runtime, bound.device, file, shape)
+	}
+	return runtime.TensorOf(bound.host)
+}
+
+// memoryONNX makes memory where the networks run.
+func (e *Executable) memoryONNX(p tensor.Port, shape tensor.Shape) (m memory, err error) {
+	if e.network.loader.options.CUDA != nil {
+		m.device, err = e.deviceMemory(p, shape)
+	} else {
+		m.host, err = e.hostMemory(p, shape)
+	}
+	return m, err
 }
