@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"genfn/bench/measure"
@@ -23,7 +24,8 @@ const fullPrecision = "f32"
 func measurePipeline(ctx context.Context, h *harness) (report.Group, error) {
 	g := report.Group{About: "Wall and CPU seconds for one picture, everything loaded and compiled: genfn's pipeline and OpenVINO GenAI's Text2ImagePipeline (release in bench/peers/requirements.txt), each in a process of its own, " +
 		"same folder, size, steps, guidance, seed and number of threads (" + threads() + "). \"GenAI\" is its default (open shapes), \"GenAI reshaped\" after its reshape() to the size. " +
-		"Both compute in f32; where the CPU would choose another precision by itself, rows with both sides in that one follow. The host's time is genfn's own work in the denoising loop outside of the UNet's inferences."}
+		"Both compute in f32; where the CPU would choose another precision by itself, rows with both sides in that one follow. The host's time is genfn's own work in the denoising loop outside of the UNet's inferences. " +
+		"Over the virtual CUDA device that is the calls of CUDA, its copies and waits: what a GPU would compute, threads of the device do on the same processors, and what is left of it when an inference begins counts as the inference's."}
 	models, notRun := h.imageModels()
 	g.NotRun = notRun
 	self, err := h.build(ctx, "./bench", false)
@@ -40,8 +42,41 @@ func measurePipeline(ctx context.Context, h *harness) (report.Group, error) {
 				return g, fmt.Errorf("%s: %w", m, err)
 			}
 		}
+		if m.onnx {
+			if err := h.cudaHost(ctx, &g, self, m); err != nil {
+				return g, fmt.Errorf("%s on the virtual CUDA device: %w", m, err)
+			}
+		}
 	}
 	return g, nil
+}
+
+// goalCUDAHost is in milliseconds.
+const goalCUDAHost = 0.2
+
+// cudaHost measures what the path over a CUDA device costs the host, beside the networks.
+func (h *harness) cudaHost(ctx context.Context, g *report.Group, self string, m imageModel) (err error) {
+	libraries, onnx := h.path(".runtime", "vcuda", "lib"), h.path(".runtime", "onnxruntime")
+	for dir, target := range map[string]string{libraries: "vcuda", onnx: "onnxruntime"} {
+		if _, err := os.Stat(dir); err != nil {
+			g.NotRun = append(g.NotRun, fmt.Sprintf("%s on the virtual CUDA device: %s is not there: run `make %s`", m, dir, target))
+			return nil
+		}
+	}
+	p, err := worker.Start(ctx, "genfn on CUDA", slices.Concat([]string{
+		self, "worker", "pipeline", "--model", m.dir, "--openvino-dir", h.openvinoDir(), "--cache-dir", h.work,
+		"--onnxruntime-dir", onnx, "--cuda-dir", libraries,
+	}, m.flags(), []string{"--threads", threads()})...)
+	if err != nil {
+		return err
+	}
+	c := &contender{name: "genfn on CUDA", process: p}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	if err := h.generateInTurn(ctx, m, "ONNX over the virtual CUDA device", []*contender{c}); err != nil {
+		return err
+	}
+	g.Rows = append(g.Rows, report.Alone(m.String()+", ONNX over the virtual CUDA device: host's time per step", "ms", c.samples["host_per_step"]).AtMost(goalCUDAHost))
+	return nil
 }
 
 // contender is a loaded pipeline.

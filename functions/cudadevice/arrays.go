@@ -50,6 +50,9 @@ func keep[C io.Closer](a *Arrays, c C, err error) (C, error) {
 	return c, err
 }
 
+// Do runs f on the device's thread, so that its calls switch no threads. f must not wait for anything but the device.
+func (a *Arrays) Do(f func() error) error { return a.device.device.Do(f) }
+
 func (a *Arrays) malloc(owner string, bytes int64) (*cuda.Buffer, error) {
 	b, err := a.device.device.Malloc(owner, bytes)
 	return keep(a, b, err)
