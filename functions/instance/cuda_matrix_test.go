@@ -52,7 +52,7 @@ func startVirtualCUDA(t *testing.T) *virtualCUDA {
 			hello.Device, hello.Runtime, hello.CUDADir = device, runtime, installed.Libraries
 			c.Models = instance.StoreModels(store, private)
 			c.Runner = process.Config{Command: []string{"/proc/self/exe"}, Env: append(env, envOpenVINO+"=1"), Stderr: t.Output(), Hello: hello}
-			c.Budgets = instance.Budgets{Stage: time.Minute, Floor: 2 * time.Second, Factor: 10}
+			c.Budgets = instance.Budgets{Stage: time.Minute, Floor: 3 * time.Second, Factor: 10}
 			c.Health = healthOfMatrix
 		}
 		return v.start(func(s *settings) { s.Name = name })

@@ -176,6 +176,13 @@ func (e *cudaEngine) Devices(ctx context.Context, validate string) ([]protocol.D
 	return list, ctx.Err()
 }
 
+// SettingModels is the name of the setting that says what models run on a device that was looked at; NoModels is its
+// value where none does.
+const (
+	SettingModels = "models"
+	NoModels      = "none"
+)
+
 // serves says whether models run on a device of that name here. One on which none does is no worse for it.
 func (e *cudaEngine) serves(fullName string) events.DeviceSetting {
 	onnx, err := onnxruntime.Open(onnxruntime.Options{LibraryDir: e.hello.ONNXRuntimeDir, CUDA: true})
@@ -183,9 +190,9 @@ func (e *cudaEngine) serves(fullName string) events.DeviceSetting {
 		err = errors.Join(cudadevice.CheckRuntime(onnx, fullName), onnx.Close())
 	}
 	if err != nil {
-		return events.DeviceSetting{Name: "models", Value: "none", Reason: err.Error()}
+		return events.DeviceSetting{Name: SettingModels, Value: NoModels, Reason: err.Error()}
 	}
-	return events.DeviceSetting{Name: "models", Value: "ONNX", Reason: "the model.onnx of each network, with ONNX Runtime " + onnx.Version()}
+	return events.DeviceSetting{Name: SettingModels, Value: "ONNX", Reason: "the model.onnx of each network, with ONNX Runtime " + onnx.Version()}
 }
 
 // Load makes the model ready and runs its networks once: on a GPU the first inference loads their kernels.
