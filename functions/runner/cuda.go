@@ -195,6 +195,9 @@ func (e *cudaEngine) serves(fullName string) events.DeviceSetting {
 	return events.DeviceSetting{Name: SettingModels, Value: "ONNX", Reason: "the model.onnx of each network, with ONNX Runtime " + onnx.Version()}
 }
 
+// warmUpSteps are as many as every scheduler can plan.
+const warmUpSteps = 4
+
 // Load makes the model ready and runs its networks once: on a GPU the first inference loads their kernels.
 func (e *cudaEngine) Load(ctx context.Context, m protocol.Model, o Observer) error {
 	if err := e.generator.Load(ctx, m, o); err != nil {
@@ -203,7 +206,7 @@ func (e *cudaEngine) Load(ctx context.Context, m protocol.Model, o Observer) err
 	defer e.settle()
 	l := e.models[len(e.models)-1]
 	_, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
-		Prompt: protocol.CanaryPrompt, GuidanceScale: l.model.DefaultGuidance, Steps: 1, Scheduler: "euler",
+		Prompt: protocol.CanaryPrompt, GuidanceScale: l.model.DefaultGuidance, Steps: warmUpSteps,
 	}, nil)
 	return err
 }
