@@ -96,7 +96,7 @@ func cudaFaults() []matrixCase {
 		{name: "launch failure at the VAE, told by the picture", rule: "kernel error=719 kernel=genfn_image", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: events.StageVAEDecode, end: cuda, done: freshAndRetry},
 		{name: "unknown error 999", rule: "cudaStreamSynchronize error=999", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: events.StageTextEncoder, end: cuda, done: freshAndRetry},
 		{name: "uncorrectable ECC in a copy", rule: "copy error=214 after=8", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: events.StageDenoise, end: "CPU", done: toCPU},
-		{name: "lost for good", rule: "kernel error=719 sticky=all", goesOn: true, code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "denoise step 1 of 3", end: "CPU", done: unprovedToCPU},
+		{name: "lost for good", rule: "kernel error=719 sticky=all", goesOn: true, code: events.CodeDeviceLost, class: fault.ClassFatal, stage: events.StageDenoise, end: "CPU", done: unprovedToCPU},
 		{name: "refused for now", rule: "cudaMemcpyAsync error=46", code: events.CodeDeviceUnavailable, class: fault.ClassTransient, stage: events.StageTextEncoder, end: cuda, done: sameProcess},
 		{name: "hang of a kernel", rule: "kernel hang kernel=genfn_step", code: events.CodeHang, class: fault.ClassHang, stage: events.StageDenoise, end: "CPU", done: toCPU},
 		{name: "crash SIGSEGV in the driver", rule: "cudaLaunchKernelExC crash=SIGSEGV kernel=genfn_image", code: events.CodeGPURuntimeError, class: fault.ClassFatal, stage: events.StageVAEDecode, end: "CPU", done: toCPU},

@@ -24,8 +24,8 @@ type arrays[V any] interface {
 	Write(dst V, src []float32) error
 	// Fetch gives the values to the host: of an array of the host its own memory.
 	Fetch(v V) ([]float32, error)
-	// Count has the values counted that are NaN or infinite. Counted returns how many they are; without wait only if that
-	// is known already.
+	// Count has the values counted that are NaN or infinite. Counted returns how many they are; without wait only where
+	// that takes no waiting.
 	Count(v V) error
 	Counted(wait bool) (n int, known bool, err error)
 	// Image gives an image of 3 x height x width values to the host, as bytes of height x width x 3.

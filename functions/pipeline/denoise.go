@@ -36,8 +36,11 @@ type denoiser[V any] struct {
 // once, as diffusers does, so that one seed gives the same images.
 func (g *generation[V]) denoise(ctx context.Context) error {
 	start := time.Now()
-	d, err := g.newDenoiser()
-	if err != nil {
+	var d *denoiser[V]
+	if err := g.arrays.Do(func() (err error) {
+		d, err = g.newDenoiser()
+		return err
+	}); err != nil {
 		return err
 	}
 	g.sample = d.sample
@@ -94,7 +97,10 @@ func (g *generation[V]) newDenoiser() (*denoiser[V], error) {
 	if err := d.begin(); err != nil {
 		return nil, err
 	}
-	return d, d.condition()
+	if err := d.condition(); err != nil {
+		return nil, err
+	}
+	return d, d.feed(0, 0)
 }
 
 // allocate sets up noise, timesteps and outputs.
@@ -171,21 +177,28 @@ func (d *denoiser[V]) condition() error {
 }
 
 // step runs the UNet on every image and the scheduler on all. Nothing here waits for a device but the inferences, and
-// fresh noise, which comes right after one.
+// fresh noise, which comes right after one. The first image's inputs were fed before.
 func (d *denoiser[V]) step(ctx context.Context, i int) error {
 	j, a := d.g.job, d.g.arrays
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	for image := range j.Count {
-		if err := a.Do(func() error { return d.feed(i, image) }); err != nil {
-			return err
+		if image > 0 {
+			if err := a.Do(func() error { return d.feed(i, image) }); err != nil {
+				return err
+			}
 		}
 		if err := d.predict(ctx, image); err != nil {
 			return err
 		}
 	}
-	return a.Do(func() error { return d.advance(i) })
+	return a.Do(func() error {
+		if err := d.advance(i); err != nil || i+1 == len(j.scheduler.Timesteps()) {
+			return err
+		}
+		return d.feed(i+1, 0)
+	})
 }
 
 // feed fills in the UNet's inputs for one image.
