@@ -114,8 +114,8 @@ not-run: ## list the tests that need an NVIDIA GPU, and so are not run by make t
 	@$(GO) test -tags gpu -list '^TestGPU' $(GPUTESTS) | awk '/^TestGPU/ { names[n++] = $$1 } \
 		/^ok/ { for (i = 0; i < n; i++) print "NOT RUN  " $$2 " " names[i] ": needs an NVIDIA GPU (make gpu-report)"; n = 0 }'
 
-faults: build $(TOOLS) ## the fault matrix on the virtual GPU alone, with its table
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -run TestFaultMatrix -v ./functions/instance | grep -E '^ *(ok|FAIL|---|\|)|Error'
+faults: build $(TOOLS) ## the fault matrices on the virtual Intel GPU and CUDA device alone, with their tables
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -run FaultMatrix -v ./functions/instance | grep -E '^ *(ok|FAIL|---|\|)|Error'
 
 # The server listens on a free port and tells which as JSON.
 stress: build runtime ## 2,000 short generations on the CPU with 10 % faults and 5 % cancels: does anything drift? Flags through ARGS="--seed 7"

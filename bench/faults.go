@@ -226,7 +226,7 @@ func (h *harness) matrix(ctx context.Context, g *report.Group, _ string) error {
 		g.NotRun = append(g.NotRun, "the fault matrix: a short run leaves it to `make test`, of which it is a part")
 		return nil
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout", "20m", "-run", "^TestFaultMatrix$", "-v", "./functions/instance")
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout", "20m", "-run", "^Test(CUDA)?FaultMatrix$", "-v", "./functions/instance")
 	cmd.Dir, cmd.Env = h.root, append(cmd.Environ(), "CGO_ENABLED=0")
 	out, failed := cmd.CombinedOutput()
 	cases, right := matrixRows(string(out))

@@ -19,6 +19,7 @@ type imageModel struct {
 	steps     int
 	guidance  float64
 	hostGoal  float64 // milliseconds of the host's own work in a step; 0: no goal
+	onnx      bool    // the folder has ONNX files too
 }
 
 // imageModels are the demo model and, but in a short run, the tiny Stable Diffusion of the conformance tests. A missing one
@@ -26,7 +27,7 @@ type imageModel struct {
 func (h *harness) imageModels() (found []imageModel, notRun []string) {
 	tiny := h.path("functions", "pipeline", "testdata", "tiny-sd")
 	for _, m := range []imageModel{
-		{name: "demo model", dir: h.demo, weights: h.path("deploy", "models", "train", "checkpoint"), side: 64, steps: 25, guidance: 4, hostGoal: 0.1},
+		{name: "demo model", dir: h.demo, weights: h.path("deploy", "models", "train", "checkpoint"), side: 64, steps: 25, guidance: 4, hostGoal: 0.1, onnx: true},
 		{name: "tiny SD", dir: tiny, weights: tiny, side: 256, steps: 20, guidance: 7.5},
 	} {
 		if _, err := os.Stat(filepath.Join(m.dir, "model_index.json")); err != nil {

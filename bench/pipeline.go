@@ -26,7 +26,8 @@ func measurePipeline(ctx context.Context, h *harness) (report.Group, error) {
 		"same folder, size, steps, guidance, seed and number of threads (" + threads() + "). \"GenAI\" is its default (open shapes), \"GenAI reshaped\" after its reshape() to the size. " +
 		"diffusers: its StableDiffusionPipeline with PyTorch on the CPU, of the checkpoint that the demo model was exported from, and of the tiny SD's configurations with other random weights. " +
 		"stable-diffusion.cpp: its Python package, on the same. " +
-		"Both compute in f32; where the CPU would choose another precision by itself, rows with both sides in that one follow. The host's time is genfn's own work in the denoising loop outside of the UNet's inferences."}
+		"Both compute in f32; where the CPU would choose another precision by itself, rows with both sides in that one follow. The host's time is genfn's own work in the denoising loop outside of the UNet's inferences. " +
+		"Over the virtual CUDA device that is the calls of CUDA, its copies and waits: what a GPU would compute, threads of the device do on the same processors, and what is left of it when an inference begins counts as the inference's."}
 	models, notRun := h.imageModels()
 	g.NotRun = notRun
 	self, err := h.build(ctx, "./bench", false)
@@ -43,8 +44,39 @@ func measurePipeline(ctx context.Context, h *harness) (report.Group, error) {
 				return g, fmt.Errorf("%s: %w", m, err)
 			}
 		}
+		if m.onnx {
+			if err := h.cudaHost(ctx, &g, self, m); err != nil {
+				return g, fmt.Errorf("%s on the virtual CUDA device: %w", m, err)
+			}
+		}
 	}
 	return g, nil
+}
+
+// goalCUDAHost is in milliseconds.
+const goalCUDAHost = 0.2
+
+// cudaHostProcesses is in how many processes it is measured.
+const cudaHostProcesses = 4
+
+// cudaHost measures what the path over a CUDA device costs the host, beside the networks.
+func (h *harness) cudaHost(ctx context.Context, g *report.Group, self string, m imageModel) (err error) {
+	libraries, onnx := h.path(".runtime", "vcuda", "lib"), h.path(".runtime", "onnxruntime")
+	for dir, target := range map[string]string{libraries: "vcuda", onnx: "onnxruntime"} {
+		if _, err := os.Stat(dir); err != nil {
+			g.NotRun = append(g.NotRun, fmt.Sprintf("%s on the virtual CUDA device: %s is not there: run `make %s`", m, dir, target))
+			return nil
+		}
+	}
+	c := h.contender(self, m, fullPrecision)
+	c.command = append(c.command, "--onnxruntime-dir", onnx, "--cuda-dir", libraries)
+	p := &pictures{h: h, about: m.String() + ", ONNX over the virtual CUDA device", sides: []contender{c}}
+	if err := p.measure(ctx, g, cudaHostProcesses); err != nil {
+		return err
+	}
+	row := report.Alone(p.about+": host's time per step", "ms", p.samples[0]["host_per_step"]).AtMost(goalCUDAHost)
+	g.Rows = append(g.Rows, row.FromProcesses(p.processes))
+	return nil
 }
 
 // contender is a pipeline that is measured, genfn's or a peer's.

@@ -14,9 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"genfn/bench/worker"
+	"genfn/bindings/cuda"
 	"genfn/bindings/kernels"
+	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/events"
+	"genfn/functions/cudadevice"
 	"genfn/functions/imagefile"
 	"genfn/functions/model"
 	"genfn/functions/model/session"
@@ -34,9 +37,12 @@ type generator struct {
 	options  session.Options
 	dir      string
 	library  string
+	onnx     string // folder of ONNX Runtime
+	cuda     string // folder of CUDA's libraries: the networks' ONNX files then run with everything in a device's memory
 	request  pipeline.ImageRequest
 	first    *pipeline.Form // what is compiled beside the tokenizer; nil: nothing
 	runtime  *openvino.Runtime
+	device   *cudadevice.Device
 	loader   *session.Loader
 	pipeline *pipeline.TextToImage
 }
@@ -67,6 +73,8 @@ func (g *generator) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&g.dir, "model", "", "model folder")
 	f.StringVar(&g.library, "openvino-dir", "", "OpenVINO's libraries")
+	f.StringVar(&g.onnx, "onnxruntime-dir", "", "ONNX Runtime's library, for --cuda-dir")
+	f.StringVar(&g.cuda, "cuda-dir", "", "libraries of a CUDA device that the picture is made on, with the driver's among them")
 	f.StringVar(&g.options.CacheDir, "cache-dir", "", "for the kernels and the compile journal")
 	f.IntVar(&g.options.Threads, "threads", 0, "of an inference")
 	f.StringVar(&g.options.Precision, "precision", "", "of an inference")
@@ -118,12 +126,31 @@ func (g *generator) open() (err error) {
 	if g.runtime, err = openvino.Open(openvino.Options{LibraryDir: g.library}); err != nil {
 		return err
 	}
+	if g.cuda != "" {
+		if err := g.openCUDA(); err != nil {
+			return err
+		}
+	}
 	g.loader = session.NewLoader(g.runtime, g.options)
 	m, err := model.Open(g.dir)
 	if err != nil {
 		return err
 	}
 	g.pipeline, err = pipeline.NewTextToImage(context.Background(), m, g.loader, set, pipeline.Options{First: g.first})
+	return err
+}
+
+// openCUDA has the first CUDA device run the networks.
+func (g *generator) openCUDA() (err error) {
+	if g.options.ONNX, err = onnxruntime.Open(onnxruntime.Options{LibraryDir: g.onnx}); err != nil {
+		return err
+	}
+	r, err := cuda.Open(cuda.Options{LibraryDir: g.cuda, DriverLibrary: filepath.Join(g.cuda, "libcuda.so.1")})
+	if err != nil {
+		return err
+	}
+	g.device, err = cudadevice.Open(r, 0, cudadevice.Options{LibraryDir: g.cuda, CacheDir: g.options.CacheDir})
+	g.options.CUDA = g.device
 	return err
 }
 
@@ -180,6 +207,7 @@ func (g *generator) close() error {
 	if g.loader != nil {
 		errs = append(errs, g.loader.Close())
 	}
+	errs = append(errs, g.device.Close(), g.options.ONNX.Close())
 	if g.runtime != nil {
 		errs = append(errs, g.runtime.Close())
 	}

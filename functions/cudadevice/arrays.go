@@ -50,6 +50,9 @@ func keep[C io.Closer](a *Arrays, c C, err error) (C, error) {
 	return c, err
 }
 
+// Do runs f on the device's thread, so that its calls switch no threads. f must not wait for anything but the device.
+func (a *Arrays) Do(f func() error) error { return a.device.device.Do(f) }
+
 func (a *Arrays) malloc(owner string, bytes int64) (*cuda.Buffer, error) {
 	b, err := a.device.device.Malloc(owner, bytes)
 	return keep(a, b, err)
@@ -151,18 +154,16 @@ func (a *Arrays) openCounter() (err error) {
 	return nil
 }
 
-// Counted returns the last Count. Without wait it may not be known yet.
+// Counted returns the last Count once it is told. Without wait it is not asked for.
 func (a *Arrays) Counted(wait bool) (n int, known bool, err error) {
 	c := a.count
 	if c == nil {
 		return 0, false, errors.New("cudadevice: Counted before Count")
 	}
-	if wait {
-		known, err = true, c.told.Synchronize()
-	} else {
-		known, err = c.told.Reached()
+	if !wait {
+		return 0, false, nil
 	}
-	if err != nil || !known {
+	if err := c.told.Synchronize(); err != nil {
 		return 0, false, err
 	}
 	return int(binary.NativeEndian.Uint64(c.host.Bytes())), true, nil //nolint:gosec // at most the length of an array

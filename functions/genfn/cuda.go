@@ -68,3 +68,11 @@ func (f *cudaFlags) apply(s *settings, hello *protocol.Hello) (env []string) {
 
 // isCUDA reports whether a device is one of CUDA's, by its name.
 func isCUDA(device string) bool { return strings.HasPrefix(strings.ToLower(device), "cuda:") }
+
+// cudaDevice writes the name of a device of CUDA's as requests do.
+func cudaDevice(device string) string {
+	if isCUDA(device) {
+		return strings.ToLower(device)
+	}
+	return device
+}

@@ -15,6 +15,7 @@ import (
 	"genfn/events"
 	"genfn/events/broker"
 	"genfn/functions/instance"
+	"genfn/functions/runner"
 	"genfn/functions/runner/process"
 )
 
@@ -138,6 +139,8 @@ func (f *fleet) find(ctx context.Context) (devices []string) {
 		case d.Name == "CPU" || !wanted(d.Name):
 		case d.Error != nil:
 			f.log.Error("[GPU] GPU validation failed", "device", d.Name, "instead", "the CPU, the default device, does its work", "error", d.Error, "driver_text", d.Error.DriverText, "advice", d.Error.Advice)
+		case whyNoModels(d) != "":
+			f.log.Warn("[GPU] the GPU is well, but no model runs on it here", "device", d.Name, "instead", "the CPU does its work", "reason", whyNoModels(d))
 		default:
 			f.log.Info("[GPU] GPU validated", "device", d.Name, "name", d.Validation.Name)
 			devices = append(devices, d.Name)
@@ -156,6 +159,16 @@ func (f *fleet) find(ctx context.Context) (devices []string) {
 		}
 	}
 	return devices
+}
+
+// whyNoModels says why no model runs on a device that is well; "" if models do.
+func whyNoModels(d process.Found) string {
+	for _, s := range d.Validation.Tuning {
+		if s.Name == runner.SettingModels && s.Value == runner.NoModels {
+			return s.Reason
+		}
+	}
+	return ""
 }
 
 // discover looks at every device of this machine.

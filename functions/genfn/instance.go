@@ -157,6 +157,10 @@ func newInstance(s *settings, signals *signals) *cobra.Command {
 			if err := flags.check(); err != nil {
 				return err
 			}
+			flags.device = cudaDevice(flags.device)
+			if flags.cuda.virtual.on && !isCUDA(flags.device) {
+				return usageError{fmt.Errorf("--virtual-cuda --device %s: expected a device such as cuda:0", flags.device)}
+			}
 			b, err := broker.Connect(s.nats, broker.Options{Name: "genfn instance", Credentials: s.creds, Logger: log})
 			if err != nil {
 				return err

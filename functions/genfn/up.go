@@ -46,6 +46,7 @@ func (f *upFlags) check() error {
 		return usageError{fmt.Errorf("--port %d: expected 1 to %d, or 0 for a free one", f.port, math.MaxUint16)}
 	}
 	for i, device := range f.devices {
+		f.devices[i] = cudaDevice(device)
 		if strings.EqualFold(device, "CPU") {
 			f.devices[i] = "CPU"
 		}

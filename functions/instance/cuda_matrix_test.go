@@ -52,7 +52,7 @@ func startVirtualCUDA(t *testing.T) *virtualCUDA {
 			hello.Device, hello.Runtime, hello.CUDADir = device, runtime, installed.Libraries
 			c.Models = instance.StoreModels(store, private)
 			c.Runner = process.Config{Command: []string{"/proc/self/exe"}, Env: append(env, envOpenVINO+"=1"), Stderr: t.Output(), Hello: hello}
-			c.Budgets = instance.Budgets{Stage: time.Minute, Floor: 2 * time.Second, Factor: 10}
+			c.Budgets = instance.Budgets{Stage: time.Minute, Floor: 3 * time.Second, Factor: 10}
 			c.Health = healthOfMatrix
 		}
 		return v.start(func(s *settings) { s.Name = name })
@@ -96,7 +96,7 @@ func cudaFaults() []matrixCase {
 		{name: "launch failure at the VAE, told by the picture", rule: "kernel error=719 kernel=genfn_image", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: events.StageVAEDecode, end: cuda, done: freshAndRetry},
 		{name: "unknown error 999", rule: "cudaStreamSynchronize error=999", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: events.StageTextEncoder, end: cuda, done: freshAndRetry},
 		{name: "uncorrectable ECC in a copy", rule: "copy error=214 after=8", code: events.CodeDeviceLost, class: fault.ClassFatal, stage: events.StageDenoise, end: "CPU", done: toCPU},
-		{name: "lost for good", rule: "kernel error=719 sticky=all", goesOn: true, code: events.CodeDeviceLost, class: fault.ClassFatal, stage: "denoise step 1 of 3", end: "CPU", done: unprovedToCPU},
+		{name: "lost for good", rule: "kernel error=719 sticky=all", goesOn: true, code: events.CodeDeviceLost, class: fault.ClassFatal, stage: events.StageDenoise, end: "CPU", done: unprovedToCPU},
 		{name: "refused for now", rule: "cudaMemcpyAsync error=46", code: events.CodeDeviceUnavailable, class: fault.ClassTransient, stage: events.StageTextEncoder, end: cuda, done: sameProcess},
 		{name: "hang of a kernel", rule: "kernel hang kernel=genfn_step", code: events.CodeHang, class: fault.ClassHang, stage: events.StageDenoise, end: "CPU", done: toCPU},
 		{name: "crash SIGSEGV in the driver", rule: "cudaLaunchKernelExC crash=SIGSEGV kernel=genfn_image", code: events.CodeGPURuntimeError, class: fault.ClassFatal, stage: events.StageVAEDecode, end: "CPU", done: toCPU},

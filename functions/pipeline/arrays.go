@@ -24,14 +24,16 @@ type arrays[V any] interface {
 	Write(dst V, src []float32) error
 	// Fetch gives the values to the host: of an array of the host its own memory.
 	Fetch(v V) ([]float32, error)
-	// Count has the values counted that are NaN or infinite. Counted returns how many they are; without wait only if that
-	// is known already.
+	// Count has the values counted that are NaN or infinite. Counted returns how many they are; without wait only where
+	// that takes no waiting.
 	Count(v V) error
 	Counted(wait bool) (n int, known bool, err error)
 	// Image gives an image of 3 x height x width values to the host, as bytes of height x width x 3.
 	Image(src V, height, width int) ([]byte, error)
 	// Of is an input or output of a network. Elements of other types are there as their bytes, in values of 4.
 	Of(e *session.Executable, name string) V
+	// Do runs f. What f does with arrays of a device costs one switch of threads in all, not two each.
+	Do(f func() error) error
 	// Close frees them.
 	Close() error
 }
@@ -74,6 +76,8 @@ func (h *hostArrays) Image(src []float32, height, width int) ([]byte, error) {
 func (h *hostArrays) Of(e *session.Executable, name string) []float32 {
 	return tensor.View[float32](e.Buffer(name).Bytes())
 }
+
+func (h *hostArrays) Do(f func() error) error { return f() }
 
 func (h *hostArrays) Close() error { return nil }
 

@@ -36,8 +36,11 @@ type denoiser[V any] struct {
 // once, as diffusers does, so that one seed gives the same images.
 func (g *generation[V]) denoise(ctx context.Context) error {
 	start := time.Now()
-	d, err := g.newDenoiser()
-	if err != nil {
+	var d *denoiser[V]
+	if err := g.arrays.Do(func() (err error) {
+		d, err = g.newDenoiser()
+		return err
+	}); err != nil {
 		return err
 	}
 	g.sample = d.sample
@@ -94,7 +97,10 @@ func (g *generation[V]) newDenoiser() (*denoiser[V], error) {
 	if err := d.begin(); err != nil {
 		return nil, err
 	}
-	return d, d.condition()
+	if err := d.condition(); err != nil {
+		return nil, err
+	}
+	return d, d.feed(0, 0)
 }
 
 // allocate sets up noise, timesteps and outputs.
@@ -171,22 +177,47 @@ func (d *denoiser[V]) condition() error {
 }
 
 // step runs the UNet on every image and the scheduler on all. Nothing here waits for a device but the inferences, and
-// fresh noise, which comes right after one.
+// fresh noise, which comes right after one. The first image's inputs were fed before.
 func (d *denoiser[V]) step(ctx context.Context, i int) error {
 	j, a := d.g.job, d.g.arrays
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	for image := range j.Count {
+		if image > 0 {
+			if err := a.Do(func() error { return d.feed(i, image) }); err != nil {
+				return err
+			}
+		}
+		if err := d.predict(ctx, image); err != nil {
+			return err
+		}
+	}
+	return a.Do(func() error {
+		if err := d.advance(i); err != nil || i+1 == len(j.scheduler.Timesteps()) {
+			return err
+		}
+		return d.feed(i+1, 0)
+	})
+}
+
+// feed fills in the UNet's inputs for one image.
+func (d *denoiser[V]) feed(i, image int) error {
+	j, a, n := d.g.job, d.g.arrays, d.g.job.elements
 	width := a.Len(d.timesteps) / len(j.scheduler.Timesteps())
 	if err := a.Copy(d.timestep, a.Slice(d.timesteps, i*width, width)); err != nil {
 		return err
 	}
-	scale := float32(j.scheduler.InputScale(i))
-	for image := range j.Count {
-		if err := d.predict(ctx, image, scale); err != nil {
-			return err
-		}
+	first := a.Slice(d.input, 0, n)
+	if err := a.Scale(first, a.Slice(d.sample, image*n, n), float32(j.scheduler.InputScale(i)), 0); err != nil || d.batch == 1 {
+		return err
 	}
+	return a.Copy(a.Slice(d.input, n, n), first)
+}
+
+// advance runs the scheduler's step i, and looks at what the one before has given.
+func (d *denoiser[V]) advance(i int) error {
+	j, a := d.g.job, d.g.arrays
 	if err := d.counted(true); err != nil {
 		return err
 	}
@@ -229,17 +260,8 @@ func (d *denoiser[V]) counted(wait bool) error {
 
 // predict runs the UNet on one image: guided as one batch of two, unconditional first, or as two inferences if
 // the network's batch is fixed at 1.
-func (d *denoiser[V]) predict(ctx context.Context, image int, scale float32) error {
+func (d *denoiser[V]) predict(ctx context.Context, image int) error {
 	j, a, n := d.g.job, d.g.arrays, d.g.job.elements
-	first := a.Slice(d.input, 0, n)
-	if err := a.Scale(first, a.Slice(d.sample, image*n, n), scale, 0); err != nil {
-		return err
-	}
-	if d.batch == 2 {
-		if err := a.Copy(a.Slice(d.input, n, n), first); err != nil {
-			return err
-		}
-	}
 	if j.guided && d.batch == 1 {
 		return d.predictTwice(ctx, image)
 	}

@@ -176,6 +176,13 @@ func (e *cudaEngine) Devices(ctx context.Context, validate string) ([]protocol.D
 	return list, ctx.Err()
 }
 
+// SettingModels is the name of the setting that says what models run on a device that was looked at; NoModels is its
+// value where none does.
+const (
+	SettingModels = "models"
+	NoModels      = "none"
+)
+
 // serves says whether models run on a device of that name here. One on which none does is no worse for it.
 func (e *cudaEngine) serves(fullName string) events.DeviceSetting {
 	onnx, err := onnxruntime.Open(onnxruntime.Options{LibraryDir: e.hello.ONNXRuntimeDir, CUDA: true})
@@ -183,10 +190,13 @@ func (e *cudaEngine) serves(fullName string) events.DeviceSetting {
 		err = errors.Join(cudadevice.CheckRuntime(onnx, fullName), onnx.Close())
 	}
 	if err != nil {
-		return events.DeviceSetting{Name: "models", Value: "none", Reason: err.Error()}
+		return events.DeviceSetting{Name: SettingModels, Value: NoModels, Reason: err.Error()}
 	}
-	return events.DeviceSetting{Name: "models", Value: "ONNX", Reason: "the model.onnx of each network, with ONNX Runtime " + onnx.Version()}
+	return events.DeviceSetting{Name: SettingModels, Value: "ONNX", Reason: "the model.onnx of each network, with ONNX Runtime " + onnx.Version()}
 }
+
+// warmUpSteps are as many as every scheduler can plan.
+const warmUpSteps = 4
 
 // Load makes the model ready and runs its networks once: on a GPU the first inference loads their kernels.
 func (e *cudaEngine) Load(ctx context.Context, m protocol.Model, o Observer) error {
@@ -196,7 +206,7 @@ func (e *cudaEngine) Load(ctx context.Context, m protocol.Model, o Observer) err
 	defer e.settle()
 	l := e.models[len(e.models)-1]
 	_, err := l.pipeline.Generate(ctx, pipeline.ImageRequest{
-		Prompt: protocol.CanaryPrompt, GuidanceScale: l.model.DefaultGuidance, Steps: 1, Scheduler: "euler",
+		Prompt: protocol.CanaryPrompt, GuidanceScale: l.model.DefaultGuidance, Steps: warmUpSteps,
 	}, nil)
 	return err
 }
