@@ -105,6 +105,7 @@ func measureBindings(ctx context.Context, h *harness) (report.Group, error) {
 		"from a goroutine to the device's thread and back; a real device's calls take other times. Kernels: gigabytes read and written a second, beside Go's copy, whose ratio of 1 is the speed of memory, and beside numpy, where it has the means, with its results in arrays made before. "+
 		"Kernels without a goal are bound by arithmetic, not by memory: images take a dozen instructions for 8 values of which 8 to 24 bytes move, "+
 		"a checksum two products for a value, a difference sums of 64 bits, resizing a dozen products for a byte, noise ten rounds of a cipher and a logarithm. "+
+		"StepF16 takes more instructions than Step for half of the bytes. "+
 		"Processes of each side, one after the other: %d, for some calls depend on where a process lies in memory.", h.rounds(bindingProcesses, 1))}
 	t, processes, kernels := turns{}, h.rounds(bindingProcesses, 1), turns{}
 	for i := range processes {
