@@ -55,7 +55,7 @@ func newCompare() *cobra.Command {
 
 func thresholdFlags(cmd *cobra.Command, t *report.Thresholds) {
 	cmd.Flags().Float64Var(&t.Least, "least", report.DefaultThresholds.Least, "the smallest change that counts, relative to the old figure")
-	cmd.Flags().Float64Var(&t.LeastOfOne, "least-of-one", report.DefaultThresholds.LeastOfOne, "the same, of figures whose samples all come from one process")
+	cmd.Flags().Float64Var(&t.LeastOfOne, "least-of-one", report.DefaultThresholds.LeastOfOne, "the same, of figures whose samples all come from one process, and of times without a peer")
 }
 
 func checkThresholds(t report.Thresholds) error {

@@ -53,11 +53,12 @@ func measureController(ctx context.Context, h *harness) (g report.Group, err err
 		return g, err
 	}
 	var s controllerSamples
+	progress := h.progress("controllers")
 	for i := range processes {
 		if err := h.controllerOnce(ctx, &s, n, max(1, n/processes), filepath.Join(h.work, fmt.Sprintf("controller-js-%d", i))); err != nil {
 			return g, err
 		}
-		h.progress("controller")(i+1, processes)
+		progress(i+1, processes)
 	}
 	g.Rows = append(g.Rows,
 		report.Alone("one at a time: change of state → decision stored and heard", "ms", s.one).FromProcesses(processes),

@@ -26,7 +26,7 @@ func measurePipeline(ctx context.Context, h *harness) (report.Group, error) {
 		"same folder, size, steps, guidance, seed and number of threads (" + threads() + "). \"GenAI\" is its default (open shapes), \"GenAI reshaped\" after its reshape() to the size. " +
 		"diffusers: its StableDiffusionPipeline with PyTorch on the CPU, of the checkpoint that the demo model was exported from, and of the tiny SD's configurations with other random weights. " +
 		"stable-diffusion.cpp: its Python package, on the same. " +
-		"Both compute in f32; where the CPU would choose another precision by itself, rows with both sides in that one follow. The host's time is genfn's own work in the denoising loop outside of the UNet's inferences. " +
+		"All compute in f32; where the CPU would choose another precision by itself, rows with all sides in that one follow. The host's time is genfn's own work in the denoising loop outside of the UNet's inferences. " +
 		"Over the virtual CUDA device that is the calls of CUDA, its copies and waits: what a GPU would compute, threads of the device do on the same processors, and what is left of it when an inference begins counts as the inference's."}
 	models, notRun := h.imageModels()
 	g.NotRun = notRun
@@ -99,7 +99,7 @@ func (h *harness) picture(ctx context.Context, g *report.Group, self string, m i
 		return "", err
 	}
 	for _, peer := range h.slowPeers(g, m, precision) {
-		p := &pictures{h: h, about: m.in(precision), sides: []contender{h.contender(self, m, precision), peer}}
+		p := &pictures{h: h, about: m.in(precision), sides: []contender{h.contender(self, m, precision), peer}, peersOnly: true}
 		if err := p.measure(ctx, g, slowPictureProcesses); err != nil {
 			return "", err
 		}
@@ -158,6 +158,7 @@ type pictures struct {
 	h            *harness
 	about        string
 	sides        []contender
+	peersOnly    bool // what genfn does alone is of no use
 	processes    int
 	samples      []measure.Samples // by side, of all processes one after the other
 	cpuPrecision string
@@ -171,8 +172,8 @@ func (p *pictures) measure(ctx context.Context, g *report.Group, processes int) 
 		if err := p.once(ctx, g, t); err != nil {
 			return err
 		}
-		if len(p.sides) == 1 && p.processes == 0 && processes == slowPictureProcesses {
-			break // its only peer has gone
+		if p.peersOnly && len(p.sides) == 1 {
+			break
 		}
 	}
 	p.samples = t[p.about]
@@ -200,6 +201,9 @@ func (p *pictures) once(ctx context.Context, g *report.Group, t turns) (err erro
 			g.NotRun = append(g.NotRun, fmt.Sprintf("%s beside %s: %v", p.about, side.name, err))
 			p.sides = slices.Delete(p.sides, i, i+1)
 		}
+	}
+	if p.peersOnly && len(p.sides) == 1 {
+		return nil
 	}
 	p.cpuPrecision = loaded[0].Ready().Texts["cpu_precision"]
 	var sides []measure.Side

@@ -32,14 +32,17 @@ type Comparison struct {
 
 // Thresholds are the smallest changes that count, relative to the old median.
 type Thresholds struct {
-	Least      float64 `json:"least"`        // of figures whose samples come from several processes
-	LeastOfOne float64 `json:"least_of_one"` // of others: two processes of the same program may differ by so much
+	Least      float64 `json:"least"`        // of figures whose samples come from several processes; of times only those beside a peer
+	LeastOfOne float64 `json:"least_of_one"` // of others: two processes of the same program may differ by so much, and so may the machine's speed
 }
 
 // DefaultThresholds are by runs of `go run ./bench aa`: calls into native code in one process after the other differ by
 // up to 25 %. By the simulations of the tests 0.06 is where a change of 10 % is still found in 96 of 100 comparisons and
 // the same is told apart in 1, and in 5 while the machine's speed wanders from process to process; at 0.05 in 2 and 8.
 var DefaultThresholds = Thresholds{Least: 0.06, LeastOfOne: 0.3}
+
+// speeds are the units of figures that follow the machine's speed of the day. In a ratio the peer has felt it too.
+var speeds = []string{"s", "ms", "ns", "GB/s"}
 
 // Change is one figure in both reports.
 type Change struct {
@@ -187,7 +190,7 @@ func pair(name string, was, is Row) (c Change, before, after measure.Set) {
 func (c *Change) judge(p, possible float64, t Thresholds) {
 	c.P = &p
 	least := t.Least
-	if c.Processes == 1 {
+	if c.Processes == 1 || slices.Contains(speeds, c.Unit) {
 		least = t.LeastOfOne
 	}
 	large := c.Percent == nil && c.New.Median != 0 || c.Percent != nil && math.Abs(*c.Percent) >= 100*least

@@ -23,7 +23,7 @@ func (c *Comparison) Markdown(w io.Writer) {
 		fmt.Fprintf(w, "%d better, %d worse, %d changed, no change beyond noise in %d figures.", c.Count(Improved), c.Count(Worsened), c.Count(Changed), c.Count(Same))
 	}
 	fmt.Fprintf(w, " %d have too few samples to tell, %d are single values, which have no noise to compare with.\n", c.Count(TooFew), c.Count(Single))
-	fmt.Fprintf(w, "A change is p ≤ %.2g by the Mann-Whitney test of the samples, in batches, after Holm's correction for all figures, and of %.3g %% or more, or of %.3g %% where all samples come from one process. Ratios are those to the peer.\n", alpha, 100*c.Least, 100*c.LeastOfOne)
+	fmt.Fprintf(w, "A change is p ≤ %.2g by the Mann-Whitney test of the samples, in batches, after Holm's correction for all figures, and of %.3g %% or more, or of %.3g %% where all samples come from one process, or are times without a peer that felt the machine's speed too. Ratios are those to the peer.\n", alpha, 100*c.Least, 100*c.LeastOfOne)
 	table(w, "Changed", told)
 	for _, v := range []Verdict{Same, TooFew, Single} {
 		var of []Change
