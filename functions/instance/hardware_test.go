@@ -34,7 +34,7 @@ func startNVIDIA(t *testing.T) *nvidia {
 	require.NoError(t, err)
 	n.run, _ = n.gpuNamed("gpu-1", "cuda:0", func(c *instance.Config) {
 		c.Runner.Env = append(c.Runner.Env, env...)
-		c.Runner.Hello.LibraryDir, c.Runner.Hello.CacheDir = installed.Libraries, t.TempDir()
+		c.Runner.Hello.CUDADir, c.Runner.Hello.CacheDir = installed.Libraries, t.TempDir()
 		c.Health = device.Policy{Backoff: time.Second}
 		c.Metrics, err = instance.NewMetrics(n.metrics)
 		require.NoError(t, err)

@@ -20,11 +20,12 @@ func TestChooseCUDA(t *testing.T) {
 		names = append(names, s.Name)
 	}
 	require.Equal(t, []string{Networks, Precision, Streams, Arena, Guidance}, names)
-	for _, precision := range []string{"f32", PrecisionAuto} {
-		_, err = ChooseCUDA(d, Wishes{Precision: precision, Streams: 1, GuidanceBatch: 1})
+	for _, precision := range []string{"f32", "f16", PrecisionAuto} {
+		p, err = ChooseCUDA(d, Wishes{Precision: precision, Streams: 1, GuidanceBatch: 1})
 		require.NoError(t, err)
+		require.Equal(t, map[string]string{"f32": "f32", "f16": "f16", PrecisionAuto: "f32"}[precision], p.Settings[1].Value)
 	}
-	for field, w := range map[string]Wishes{"precision": {Precision: "f16"}, "streams": {Streams: 2}, "property": {Properties: map[string]string{"A": "B"}}} {
+	for field, w := range map[string]Wishes{"precision": {Precision: "bf16"}, "streams": {Streams: 2}, "property": {Properties: map[string]string{"A": "B"}}} {
 		p, err := ChooseCUDA(d, w)
 		require.Len(t, p.Settings, 5, "what is right is told nevertheless")
 		var e *events.Error

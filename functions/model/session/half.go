@@ -37,9 +37,6 @@ type edge struct {
 
 // run is an inference with the conversions before and after it.
 func (h *edge) run(infer func(context.Context) error) func(context.Context) error {
-	if len(h.inputs)+len(h.outputs) == 0 {
-		return infer
-	}
 	return func(ctx context.Context) error {
 		for _, p := range h.inputs {
 			if err := h.narrow(p); err != nil {
