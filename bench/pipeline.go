@@ -63,7 +63,7 @@ const cudaHostProcesses = 4
 func (h *harness) cudaHost(ctx context.Context, g *report.Group, self string, m imageModel) (err error) {
 	libraries, onnx := h.path(".runtime", "vcuda", "lib"), h.path(".runtime", "onnxruntime")
 	for dir, target := range map[string]string{libraries: "vcuda", onnx: "onnxruntime"} {
-		if _, err := os.Stat(dir); err != nil {
+		if !isThere(dir) {
 			g.NotRun = append(g.NotRun, fmt.Sprintf("%s on the virtual CUDA device: %s is not there: run `make %s`", m, dir, target))
 			return nil
 		}
@@ -118,6 +118,11 @@ func (h *harness) fastPictures(ctx context.Context, g *report.Group, self string
 	return p.cpuPrecision, nil
 }
 
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // contender is genfn's pipeline.
 func (h *harness) contender(self string, m imageModel, precision string) contender {
 	return contender{name: "genfn", command: slices.Concat([]string{
@@ -144,7 +149,7 @@ func (h *harness) slowPeers(g *report.Group, m imageModel, precision string) (pe
 		{"diffusers", h.torchPython, "--torch-python", "diffusers_worker.py"},
 		{"stable-diffusion.cpp", h.sdcppPython, "--sdcpp-python", "sdcpp_worker.py"},
 	} {
-		if _, err := os.Stat(p.python); err != nil {
+		if !isThere(p.python) {
 			g.NotRun = append(g.NotRun, fmt.Sprintf("%s beside %s: %s is not there: run `make peers`, or name a Python that has it with %s", m, p.name, p.python, p.flag))
 			continue
 		}
