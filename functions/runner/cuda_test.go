@@ -139,7 +139,7 @@ func TestCUDADevicesThatCannotServe(t *testing.T) {
 	}{
 		"no such device": {func(h *protocol.Hello) { h.Device = "cuda:7" }, events.CodeDeviceUnavailable, "CUDA sees no device cuda:7 here"},
 		"not a device":   {func(h *protocol.Hello) { h.Device = "cuda:x" }, events.CodeDeviceUnavailable, "no device cuda:x"},
-		"half precision": {func(h *protocol.Hello) { h.Precision = "f16" }, events.CodeInvalidRequest, "not in f16"},
+		"bfloat16":       {func(h *protocol.Hello) { h.Precision = "bf16" }, events.CodeInvalidRequest, "not in bf16"},
 		"streams":        {func(h *protocol.Hello) { h.Streams = 2 }, events.CodeInvalidRequest, "in one stream"},
 		"properties":     {func(h *protocol.Hello) { h.Properties = map[string]string{"A": "B"} }, events.CodeInvalidRequest, "a CUDA device has none"},
 		"no ONNX Runtime": {
