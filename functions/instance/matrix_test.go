@@ -128,6 +128,28 @@ func whileLoading() (list []matrixCase) {
 	return list
 }
 
+// specification is the rule, whose first fault acts once, as the word says that is given, unless it goes on.
+func (c matrixCase) specification(once string) string {
+	if c.goesOn {
+		return c.rule
+	}
+	first, rest, _ := strings.Cut(c.rule, ";")
+	return first + once + ";" + rest
+}
+
+// judge says what of the outcome, with its class of fault, is as it must be.
+func (c matrixCase) judge(t testing.TB, o outcome, class fault.Class) []bool {
+	t.Helper()
+	return []bool{
+		assert.Equal(t, c.code, o.code(), c.name),
+		assert.Equal(t, c.class, class, c.name),
+		assert.True(t, strings.HasPrefix(o.stage(), c.stage), "%s: stage %q, expected %q", c.name, o.stage(), c.stage),
+		assert.Equal(t, c.end, o.device, c.name),
+		assert.Equal(t, c.done, o.done(), c.name),
+		assert.Contains(t, o.said(), c.says, c.name),
+	}
+}
+
 // try has a request meet a fault.
 func (v *virtual) try(table *table, id string, c matrixCase) {
 	v.t.Helper()
@@ -135,22 +157,10 @@ func (v *virtual) try(table *table, id string, c matrixCase) {
 	if c.model != "" {
 		data.Model = c.model
 	}
-	rule := c.rule
-	if !c.goesOn {
-		first, rest, _ := strings.Cut(rule, ";")
-		rule = first + v.once(id) + ";" + rest
-	}
-	v.inject(rule)
+	v.inject(c.specification(v.once(id)))
 	o := v.run(data)
 	v.inject("")
-	held := []bool{
-		assert.Equal(v.t, c.code, o.code(), c.name),
-		assert.Equal(v.t, c.class, o.class(), c.name),
-		assert.True(v.t, strings.HasPrefix(o.stage(), c.stage), "%s: stage %q, expected %q", c.name, o.stage(), c.stage),
-		assert.Equal(v.t, c.end, o.device, c.name),
-		assert.Equal(v.t, c.done, o.done(), c.name),
-		assert.Contains(v.t, o.said(), c.says, c.name),
-	}
+	held := c.judge(v.t, o, o.class())
 	if c.name == undetected {
 		held = append(held, assert.NotEqual(v.t, v.latents, o.latents(), "the numbers were wrong"))
 	}
