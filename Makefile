@@ -128,7 +128,7 @@ stress: build runtime ## 2,000 short generations on the CPU with 10 % faults and
 chaos: build runtime $(VGPU)/.installed ## 10,000 requests through a storm of killed and cut off processes, on one node and on a cluster: ARGS="--seed 7 -n 2000"
 	$(GO) run ./bench chaos --out .cache/chaos $(ARGS)
 
-chaos-short: build ## part of make test: 300 requests and a dozen actions, on one node and on a cluster, without models
+chaos-short: build runtime ## part of make test: 300 requests and a dozen actions, on one node and on a cluster, without models
 	$(GO) run ./bench chaos --out .cache/chaos --short
 
 $(OLDER)/.installed: deploy/runtime/requirements-2024.6.txt deploy/runtime/install.sh deploy/runtime/unpack.py deploy/wheels.sh
