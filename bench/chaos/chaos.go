@@ -133,7 +133,7 @@ func (c Config) weather(ctx context.Context, s *system, plan Plan, r *Result) er
 	stop()
 	<-told
 	r.Elapsed = time.Since(began)
-	e, err := s.gather(ctx, published, ears)
+	e, err := s.settled(ctx, published, ears)
 	if err != nil {
 		return err
 	}

@@ -310,6 +310,23 @@ func (s *system) calm(ctx context.Context, ears *ears) error {
 	return nil // what is left the check tells
 }
 
+// endPatience is how long an attempt that was overtaken may take to tell so after the queue is empty.
+const endPatience = 10 * time.Second
+
+// settled gathers what there is once every attempt has told how it ended. What is not told in time the check tells.
+func (s *system) settled(ctx context.Context, published []Published, ears *ears) (*evidence, error) {
+	untold := func(f Finding) bool { return f.Rule == RuleCause }
+	for began := time.Now(); ; {
+		e, err := s.gather(ctx, published, ears)
+		if err != nil || time.Since(began) > endPatience || !slices.ContainsFunc(e.check(), untold) {
+			return e, err
+		}
+		if !sleep(ctx, 200*time.Millisecond) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // panics returns what the processes' logs have of panics, a line each.
 func (s *system) panics() (lines []string, err error) {
 	for _, m := range slices.Concat(s.nodes, s.instances, s.controllers) {
