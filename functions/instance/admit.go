@@ -65,8 +65,9 @@ func (i *Instance) estimate(m Model, w model.Workload) int64 {
 	case i.health.Status().Class == events.DeviceCPU:
 		return m.Folder.PeakBytes(w)
 	}
-	hello, bytes := i.config.Runner.Hello, 2                                                           // GPUs compute in f16 unless they are told otherwise
-	if hello.Precision == "f32" || hello.Runtime == protocol.RuntimeCUDA && hello.Precision != "f16" { // CUDA's in that of the files
+	// GPUs compute in f16 unless they are told otherwise, CUDA's in the precision of the files.
+	hello, bytes := i.config.Runner.Hello, 2
+	if hello.Precision == "f32" || hello.Runtime == protocol.RuntimeCUDA && hello.Precision != "f16" {
 		bytes = 4
 	}
 	return m.Folder.DeviceBytes(w, bytes)

@@ -68,7 +68,7 @@ func (i *Instance) watchMemory(d *protocol.DeviceMemory, host hostmemory.Memory)
 	if level == memory.Normal {
 		log = i.log.Info
 	}
-	log("["+strings.ToUpper(events.ClassOf(i.config.Runner.Hello.Device))+"] memory pressure", "level", level.String(), "message", message)
+	log(i.field("memory pressure"), "level", level.String(), "message", message)
 	i.tellConditions()
 	return level, message
 }
