@@ -136,9 +136,6 @@ func (b *Buffer) Bytes() []byte {
 // F32 returns the elements of an F32 buffer; nil if it is of another type or closed. So do the others.
 func (b *Buffer) F32() []float32 { return view[float32](b, F32) }
 
-// F16 returns the elements of an F16 buffer, as their bits.
-func (b *Buffer) F16() []uint16 { return view[uint16](b, F16) }
-
 // I32 returns the elements of an I32 buffer.
 func (b *Buffer) I32() []int32 { return view[int32](b, I32) }
 
@@ -148,7 +145,7 @@ func (b *Buffer) I64() []int64 { return view[int64](b, I64) }
 // U8 returns the elements of a U8 buffer.
 func (b *Buffer) U8() []uint8 { return view[uint8](b, U8) }
 
-func view[T float32 | uint16 | int32 | int64 | uint8](b *Buffer, dtype DType) []T {
+func view[T float32 | int32 | int64 | uint8](b *Buffer, dtype DType) []T {
 	if b.dtype != dtype {
 		return nil
 	}
@@ -158,7 +155,7 @@ func view[T float32 | uint16 | int32 | int64 | uint8](b *Buffer, dtype DType) []
 // View reinterprets bytes as elements of T in the machine's byte order, nil for nil. The bytes must be
 // aligned for T, as those of a Buffer and of native tensors are; those that do not fill an element are
 // left out.
-func View[T float32 | float64 | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64](bytes []byte) []T {
+func View[T float32 | float64 | int8 | int16 | int32 | int64 | uint8 | ~uint16 | uint32 | uint64](bytes []byte) []T {
 	if bytes == nil {
 		return nil
 	}

@@ -41,7 +41,7 @@ func openONNXOn(t testing.TB, dir, precision string, r *openvino.Runtime, d *cud
 	require.NoError(t, err)
 	onnx, err := onnxruntime.Open(onnxruntime.Options{LibraryDir: checkout.Path(t, ".runtime", "onnxruntime"), Ledger: r.Ledger()})
 	require.NoError(t, err)
-	loader := session.NewLoader(r, session.Options{ONNX: onnx, Threads: 2, CUDA: d, Precision: precision})
+	loader := session.NewLoader(r, session.Options{ONNX: onnx, Threads: 2, CUDA: d, Precision: precision, Kernels: kernelSet(t)})
 	t.Cleanup(func() { require.NoError(t, loader.Close()) })
 	p, err := pipeline.NewTextToImage(t.Context(), m, loader, kernelSet(t), pipeline.Options{})
 	require.NoError(t, err)

@@ -10,7 +10,6 @@ import (
 
 	"genfn/bindings/cuda"
 	"genfn/bindings/onnxruntime"
-	"genfn/bindings/openvino"
 	"genfn/events"
 	"genfn/functions/cudadevice"
 	"genfn/functions/device/tuning"
@@ -23,10 +22,9 @@ import (
 // device's memory. OpenVINO tokenizes, on the CPU. Without a device it only looks at those there are.
 type cudaEngine struct {
 	generator
-	cuda     *cuda.Runtime
-	device   *cudadevice.Device
-	onnx     *onnxruntime.Runtime
-	openvino *openvino.Runtime
+	onnxRuntimes
+	cuda   *cuda.Runtime
+	device *cudadevice.Device
 }
 
 var _ Engine = (*cudaEngine)(nil)
@@ -83,7 +81,7 @@ func (e *cudaEngine) open() error {
 			return v.Error
 		}
 	}
-	if err := e.openRuntimes(); err != nil {
+	if err := e.onnxRuntimes.open(&e.generator, true); err != nil {
 		return err
 	}
 	if err := e.openKernels(); err != nil {
@@ -96,25 +94,7 @@ func (e *cudaEngine) open() error {
 		return err
 	}
 	e.openTrials()
-	e.loader = session.NewLoader(e.openvino, session.Options{
-		ONNX: e.onnx, CUDA: e.device, Threads: e.hello.Threads, Precision: e.hello.Precision, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
-	})
-	e.loader.Prepare()
-	return nil
-}
-
-// openRuntimes loads what runs the networks.
-func (e *cudaEngine) openRuntimes() (err error) {
-	e.onnx, err = onnxruntime.Open(onnxruntime.Options{LibraryDir: e.hello.ONNXRuntimeDir, CUDA: true, Ledger: e.ledger})
-	if err != nil {
-		return events.Errorf(events.CodeDeviceUnavailable, "ONNX Runtime cannot be loaded: %w", err)
-	}
-	e.openvino, err = openvino.Open(openvino.Options{LibraryDir: e.hello.LibraryDir, TokenizersLibrary: e.hello.TokenizersLibrary, Ledger: e.ledger})
-	if err != nil {
-		return events.Errorf(events.CodeDeviceUnavailable, "OpenVINO, which tokenizes, cannot be loaded: %w", err)
-	}
-	e.version = "onnxruntime " + e.onnx.Version()
-	e.info.Versions["onnxruntime"], e.info.Versions["openvino"] = e.onnx.Version(), e.openvino.Version()
+	e.load(&e.generator, session.Options{CUDA: e.device, Threads: e.hello.Threads})
 	return nil
 }
 
@@ -226,5 +206,5 @@ func (e *cudaEngine) DeviceMemory() *protocol.DeviceMemory {
 
 // Close implements Engine.
 func (e *cudaEngine) Close() error {
-	return errors.Join(e.closeModels(), e.device.Close(), e.onnx.Close(), e.openvino.Close(), e.cuda.Close(), e.leaks())
+	return errors.Join(e.closeModels(), e.device.Close(), e.onnxRuntimes.close(), e.cuda.Close(), e.leaks())
 }

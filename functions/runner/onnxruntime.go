@@ -21,8 +21,7 @@ import (
 // few milliseconds a prompt.
 type onnxEngine struct {
 	generator
-	runtime  *onnxruntime.Runtime
-	openvino *openvino.Runtime
+	onnxRuntimes
 }
 
 var _ Engine = (*onnxEngine)(nil)
@@ -39,22 +38,49 @@ func OpenONNXRuntime(_ context.Context, hello *protocol.Hello, log *slog.Logger)
 
 const onnxDevice = "CPU"
 
+// onnxRuntimes are what engines over ONNX files have in common: what runs the networks, and what tokenizes.
+type onnxRuntimes struct {
+	onnx     *onnxruntime.Runtime
+	openvino *openvino.Runtime
+}
+
+// open loads both, ONNX Runtime with CUDA's provider if it is wanted. What was loaded when the other fails is closed by close.
+func (r *onnxRuntimes) open(g *generator, withCUDA bool) (err error) {
+	r.onnx, err = onnxruntime.Open(onnxruntime.Options{LibraryDir: g.hello.ONNXRuntimeDir, CUDA: withCUDA, Ledger: g.ledger})
+	if err != nil {
+		return events.Errorf(events.CodeDeviceUnavailable, "ONNX Runtime cannot be loaded: %w", err)
+	}
+	r.openvino, err = openvino.Open(openvino.Options{LibraryDir: g.hello.LibraryDir, TokenizersLibrary: g.hello.TokenizersLibrary, Ledger: g.ledger})
+	if err != nil {
+		return events.Errorf(events.CodeDeviceUnavailable, "OpenVINO, which tokenizes, cannot be loaded: %w", err)
+	}
+	g.version = "onnxruntime " + r.onnx.Version()
+	if g.info.Versions == nil {
+		g.info.Versions = map[string]string{}
+	}
+	g.info.Versions["onnxruntime"], g.info.Versions["openvino"] = r.onnx.Version(), r.openvino.Version()
+	return nil
+}
+
+// load makes the loader, with options that are the engine's own.
+func (r *onnxRuntimes) load(g *generator, o session.Options) {
+	o.ONNX, o.Kernels, o.Precision = r.onnx, g.kernels, g.hello.Precision
+	o.CacheDir, o.CacheCompiled, o.Logger = g.hello.CacheDir, g.hello.CacheCompiled, g.log
+	g.loader = session.NewLoader(r.openvino, o)
+	g.loader.Prepare()
+}
+
+func (r *onnxRuntimes) close() error { return errors.Join(r.onnx.Close(), r.openvino.Close()) }
+
 func (e *onnxEngine) open() (err error) {
 	if d := e.hello.Device; d != "" && d != onnxDevice {
 		f := events.Errorf(events.CodeDeviceUnavailable, "no model runs with ONNX Runtime on %s yet", d)
 		f.Device, f.Expected = d, onnxDevice
 		return f
 	}
-	e.runtime, err = onnxruntime.Open(onnxruntime.Options{LibraryDir: e.hello.ONNXRuntimeDir, Ledger: e.ledger})
-	if err != nil {
-		return events.Errorf(events.CodeDeviceUnavailable, "ONNX Runtime cannot be loaded: %w", err)
+	if err := e.onnxRuntimes.open(&e.generator, false); err != nil {
+		return err
 	}
-	e.openvino, err = openvino.Open(openvino.Options{LibraryDir: e.hello.LibraryDir, TokenizersLibrary: e.hello.TokenizersLibrary, Ledger: e.ledger})
-	if err != nil {
-		return events.Errorf(events.CodeDeviceUnavailable, "OpenVINO, which tokenizes, cannot be loaded: %w", err)
-	}
-	e.version = "onnxruntime " + e.runtime.Version()
-	e.info.Versions = map[string]string{"onnxruntime": e.runtime.Version(), "openvino": e.openvino.Version()}
 	if e.hello.Device == "" {
 		return nil
 	}
@@ -65,10 +91,7 @@ func (e *onnxEngine) open() (err error) {
 	if err != nil {
 		return err
 	}
-	e.loader = session.NewLoader(e.openvino, session.Options{
-		ONNX: e.runtime, Threads: threads, Precision: e.hello.Precision, CacheDir: e.hello.CacheDir, CacheCompiled: e.hello.CacheCompiled, Logger: e.log,
-	})
-	e.loader.Prepare()
+	e.load(&e.generator, session.Options{Threads: threads})
 	processor, err := e.loader.DeviceName()
 	if err != nil {
 		return err
@@ -129,8 +152,8 @@ func onnxPrecision(asked string) (events.DeviceSetting, error) {
 func (e *onnxEngine) validate() *protocol.Validation {
 	v := newValidation(onnxDevice)
 	v.Name, v.Tuning = e.info.DeviceName, e.info.Tuning
-	providers, err := e.runtime.Providers()
-	v.check(checkDriver, fmt.Sprintf("ONNX Runtime %s with %v", e.runtime.Version(), providers), err)
+	providers, err := e.onnx.Providers()
+	v.check(checkDriver, fmt.Sprintf("ONNX Runtime %s with %v", e.onnx.Version(), providers), err)
 	v.check(checkMemory, describeMemory(v.Memory), enough(v.Memory))
 	return v.Validation
 }
@@ -154,5 +177,5 @@ func (e *onnxEngine) DeviceMemory() *protocol.DeviceMemory { return nil }
 
 // Close implements Engine.
 func (e *onnxEngine) Close() error {
-	return errors.Join(e.closeModels(), e.runtime.Close(), e.openvino.Close(), e.leaks())
+	return errors.Join(e.closeModels(), e.onnxRuntimes.close(), e.leaks())
 }

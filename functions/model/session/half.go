@@ -29,9 +29,13 @@ func widened(ports []tensor.Port) []tensor.Port {
 // pair is an input or output, in the memory that users see and in what is bound to the network.
 type pair struct{ wide, half memory }
 
+// half16 are the numbers that are bound, on the host.
+func (p pair) half16() []kernels.Float16 { return tensor.View[kernels.Float16](p.half.host.Bytes()) }
+
 // edge is where the numbers of a request are converted: on the CUDA device, or if that is nil on the host.
 type edge struct {
 	device          *cudadevice.Device
+	kernels         *kernels.Set
 	inputs, outputs []pair
 }
 
@@ -59,20 +63,12 @@ func (h *edge) narrow(p pair) error {
 	if h.device != nil {
 		return h.device.Narrow(p.half.device, p.wide.device)
 	}
-	half := p.half.host.F16()
-	for i, x := range p.wide.host.F32() {
-		half[i] = uint16(kernels.ToFloat16(x))
-	}
-	return nil
+	return h.kernels.F32ToF16(p.half16(), p.wide.host.F32())
 }
 
 func (h *edge) widen(p pair) error {
 	if h.device != nil {
 		return h.device.Widen(p.wide.device, p.half.device)
 	}
-	wide := p.wide.host.F32()
-	for i, x := range p.half.host.F16() {
-		wide[i] = kernels.Float16(x).Float32()
-	}
-	return nil
+	return h.kernels.F16ToF32(p.wide.host.F32(), p.half16())
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"genfn/bindings/cuda"
+	"genfn/bindings/kernels"
 	"genfn/bindings/onnxruntime"
 	"genfn/bindings/openvino"
 	"genfn/events"
@@ -55,6 +56,8 @@ type Options struct {
 	// ONNX runs the networks on ONNX Runtime; OpenVINO then has the tokenizers only. Of the options above Threads, Precision,
 	// MaxShapes and those of the cache count, the latter for tokenizers. nil: OpenVINO runs all.
 	ONNX *onnxruntime.Runtime
+	// Kernels convert the float16 of ONNX networks on the host; nil: kernels.Reference.
+	Kernels *kernels.Set
 	// CUDA has the inputs and outputs of networks in this device's memory, and ONNX run them there. nil: the host.
 	CUDA *cudadevice.Device
 }
@@ -83,6 +86,9 @@ func NewLoader(runtime *openvino.Runtime, o Options) *Loader {
 	}
 	if o.RetryCrashedAfter <= 0 {
 		o.RetryCrashedAfter = 24 * time.Hour
+	}
+	if o.Kernels == nil {
+		o.Kernels = kernels.Reference()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -117,7 +117,7 @@ func (e *Executable) requestONNX() (request, error) {
 	if e.network.half {
 		e.precision = precisionF16
 	}
-	h := &edge{device: e.network.loader.options.CUDA}
+	h := &edge{device: e.network.loader.options.CUDA, kernels: e.network.loader.options.Kernels}
 	with := func(ports []onnxruntime.Port, set func(int, *onnxruntime.Tensor) error, pairs *[]pair) func(int, tensor.Port, tensor.Shape) error {
 		return func(i int, p tensor.Port, shape tensor.Shape) error {
 			t, err := e.tensorONNX(p, ports[i].DType, shape, pairs)
