@@ -17,8 +17,7 @@ VCUDA   := .runtime/vcuda
 PROM    := .runtime/promtool
 CUDA    := .runtime/cuda13/.installed .runtime/cuda12/.installed
 ORT     := .runtime/onnxruntime
-NVML    := .runtime/nvml
-TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA) $(NVML)/.installed $(VCUDA)/.installed $(ORT)/.installed
+TOOLS   := $(RUNTIME)/.installed $(OLDER)/.installed $(CLIENTS)/.installed $(VGPU)/.installed $(CUDA) $(VCUDA)/.installed $(ORT)/.installed
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell find bindings events functions native -name '*.go' -not -name '*_test.go' 2>/dev/null)
 SCHEMAS := $(wildcard events/schema/*.json)
@@ -26,7 +25,7 @@ KERNELS := bindings/kernels/lib/libgenfn_kernels.so
 
 export GENFN_CACHE_DIR ?= $(CURDIR)/.cache/genfn
 
-.PHONY: help demo build native runtime vgpu cuda nvml vcuda onnxruntime onnxruntime-gpu gpu-report not-run faults stress chaos chaos-short model test unit race check-native check-arm alerts lint peers bench clean
+.PHONY: help demo build native runtime vgpu cuda vcuda onnxruntime onnxruntime-gpu gpu-report not-run faults stress chaos chaos-short model test unit race check-native check-arm alerts lint peers bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -64,12 +63,6 @@ cuda: $(CUDA) ## install CUDA's runtime library and NVRTC, lines 13 and 12 (no d
 
 .runtime/cuda%/.installed: deploy/cuda/requirements-%.txt deploy/cuda/install.sh deploy/unpack.py deploy/wheels.sh
 	PYTHON=$(PYTHON) deploy/cuda/install.sh $(@D) $<
-	touch $@
-
-nvml: $(NVML)/.installed ## install the headers of NVML that the tests compare the bindings with (the library is the driver's)
-
-$(NVML)/.installed: $(wildcard deploy/nvml/*) deploy/wheels.sh
-	PYTHON=$(PYTHON) deploy/nvml/install.sh $(@D)
 	touch $@
 
 vcuda: $(VCUDA)/.installed ## build the virtual CUDA device: CUDA's calls on the CPU, with injected faults (needs a C compiler; NVRTC is the real one)

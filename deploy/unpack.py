@@ -14,6 +14,7 @@ import zipfile
 WANTED = {
     "nvidia_cuda_runtime": ("libcudart.so.*", "cuda.h", "cuda_runtime_api.h", "driver_types.h", "vector_types.h"),
     "nvidia_cuda_nvrtc": ("libnvrtc.so.*", "libnvrtc-builtins.so.*", "nvrtc.h"),
+    "nvidia_nvml_dev": ("nvml.h",),  # the library is the driver's
     "intel_opencl_rt": ("libOpenCL.so.1", "libintelocl.so", "libcommon_clang.so.*", "libocl_svml_*.so", "clbltfn*.rtl", "cllibrary*", "cl.cfg"),
     "intel_cmplr_lib_rt": ("libimf.so", "libintlc.so.5", "libirng.so", "libsvml.so"),
     "tbb": ("libtbb.so.12",),

@@ -44,8 +44,8 @@ var (
 // headersOf is the header of a line, in the C that the audit reads.
 func headersOf(t *testing.T, line string) string {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(checkout.Path(t, ".runtime", "nvml"), line, "nvml.h"))
-	require.NoError(t, err, "run `make nvml` first")
+	raw, err := os.ReadFile(filepath.Join(checkout.Path(t, ".runtime", "cuda"+line), "include", "nvml.h"))
+	require.NoError(t, err, "run `make cuda` first")
 	text := noise.ReplaceAllString(code(string(raw)), "")
 	return alias.ReplaceAllString(long.ReplaceAllString(text, "$1"), "typedef struct $1 {")
 }

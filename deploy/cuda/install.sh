@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts the pinned CUDA runtime library and NVRTC of one line into a folder; no driver, no toolkit:
+# Puts the pinned CUDA runtime library, NVRTC and NVML's header of one line into a folder; no driver, no toolkit:
 #
 #     deploy/cuda/install.sh .runtime/cuda13 deploy/cuda/requirements-13.txt
 set -eu
