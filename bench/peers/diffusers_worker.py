@@ -1,5 +1,4 @@
-"""diffusers' StableDiffusionPipeline, PyTorch on the CPU, as a worker of the harness: it stays loaded, and every line on
-standard input is one generation, answered with the seconds of wall and CPU time it took.
+"""diffusers' StableDiffusionPipeline, PyTorch on the CPU, as a worker of the harness, see pictures.py.
 
     diffusers_worker.py MODEL --width 64 --height 64 --steps 25 --guidance 4 --threads 2 [--precision f32]
 
@@ -7,28 +6,16 @@ MODEL is a diffusers folder. Networks of which it has no weights for PyTorch are
 random weights, which take the same time.
 """
 
-import argparse
 import json
-import resource
-import sys
-import time
 from pathlib import Path
 
 import diffusers
 import numpy as np
+import pictures
 import torch
 import transformers
 
 PRECISIONS = {"": torch.float32, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-
-
-def answer(**fields):
-    print(json.dumps(fields), flush=True)
-
-
-def cpu():
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def config(folder):
@@ -59,29 +46,19 @@ def load(folder, dtype):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model", type=Path)
-    for name in ("width", "height", "steps", "threads"):
-        parser.add_argument("--" + name, type=int, required=True)
-    parser.add_argument("--guidance", type=float, required=True)
-    parser.add_argument("--precision", choices=PRECISIONS, default="")
-    args = parser.parse_args()
+    args = pictures.arguments(choices=PRECISIONS, default="").parse_args()
     torch.set_num_threads(args.threads)
-    pipe = load(args.model, PRECISIONS[args.precision])
-    answer(texts={"diffusers": diffusers.__version__, "torch": torch.__version__})
-    for line in sys.stdin:
-        request = json.loads(line)
-        wall, used = time.perf_counter(), cpu()
+    pipe = load(Path(args.model), PRECISIONS[args.precision])
+
+    def generate(prompt, seed):
         image = pipe(
-            request["prompt"], width=args.width, height=args.height, num_inference_steps=args.steps,
-            guidance_scale=args.guidance, generator=torch.Generator("cpu").manual_seed(request["seed"]), output_type="np",
+            prompt, width=args.width, height=args.height, num_inference_steps=args.steps, guidance_scale=args.guidance,
+            generator=torch.Generator("cpu").manual_seed(seed), output_type="np",
         ).images[0]
-        pixels = (255 * image + 0.5).astype(np.uint8)
-        figures = {"wall": time.perf_counter() - wall, "cpu": cpu() - used}
-        if pixels.shape != (args.height, args.width, 3):
-            answer(error=f"the picture has the shape {list(pixels.shape)}")
-            continue
-        answer(figures=figures)
+        return (255 * image + 0.5).astype(np.uint8).shape
+
+    versions = {"diffusers": diffusers.__version__, "torch": torch.__version__}
+    pictures.serve(generate, [args.height, args.width, 3], versions)
 
 
 main()
